@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# What `cmake --install` puts where: libraries, headers, the CMake package, the pkg-config file.  All of it may be moved to
+# another prefix afterwards.
+include(CMakePackageConfigHelpers)
+
+set(package_dir "${CMAKE_INSTALL_LIBDIR}/cmake/lwp")
+
+install(DIRECTORY "${PROJECT_SOURCE_DIR}/include/lwp" DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
+
+# Two export sets: whoever links the shared library needs no Boost on his machine.
+foreach(kind IN ITEMS shared static)
+	install(TARGETS lwp_${kind} EXPORT lwp_${kind}
+		ARCHIVE DESTINATION "${CMAKE_INSTALL_LIBDIR}"
+		LIBRARY DESTINATION "${CMAKE_INSTALL_LIBDIR}"
+		RUNTIME DESTINATION "${CMAKE_INSTALL_BINDIR}")
+	install(EXPORT lwp_${kind} NAMESPACE lwp:: FILE lwp-${kind}.cmake DESTINATION "${package_dir}")
+endforeach()
+
+configure_package_config_file("${PROJECT_SOURCE_DIR}/cmake/lwpConfig.cmake.in" "${PROJECT_BINARY_DIR}/lwpConfig.cmake"
+	INSTALL_DESTINATION "${package_dir}" NO_SET_AND_CHECK_MACRO)
+write_basic_package_version_file("${PROJECT_BINARY_DIR}/lwpConfigVersion.cmake" COMPATIBILITY SameMinorVersion)
+install(FILES "${PROJECT_BINARY_DIR}/lwpConfig.cmake" "${PROJECT_BINARY_DIR}/lwpConfigVersion.cmake" DESTINATION "${package_dir}")
+
+# The prefix as seen from the .pc file, so that `cmake --install --prefix` and a later move are both right.
+set(lwp_pc_dir "${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig")
+cmake_path(RELATIVE_PATH CMAKE_INSTALL_PREFIX BASE_DIRECTORY "${lwp_pc_dir}" OUTPUT_VARIABLE lwp_pc_prefix)
+cmake_path(RELATIVE_PATH CMAKE_INSTALL_FULL_LIBDIR BASE_DIRECTORY "${CMAKE_INSTALL_PREFIX}" OUTPUT_VARIABLE lwp_pc_libdir)
+cmake_path(RELATIVE_PATH CMAKE_INSTALL_FULL_INCLUDEDIR BASE_DIRECTORY "${CMAKE_INSTALL_PREFIX}" OUTPUT_VARIABLE lwp_pc_includedir)
+list(JOIN LWP_SANITIZE_FLAGS " " lwp_pc_sanitize)
+configure_file("${PROJECT_SOURCE_DIR}/cmake/lwp.pc.in" "${PROJECT_BINARY_DIR}/lwp.pc" @ONLY)
+install(FILES "${PROJECT_BINARY_DIR}/lwp.pc" DESTINATION "${CMAKE_INSTALL_LIBDIR}/pkgconfig")

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# How tests are registered: at several vCPU counts, and with what the sanitizers have to be told.
+
+set(LWP_TEST_ENVIRONMENT
+	"ASAN_OPTIONS=detect_stack_use_after_return=0:detect_leaks=1:abort_on_error=0"
+	"TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1"
+	"UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1")
+
+# ThreadSanitizer's fixed memory layout does not fit the address randomization of newer kernels: run without, where that is allowed.
+set(LWP_TEST_LAUNCHER "")
+if(LWP_SANITIZE STREQUAL "thread")
+	execute_process(COMMAND setarch --addr-no-randomize true RESULT_VARIABLE failed OUTPUT_QUIET ERROR_QUIET)
+	if(failed EQUAL 0)
+		set(LWP_TEST_LAUNCHER setarch --addr-no-randomize)
+	endif()
+endif()
+
+# lwp_vcpu_counts(<result> <file>): the counts that a line "vcpus: 1 2 8" (in a comment, if the file is a program) within the file's
+# first 30 lines asks for; empty without one.
+function(lwp_vcpu_counts result file)
+	set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${file}")
+	file(STRINGS "${file}" lines LIMIT_COUNT 30)
+	set(counts "")
+	foreach(line IN LISTS lines)
+		if(line MATCHES "^(// *|/?[ ]?[*] *)?vcpus: *([0-9 ]+)")
+			separate_arguments(counts UNIX_COMMAND "${CMAKE_MATCH_2}")
+		endif()
+	endforeach()
+	set(${result} ${counts} PARENT_SCOPE)
+endfunction()
+
+# lwp_add_tests(<name> <counts> <command>...): one test for each count, or one with the default number of vCPUs.
+function(lwp_add_tests name counts)
+	if(NOT counts)
+		add_test(NAME ${name} COMMAND ${LWP_TEST_LAUNCHER} ${ARGN})
+		set_tests_properties(${name} PROPERTIES ENVIRONMENT "${LWP_TEST_ENVIRONMENT}")
+	endif()
+	foreach(count IN LISTS counts)
+		add_test(NAME ${name}@${count} COMMAND ${LWP_TEST_LAUNCHER} ${ARGN})
+		set_tests_properties(${name}@${count} PROPERTIES ENVIRONMENT "${LWP_TEST_ENVIRONMENT};LWP_VCPUS=${count}")
+	endforeach()
+endfunction()

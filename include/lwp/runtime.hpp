@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//
+// The runtime: the virtual CPUs that LWPs run on.  Nobody has to name it: the first call of the library starts one with
+// the defaults and it lasts as long as the process.  Name it to choose the number of vCPUs or to have an end.
+#pragma once
+
+#include <lwp/lwp.h>
+
+#include <cstddef>
+#include <cstdint>
+
+namespace lwp {
+
+struct runtime_options {
+	/// Virtual CPUs, 1 to 256.  0: LWP_VCPUS from the environment, else one for each CPU of the process's affinity
+	/// mask, but no more than its cgroup's quota allows.
+	unsigned vcpus = 0;
+	/// Stack of an LWP that asks for none, in bytes, rounded up to whole pages.  0: 64 KiB.
+	std::size_t stack_size = 0;
+	/// Most LWPs that may exist at once; creation beyond it fails with EAGAIN.  0: 16 million.
+	std::size_t max_lwps = 0;
+};
+
+/// What the runtime holds and has done.  Counters only grow; the rest is a snapshot that may be torn while LWPs run.
+struct runtime_stats {
+	unsigned vcpus;
+	std::size_t lwps;            ///< in whatever state, zombies included
+	std::size_t zombies;         ///< ended, not yet collected
+	std::size_t runnable;        ///< running, ready, or asleep: what NetBSD counts in p_nrlwps
+	std::size_t waiting;         ///< inside _lwp_wait() or join()
+	std::size_t detached;        ///< detached ones among `lwps`
+	std::size_t stacks_in_use;   ///< stacks that belong to an LWP
+	std::size_t stacks_cached;   ///< stacks kept for the next LWP
+	std::uint64_t switches;      ///< context switches
+	std::uint64_t steals;        ///< LWPs moved from another vCPU's queue by one without work
+	std::uint64_t vcpu_wakeups;  ///< halted vCPUs woken
+};
+
+/// The scoped form.  The constructing kernel thread becomes vCPU 0 and its caller LWP 1.
+class LWP_API runtime {
+public:
+	/// Starts the vCPUs.  Throws std::system_error: EBUSY a runtime exists already in this process (also one that an earlier
+	/// call of the library started), EINVAL an option out of range, EAGAIN a kernel thread could not be started, ENOMEM.
+	explicit runtime(const runtime_options &options = {});
+	/// Waits until every other LWP has ended (collecting those that nobody waited for), then stops the vCPUs.  Must be
+	/// destroyed by LWP 1.  A runtime may be started again afterwards.
+	~runtime();
+	runtime(const runtime &) = delete;
+	runtime &operator=(const runtime &) = delete;
+
+	/// Virtual CPUs of the running runtime (starts the default one if there is none).
+	static unsigned vcpus();
+	static runtime_stats stats();
+};
+
+}  // namespace lwp

@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//
+// lwp::thread, lwp::jthread and lwp::this_thread: std's classes ([thread.threads], [thread.thread.this] of the C++20 standard)
+// on LWPs.  Only what std does not have or leaves open is said here.
+#pragma once
+
+#include <lwp/lwp.h>
+
+#include <chrono>
+#include <compare>
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <new>
+#include <ostream>
+#include <stop_token>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+namespace lwp {
+
+/// Scheduling class, by NetBSD's and POSIX's names.
+enum class sched_policy : unsigned char {
+	inherit,  ///< as the creator
+	other,    ///< time sharing
+	fifo,     ///< real time: runs until it blocks or yields
+	rr,       ///< real time: round robin among equals
+};
+
+/// How an LWP is made: lwp::thread t({.name = "worker", .stack_size = 256 * 1024}, f);
+struct attributes {
+	const char *name = nullptr;                    ///< cut to LWP_MAXNAME - 1 bytes
+	std::size_t stack_size = 0;                    ///< bytes; 0: the runtime's default; EINVAL below 16 KiB
+	int priority = -1;                             ///< 0 to 63 within its class, higher runs first; -1: as the creator, or its class's default
+	int vcpu = -1;                                 ///< run on this vCPU only; -1: on any
+	bool detached = false;                         ///< nobody joins; the thread object is not joinable
+	sched_policy policy = sched_policy::inherit;
+};
+
+namespace detail {
+
+struct nascent {      // an LWP that does not run yet
+	void *lwp;        // opaque
+	void *payload;    // memory at the top of its stack
+};
+
+LWP_API nascent thread_prepare(const attributes &, std::size_t size, std::size_t align);     // throws system_error
+LWP_API void thread_abandon(const nascent &) noexcept;
+LWP_API lwpid_t thread_launch(const nascent &, void (*run)(void *)) noexcept;  // its id, or a negative error number: it does not run
+[[noreturn]] LWP_API void thread_failed(int error);                           // throws system_error
+LWP_API void thread_join(lwpid_t);       // throws system_error
+LWP_API void thread_detach(lwpid_t);     // throws system_error
+LWP_API unsigned thread_concurrency() noexcept;
+LWP_API void sleep_until_steady(std::chrono::steady_clock::time_point) noexcept;
+
+template <class Call>
+lwpid_t thread_start(const attributes &attr, Call &&call) {
+	using payload = std::decay_t<Call>;
+	nascent n = thread_prepare(attr, sizeof(payload), alignof(payload));
+	try {
+		::new (n.payload) payload(std::forward<Call>(call));
+	} catch (...) {
+		thread_abandon(n);
+		throw;
+	}
+	const lwpid_t lid = thread_launch(n, [](void *p) {
+		// noexcept: an exception that escapes ends the program ([thread.thread.constr]/8), with the throwing frames still there to look at.
+		[](payload *call_) noexcept {
+			struct guard {
+				payload *p_;
+				~guard() { std::destroy_at(p_); }
+			} destroy{call_};
+			(*call_)();
+		}(static_cast<payload *>(p));
+	});
+	if (lid < 0) {
+		std::destroy_at(static_cast<payload *>(n.payload));
+		thread_abandon(n);
+		thread_failed(-lid);
+	}
+	return lid;
+}
+
+template <class F, class... Args>
+auto bind_decayed(F &&f, Args &&...args) {
+	return [call = std::tuple<std::decay_t<F>, std::decay_t<Args>...>(std::forward<F>(f), std::forward<Args>(args)...)]() mutable {
+		std::apply([](auto &&...part) { std::invoke(std::move(part)...); }, std::move(call));
+	};
+}
+
+}  // namespace detail
+
+/// [thread.thread.class]
+class thread {
+public:
+	/// Names an LWP; a default one names none.
+	class id {
+	public:
+		constexpr id() noexcept = default;
+		friend constexpr bool operator==(id, id) noexcept = default;
+		friend constexpr std::strong_ordering operator<=>(id, id) noexcept = default;
+		template <class C, class T>
+		friend std::basic_ostream<C, T> &operator<<(std::basic_ostream<C, T> &out, id i) {
+			return i.lid_ == 0 ? out << "lwp::thread::id of a non-executing thread" : out << i.lid_;
+		}
+
+	private:
+		friend class thread;
+		friend struct std::hash<id>;
+		friend id this_thread_id() noexcept;
+		explicit constexpr id(lwpid_t lid) noexcept : lid_(lid) {}
+		lwpid_t lid_ = 0;
+	};
+	using native_handle_type = lwpid_t;  ///< what the `_lwp_*` calls take
+
+	thread() noexcept = default;
+
+	/// Throws std::system_error: EAGAIN too many LWPs | ENOMEM no memory for its stack; and what copying the arguments throws.
+	template <class F, class... Args>
+		requires(!std::is_same_v<std::remove_cvref_t<F>, thread> && !std::is_same_v<std::remove_cvref_t<F>, attributes> &&
+		         std::is_invocable_v<std::decay_t<F>, std::decay_t<Args>...>)
+	explicit thread(F &&f, Args &&...args) : thread(attributes{}, std::forward<F>(f), std::forward<Args>(args)...) {}
+
+	/// As above with attributes; EINVAL one of them is out of range.
+	template <class F, class... Args>
+		requires std::is_invocable_v<std::decay_t<F>, std::decay_t<Args>...>
+	thread(const attributes &attr, F &&f, Args &&...args) {
+		lwpid_t lid = detail::thread_start(attr, detail::bind_decayed(std::forward<F>(f), std::forward<Args>(args)...));
+		if (!attr.detached) {
+			lid_ = lid;
+		}
+	}
+
+	thread(thread &&other) noexcept : lid_(std::exchange(other.lid_, 0)) {}
+	thread &operator=(thread &&other) noexcept {
+		if (joinable()) {
+			std::terminate();
+		}
+		lid_ = std::exchange(other.lid_, 0);
+		return *this;
+	}
+	~thread() {
+		if (joinable()) {
+			std::terminate();
+		}
+	}
+
+	void swap(thread &other) noexcept { std::swap(lid_, other.lid_); }
+	friend void swap(thread &a, thread &b) noexcept { a.swap(b); }
+
+	[[nodiscard]] bool joinable() const noexcept { return lid_ != 0; }
+	/// Throws std::system_error: EINVAL not joinable | EDEADLK it is the caller, or waits for the caller | ESRCH collected by somebody else.
+	void join() {
+		detail::thread_join(lid_);
+		lid_ = 0;
+	}
+	/// Throws std::system_error: EINVAL not joinable | ESRCH collected by somebody else.
+	void detach() {
+		detail::thread_detach(lid_);
+		lid_ = 0;
+	}
+	[[nodiscard]] id get_id() const noexcept { return id(lid_); }
+	[[nodiscard]] native_handle_type native_handle() const noexcept { return lid_; }
+	/// The runtime's number of vCPUs.
+	[[nodiscard]] static unsigned hardware_concurrency() noexcept { return detail::thread_concurrency(); }
+
+private:
+	lwpid_t lid_ = 0;
+};
+
+inline thread::id this_thread_id() noexcept { return thread::id(_lwp_self()); }
+
+/// [thread.jthread.class]
+class jthread {
+public:
+	using id = thread::id;
+	using native_handle_type = thread::native_handle_type;
+
+	jthread() noexcept : stop_(std::nostopstate) {}
+
+	template <class F, class... Args>
+		requires(!std::is_same_v<std::remove_cvref_t<F>, jthread> && !std::is_same_v<std::remove_cvref_t<F>, attributes>)
+	explicit jthread(F &&f, Args &&...args) : jthread(attributes{}, std::forward<F>(f), std::forward<Args>(args)...) {}
+
+	template <class F, class... Args>
+	jthread(const attributes &attr, F &&f, Args &&...args)
+	    : thread_(start(attr, stop_, std::forward<F>(f), std::forward<Args>(args)...)) {}
+
+	jthread(jthread &&) noexcept = default;
+	jthread &operator=(jthread &&other) noexcept {
+		if (this != &other) {
+			jthread old(std::move(*this));
+			swap(other);
+		}
+		return *this;
+	}
+	~jthread() {
+		if (joinable()) {
+			request_stop();
+			join();
+		}
+	}
+
+	void swap(jthread &other) noexcept {
+		std::swap(stop_, other.stop_);
+		thread_.swap(other.thread_);
+	}
+	friend void swap(jthread &a, jthread &b) noexcept { a.swap(b); }
+
+	[[nodiscard]] bool joinable() const noexcept { return thread_.joinable(); }
+	void join() { thread_.join(); }
+	void detach() { thread_.detach(); }
+	[[nodiscard]] id get_id() const noexcept { return thread_.get_id(); }
+	[[nodiscard]] native_handle_type native_handle() const noexcept { return thread_.native_handle(); }
+	[[nodiscard]] std::stop_source get_stop_source() noexcept { return stop_; }
+	[[nodiscard]] std::stop_token get_stop_token() const noexcept { return stop_.get_token(); }
+	bool request_stop() noexcept { return stop_.request_stop(); }
+	[[nodiscard]] static unsigned hardware_concurrency() noexcept { return thread::hardware_concurrency(); }
+
+private:
+	template <class F, class... Args>
+	static thread start(const attributes &attr, std::stop_source &stop, F &&f, Args &&...args) {
+		if constexpr (std::is_invocable_v<std::decay_t<F>, std::stop_token, std::decay_t<Args>...>) {
+			return thread(attr, std::forward<F>(f), stop.get_token(), std::forward<Args>(args)...);
+		} else {
+			static_assert(std::is_invocable_v<std::decay_t<F>, std::decay_t<Args>...>, "lwp::jthread: the function cannot be called with these arguments");
+			return thread(attr, std::forward<F>(f), std::forward<Args>(args)...);
+		}
+	}
+
+	std::stop_source stop_;
+	thread thread_;
+};
+
+/// [thread.thread.this]
+namespace this_thread {
+
+inline thread::id get_id() noexcept { return this_thread_id(); }
+inline void yield() noexcept { lwp_yield(); }
+
+/// Blocks the LWP until `deadline` at least; a suspend or _lwp_wakeup() meanwhile does not shorten it.
+template <class Clock, class Duration>
+void sleep_until(const std::chrono::time_point<Clock, Duration> &deadline) {
+	if constexpr (std::is_same_v<Clock, std::chrono::steady_clock>) {
+		detail::sleep_until_steady(std::chrono::ceil<std::chrono::steady_clock::duration>(deadline));
+	} else {
+		// Another clock may be set while we sleep: sleep by the steady one, then ask again.
+		for (auto now = Clock::now(); now < deadline; now = Clock::now()) {
+			detail::sleep_until_steady(std::chrono::steady_clock::now() + std::chrono::ceil<std::chrono::steady_clock::duration>(deadline - now));
+		}
+	}
+}
+
+template <class Rep, class Period>
+void sleep_for(const std::chrono::duration<Rep, Period> &duration) {
+	using clock = std::chrono::steady_clock;
+	if (duration <= duration.zero()) {
+		return;
+	}
+	// Compared in seconds as double first: duration_cast of hours::max() to nanoseconds would overflow.
+	const auto now = clock::now();
+	if (std::chrono::duration<double>(duration) >= std::chrono::duration<double>(clock::time_point::max() - now)) {
+		detail::sleep_until_steady(clock::time_point::max());
+	} else {
+		detail::sleep_until_steady(now + std::chrono::ceil<clock::duration>(duration));
+	}
+}
+
+}  // namespace this_thread
+}  // namespace lwp
+
+template <>
+struct std::hash<lwp::thread::id> {
+	std::size_t operator()(lwp::thread::id i) const noexcept { return std::hash<lwpid_t>()(i.lid_); }
+};

@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//
+// The C calls: arguments are checked here, the work is done below, and every call that can block passes the boundary on its way out.
+#include "api/errno.h"
+#include "base/assert.h"
+#include "proc/lwp_life.h"
+#include "proc/runtime.h"
+#include "sched/switch.h"
+
+#include <lwp/lwp.h>
+
+#include <cerrno>
+#include <climits>
+#include <csignal>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+#include <pthread.h>
+
+namespace lwp::kern {
+
+__attribute__((noinline)) void set_errno(int error) noexcept {
+	asm volatile("" ::: "memory");
+	errno = error;
+}
+
+namespace {
+
+/// What _lwp_makecontext() leaves in the machine part of a context.
+struct start_record {
+	void (*start)(void *);
+	void *arg;
+	void *private_;
+};
+static_assert(sizeof(start_record) <= sizeof(mcontext_t));
+
+ucontext_t made_by_us;  // its address marks a context as ours
+
+/// Calls again what was kicked out to pass the boundary.
+template <class Call>
+int restarted(lwp_t *l, Call call) noexcept {
+	int error;
+	do {
+		error = call();
+		lwp_userret(l);
+	} while (error == ERESTART);
+	return error;
+}
+
+/// The absolute CLOCK_MONOTONIC deadline of a timespec.  0 | EINVAL
+int deadline_of(clockid_t clock, int flags, const timespec &ts, nanotime *deadline) noexcept {
+	if (ts.tv_nsec < 0 || ts.tv_nsec >= 1'000'000'000 || ts.tv_sec < 0) {
+		return EINVAL;
+	}
+	const auto seconds = static_cast<nanotime>(ts.tv_sec);
+	const nanotime t = seconds > never / 1'000'000'000U - 1 ? never : seconds * 1'000'000'000U + static_cast<nanotime>(ts.tv_nsec);
+	if ((flags & TIMER_ABSTIME) == 0) {
+		*deadline = t == 0 ? 0 : after(now(), t);
+		return 0;
+	}
+	if (clock == CLOCK_MONOTONIC) {
+		*deadline = t;
+		return 0;
+	}
+	timespec real;
+	::clock_gettime(CLOCK_REALTIME, &real);
+	const nanotime today = static_cast<nanotime>(real.tv_sec) * 1'000'000'000U + static_cast<nanotime>(real.tv_nsec);
+	*deadline = t <= today ? 0 : after(now(), t - today);
+	return 0;
+}
+
+/// A living LWP of the caller's proc by id, or the caller for 0.  p_lock held.
+lwp_t *find_or_self(lwp_t *l, lwpid_t lid) noexcept { return lid == 0 ? l : lwp_find(l->l_proc, lid); }
+
+}  // namespace
+}  // namespace lwp::kern
+
+using namespace lwp::kern;
+
+extern "C" {
+
+void _lwp_makecontext(ucontext_t *context, void (*start)(void *), void *arg, void *private_, void *stack_base, size_t stack_size) {
+	*context = ucontext_t{};
+	context->uc_link = &made_by_us;
+	context->uc_stack.ss_sp = stack_base;
+	context->uc_stack.ss_size = stack_size;
+	const start_record record = {start, arg, private_};
+	std::memcpy(&context->uc_mcontext, &record, sizeof(record));
+}
+
+int _lwp_create(const ucontext_t *context, unsigned long flags, lwpid_t *new_lwp) {
+	lwp_t *l = curlwp();
+	if (context == nullptr || new_lwp == nullptr || context->uc_link != &made_by_us || (flags & ~(LWP_DETACHED | LWP_SUSPENDED)) != 0) {
+		return c_result(EINVAL);
+	}
+	start_record record;
+	std::memcpy(&record, &context->uc_mcontext, sizeof(record));
+	if (record.start == nullptr) {
+		return c_result(EINVAL);
+	}
+	lwp_options o;
+	o.stack_base = context->uc_stack.ss_sp;
+	o.stack_size = context->uc_stack.ss_size;
+	o.detached = (flags & LWP_DETACHED) != 0;
+	o.suspended = (flags & LWP_SUSPENDED) != 0;
+	o.private_ = record.private_;
+	lwp_t *fresh;
+	int error = newlwp(l, o, &fresh);
+	if (error == 0) {
+		error = lwp_start(l, fresh, record.start, record.arg, o, new_lwp);
+		if (error != 0) {
+			lwp_abandon(fresh);
+		}
+	}
+	return c_result(error);
+}
+
+void _lwp_exit(void) {
+	lwp_t *l = curlwp();
+	if (l->l_cpu->vc_bound) {
+		::pthread_exit(nullptr);  // an adopted kernel thread: its LWP ends with it
+	}
+	lwp_exit(l, false);
+	fatal("LWP %d '%s': ran on after _lwp_exit()", lwp_lid(l), l->l_name);
+}
+
+lwpid_t _lwp_self(void) { return lwp_lid(curlwp()); }
+
+int _lwp_wait(lwpid_t lid, lwpid_t *departed) {
+	lwp_t *l = curlwp();
+	return c_result(restarted(l, [&] { return lwp_wait1(l, lid, departed); }));
+}
+
+int _lwp_detach(lwpid_t lid) { return c_result(lwp_detach(curlwp(), lid)); }
+
+int _lwp_suspend(lwpid_t lid) {
+	lwp_t *l = curlwp();
+	return c_result(restarted(l, [&] { return lwp_suspend(l, lid); }));
+}
+
+int _lwp_continue(lwpid_t lid) { return c_result(lwp_continue(curlwp(), lid)); }
+
+int _lwp_park(clockid_t clock_id, int flags, struct timespec *ts, lwpid_t unpark, const void *, const void *) {
+	lwp_t *l = curlwp();
+	nanotime deadline = never;
+	if (ts != nullptr) {
+		if ((clock_id != CLOCK_MONOTONIC && clock_id != CLOCK_REALTIME) || (flags & ~TIMER_ABSTIME) != 0) {
+			return c_result(EINVAL);
+		}
+		if (int error = deadline_of(clock_id, flags, *ts, &deadline)) {
+			return c_result(error);
+		}
+	}
+	if (unpark != 0) {
+		if (int error = lwp_unpark(l, unpark)) {
+			return c_result(error);
+		}
+	}
+	const int error = lwp_park(l, deadline);
+	lwp_userret(l);
+	if (ts != nullptr && (flags & TIMER_ABSTIME) == 0) {
+		const nanotime t = now();
+		*ts = to_timespec(error == ETIMEDOUT || t >= deadline ? 0 : deadline - t);
+	}
+	return c_result(error);
+}
+
+int _lwp_unpark(lwpid_t lid, const void *) {
+	lwp_t *l = curlwp();
+	const int error = lwp_unpark(l, lid);
+	lwp_userret(l);
+	return c_result(error);
+}
+
+int _lwp_unpark_all(const lwpid_t *targets, size_t ntargets, const void *) {
+	if (targets == nullptr) {
+		return LWP_UNPARK_MAX;
+	}
+	if (ntargets == 0 || ntargets > LWP_UNPARK_MAX) {
+		return c_result(EINVAL);
+	}
+	lwp_t *l = curlwp();
+	for (size_t i = 0; i < ntargets; i++) {
+		(void)lwp_unpark(l, targets[i]);  // unknown ones are skipped
+	}
+	lwp_userret(l);
+	return 0;
+}
+
+int _lwp_wakeup(lwpid_t lid) {
+	lwp_t *l = curlwp();
+	const int error = lwp_wakeup(l, lid);
+	lwp_userret(l);
+	return c_result(error);
+}
+
+int _lwp_kill(lwpid_t lid, int sig) {
+	lwp_t *l = curlwp();
+	if (sig < 0 || sig >= NSIG) {
+		return c_result(EINVAL);
+	}
+	lock_scope hold(l->l_proc->p_lock, l->l_cpu);
+	if (lwp_find(l->l_proc, lid) == nullptr) {
+		return c_result(ESRCH);
+	}
+	return c_result(sig == 0 ? 0 : ENOSYS);
+}
+
+int lwp_yield(void) {
+	lwp_t *l = curlwp();
+	lwp_yield_cpu(l);
+	lwp_userret(l);
+	return 0;
+}
+
+int _lwp_setname(lwpid_t lid, const char *name) {
+	lwp_t *l = curlwp();
+	if (name == nullptr) {
+		return c_result(EINVAL);
+	}
+	lock_scope hold(l->l_proc->p_lock, l->l_cpu);
+	lwp_t *t = find_or_self(l, lid);
+	if (t == nullptr) {
+		return c_result(ESRCH);
+	}
+	const size_t n = ::strnlen(name, LWP_MAXNAME - 1);
+	std::memcpy(t->l_name, name, n);
+	t->l_name[n] = '\0';
+	return 0;
+}
+
+int _lwp_getname(lwpid_t lid, char *name, size_t len) {
+	lwp_t *l = curlwp();
+	if (name == nullptr) {
+		return c_result(EINVAL);
+	}
+	lock_scope hold(l->l_proc->p_lock, l->l_cpu);
+	const lwp_t *t = find_or_self(l, lid);
+	if (t == nullptr) {
+		return c_result(ESRCH);
+	}
+	const size_t n = std::strlen(t->l_name) + 1;
+	if (n > len) {
+		return c_result(ENAMETOOLONG);
+	}
+	std::memcpy(name, t->l_name, n);
+	return 0;
+}
+
+void *_lwp_getprivate(void) { return curlwp()->l_private; }
+
+void _lwp_setprivate(void *private_) { curlwp()->l_private = private_; }
+
+int _lwp_ctl(int features, struct lwpctl **address) {
+	lwp_t *l = curlwp();
+	if ((features & ~(LWPCTL_FEATURE_CURCPU | LWPCTL_FEATURE_PCTR)) != 0) {
+		return c_result(ENODEV);
+	}
+	if (address == nullptr) {
+		return c_result(EINVAL);
+	}
+	lwpctl_t *ctl = l->l_ctl.load(std::memory_order_relaxed);  // relaxed: only we write it
+	if (ctl == nullptr) {
+		ctl = static_cast<lwpctl_t *>(std::aligned_alloc(64, 64));  // a line of its own: the scheduler writes it
+		if (ctl == nullptr) {
+			return c_result(ENOMEM);
+		}
+		ctl->lc_curcpu = l->l_cpu->vc_index;
+		ctl->lc_pctr = 0;
+		l->l_ctl.store(ctl, std::memory_order_relaxed);
+	}
+	*address = ctl;
+	return 0;
+}
+
+int lwp_specific_key_create(specificdata_key_t *key, specificdata_dtor_t destructor) { return specific_key_create(key, destructor); }
+
+void lwp_specific_key_delete(specificdata_key_t key) { specific_key_delete(key); }
+
+void *lwp_getspecific(specificdata_key_t key) { return specific_get(curlwp()->l_specific, key); }
+
+void lwp_setspecific(specificdata_key_t key, void *value) {
+	LWP_CHECK(specific_set(curlwp()->l_specific, key, value) == 0, "lwp_setspecific: no memory for the value");
+}
+
+int lwp_tss_create(lwp_tss_t *key, lwp_tss_dtor_t destructor) { return tss_create(key, destructor); }
+
+int lwp_tss_delete(lwp_tss_t key) { return tss_delete(key); }
+
+void *lwp_tss_get(lwp_tss_t key) { return tss_get(curlwp()->l_specific, key); }
+
+int lwp_tss_set(lwp_tss_t key, void *value) { return tss_set(curlwp()->l_specific, key, value); }
+
+}  // extern "C"

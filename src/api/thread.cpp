@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "base/assert.h"
+#include "proc/lwp_life.h"
+#include "proc/runtime.h"
+
+#include <lwp/runtime.hpp>
+#include <lwp/thread.hpp>
+
+#include <cerrno>
+#include <system_error>
+
+namespace lwp {
+
+using namespace kern;
+
+namespace {
+
+[[noreturn]] void fail(int error, const char *what) { throw std::system_error(error, std::generic_category(), what); }
+
+int joined(lwp_t *l, lwpid_t lid) noexcept {
+	int error;
+	do {
+		error = lwp_wait1(l, lid, nullptr);
+		lwp_userret(l);
+	} while (error == ERESTART || error == EINTR);  // std's join() is not interrupted
+	return error;
+}
+
+}  // namespace
+
+namespace detail {
+
+nascent thread_prepare(const attributes &attr, std::size_t size, std::size_t align) {
+	lwp_options o;
+	o.name = attr.name;
+	o.stack_size = attr.stack_size;
+	o.vcpu = attr.vcpu;
+	o.priority = attr.priority;
+	o.policy = static_cast<int>(attr.policy) - 1;
+	o.detached = attr.detached;
+	o.room = (size + 63) / 64 * 64 + (align > 64 ? align : 0);
+	lwp_t *l;
+	if (int error = newlwp(curlwp(), o, &l)) {
+		fail(error, "lwp::thread");
+	}
+	void *room = lwp_room(l);
+	if (align > 64) {
+		std::size_t space = o.room;
+		room = std::align(align, size, room, space);
+	}
+	return {l, room};
+}
+
+void thread_abandon(const nascent &n) noexcept { lwp_abandon(static_cast<lwp_t *>(n.lwp)); }
+
+lwpid_t thread_launch(const nascent &n, void (*run)(void *)) noexcept {
+	lwp_t *l = curlwp();
+	lwpid_t lid;
+	const int error = lwp_start(l, static_cast<lwp_t *>(n.lwp), run, n.payload, {}, &lid);
+	if (error != 0) {
+		return -error;
+	}
+	lwp_userret(l);
+	return lid;
+}
+
+void thread_failed(int error) { fail(error, "lwp::thread"); }
+
+void thread_join(lwpid_t lid) {
+	if (lid == 0) {
+		fail(EINVAL, "lwp::thread::join");
+	}
+	if (int error = joined(curlwp(), lid)) {
+		fail(error, "lwp::thread::join");
+	}
+}
+
+void thread_detach(lwpid_t lid) {
+	if (lid == 0) {
+		fail(EINVAL, "lwp::thread::detach");
+	}
+	if (int error = lwp_detach(curlwp(), lid)) {
+		fail(error, "lwp::thread::detach");
+	}
+}
+
+unsigned thread_concurrency() noexcept { return runtime::vcpus(); }
+
+void sleep_until_steady(std::chrono::steady_clock::time_point deadline) noexcept {
+	const auto ns = std::chrono::duration_cast<std::chrono::nanoseconds>(deadline.time_since_epoch()).count();
+	const bool forever = deadline == std::chrono::steady_clock::time_point::max();
+	lwp_t *l = curlwp();
+	lwp_sleep_until(l, forever ? never : ns < 0 ? 0 : static_cast<nanotime>(ns));
+	lwp_userret(l);
+}
+
+}  // namespace detail
+
+runtime::runtime(const runtime_options &options) {
+	if (int error = runtime_start(options)) {
+		fail(error, "lwp::runtime");
+	}
+}
+
+runtime::~runtime() { runtime_stop(); }
+
+unsigned runtime::vcpus() {
+	(void)curlwp();
+	return sched.sd_count.load(std::memory_order_relaxed);  // relaxed: fixed while the runtime lives
+}
+
+runtime_stats runtime::stats() { return runtime_statistics(); }
+
+}  // namespace lwp

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//
+// Time inside the library: nanoseconds of CLOCK_MONOTONIC in 64 bits, and nothing else.
+#pragma once
+
+#include <cstdint>
+#include <ctime>
+
+namespace lwp::kern {
+
+using nanotime = std::uint64_t;
+inline constexpr nanotime never = UINT64_MAX;  ///< the deadline of a wait without one
+
+inline nanotime now() noexcept {
+	timespec ts;
+	::clock_gettime(CLOCK_MONOTONIC, &ts);
+	return static_cast<nanotime>(ts.tv_sec) * 1'000'000'000U + static_cast<nanotime>(ts.tv_nsec);
+}
+
+/// now() + delta, or never if that does not fit.
+inline nanotime after(nanotime from, nanotime delta) noexcept { return delta >= never - from ? never : from + delta; }
+
+/// Rounds nothing: one nanosecond is a timespec's unit.  Times beyond what the kernel takes are cut to some 292 years.
+inline timespec to_timespec(nanotime t) noexcept {
+	if (t > static_cast<nanotime>(INT64_MAX)) {
+		t = static_cast<nanotime>(INT64_MAX);
+	}
+	return {static_cast<time_t>(t / 1'000'000'000U), static_cast<long>(t % 1'000'000'000U)};
+}
+
+}  // namespace lwp::kern

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//
+// The lock order as a table, outermost first.  Debug builds keep the locks that each kernel thread holds and refuse to wait for one
+// whose rank is not higher than all of them; a try_lock() may take any.  Release builds know nothing of ranks.
+#pragma once
+
+#include "base/config.h"
+
+#include <cstdint>
+
+// X(rank, what it covers).  kern_lwp.c's comment puts spc_lwplock before the sleep queue lock; here the sleep queue comes first,
+// because an LWP that falls asleep already holds it when it gives up its vCPU.
+#define LWP_LOCK_RANKS(X)                                                                           \
+	X(runtime, "start, stop and adoption of kernel threads")                                        \
+	X(proc, "p_lock: the proc's LWPs, their ids, counters and waits")                               \
+	X(sleepq, "a sleep queue and the LWPs asleep on it")                                            \
+	X(turnstile, "a turnstile chain")                                                               \
+	X(vcpu_lwp, "vc_lwplock: the LWPs that run, stopped or ended on a vCPU")                        \
+	X(run_queue, "vc_rqlock: a run queue and the LWPs on it")                                       \
+	X(inbox, "vc_inlock: LWPs made runnable for a vCPU by others")                                  \
+	X(leaf, "memory, timers: takes nothing further")
+
+namespace lwp::kern {
+
+enum class lock_rank : std::uint8_t {
+#define X(rank, what) rank,
+	LWP_LOCK_RANKS(X)
+#undef X
+};
+
+const char *lock_rank_name(lock_rank) noexcept;
+
+#if LWP_DEBUG
+class spinlock;
+void lockrank_wanted(const spinlock *) noexcept;    // aborts if the order is broken
+void lockrank_acquired(const spinlock *) noexcept;
+void lockrank_released(const spinlock *) noexcept;  // aborts if this kernel thread does not hold it
+bool lockrank_holds(const spinlock *) noexcept;
+#endif
+bool lockrank_holds_any() noexcept;  // debug builds only
+
+}  // namespace lwp::kern

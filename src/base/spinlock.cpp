@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "base/spinlock.h"
+
+#include "base/assert.h"
+#include "base/sys.h"
+
+namespace lwp::kern {
+namespace {
+
+constexpr unsigned spins_before_yield = 200;       // some microseconds: longer than any section of ours
+constexpr std::uint16_t enough_most = 1U << 15;
+
+bool barrier_works() noexcept {
+	// ThreadSanitizer sees no order through membarrier(2): there every lock is plain.
+	if (LWP_TSAN) {
+		return false;
+	}
+	static const bool works = sys::membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED) == 0;
+	return works;
+}
+
+class backoff {
+public:
+	void wait() noexcept {
+		if (++spins_ % spins_before_yield != 0) {
+			cpu_relax();
+		} else {
+			sys::yield();
+		}
+	}
+
+private:
+	unsigned spins_ = 0;
+};
+
+}  // namespace
+
+void spinlock::bias(vcpu_t *owner) noexcept {
+	if (barrier_works()) {
+		bias_ = key(owner);
+		revoked_.store(0, std::memory_order_relaxed);  // nobody uses the lock yet
+		quiet_ = 0;
+		enough_ = 64;
+	}
+}
+
+LWP_NOINLINE void spinlock::lock_plain(vcpu_t *me) noexcept {
+	backoff b;
+	// acquire: pairs with the release store in unlock()
+	while (word_.load(std::memory_order_relaxed) != 0 || word_.exchange(1, std::memory_order_acquire) != 0) {
+		b.wait();
+	}
+	settle(me);
+}
+
+bool spinlock::try_lock(vcpu_t *me) noexcept {
+	if (!lock_biased(me)) {
+		if (word_.load(std::memory_order_relaxed) != 0 || word_.exchange(1, std::memory_order_acquire) != 0) {
+			return false;
+		}
+		settle(me);
+	}
+#if LWP_DEBUG
+	lockrank_acquired(this);
+#endif
+	return true;
+}
+
+/// With word_ held: makes sure that the bias' owner does not hold the lock too.
+void spinlock::settle(vcpu_t *me) noexcept {
+	if (bias_ == nobody) {
+		return;
+	}
+	if (bias_ != key(me)) {
+		quiet_ = 0;
+		revoke();
+		return;
+	}
+	if (revoked_.load(std::memory_order_relaxed) != 0 && ++quiet_ >= enough_) {  // relaxed: written under word_, which we hold
+		quiet_ = 0;
+		enough_ = enough_ >= enough_most ? enough_most : static_cast<std::uint16_t>(enough_ * 2);
+		revoked_.store(0, std::memory_order_release);  // pairs with the acquire in lock_biased(): what others did under word_ is seen
+	}
+}
+
+void spinlock::revoke() noexcept {
+	if (revoked_.load(std::memory_order_relaxed) != 0) {  // relaxed: written under word_, which we hold
+		return;  // and since then the owner has taken no other way than ours
+	}
+	revoked_.store(1, std::memory_order_relaxed);  // ordered by the barrier
+	long result = sys::membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED);
+	LWP_CHECK(result == 0, "membarrier(2) worked at first and now fails");
+	backoff b;
+	while (mine_.load(std::memory_order_acquire) != 0) {  // pairs with the release in unlock() and lock_biased()
+		b.wait();
+	}
+}
+
+bool spinlock::held() const noexcept {
+#if LWP_DEBUG
+	return lockrank_holds(this);
+#else
+	return word_.load(std::memory_order_relaxed) != 0 || mine_.load(std::memory_order_relaxed) != 0;  // relaxed: a hint
+#endif
+}
+
+}  // namespace lwp::kern

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//
+// The id table: finds the LWP that has a given id.  Linear hashing: one more bucket for each entry above the number of buckets, so no
+// insert ever pays for a rehash, from the first LWP to the millionth.  Eight bytes an entry besides the hook in the LWP.
+//
+// insert, erase, find_locked and for_each need the lock that covers the table (p_lock); the caller takes it, nothing is taken here.
+// find() needs no lock and may be called in any context.  It promises that it ends and that what it returns is, or was, an entry
+// with that id; it may miss an entry that another kernel thread is moving just now.  So a hit is checked under the LWP's own lock, and
+// a miss is repeated as find_locked().  It rests on one rule: nodes are type-stable, that is, their memory stays a lid_node for the
+// table's life, also while they are in no table.
+#pragma once
+
+#include "base/assert.h"
+
+#include <atomic>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+
+namespace lwp::kern {
+
+/// The hook; p: written with the lock that covers the table, read without it.  A base of what the table holds.
+struct lid_node {
+	std::atomic<lid_node *> ln_next{nullptr};  // p: next in the bucket's chain; left as it is by erase, for readers standing here
+	std::atomic<int> ln_lid{0};                // p: the id, set before insert; read without lock by find()
+};
+
+class lidtable {
+public:
+	lidtable() noexcept = default;
+	~lidtable();
+	lidtable(const lidtable &) = delete;
+	lidtable &operator=(const lidtable &) = delete;
+
+	/// Enters a node by its ln_lid, which is positive and in the table only once.  Returns 0 | ENOMEM, the table is unchanged
+	[[nodiscard]] int insert(lid_node *) noexcept;
+
+	/// Takes out a node that is in the table.
+	void erase(lid_node *) noexcept;
+
+	/// Without the lock: an entry that has this id or had it a moment ago; null is only a hint.
+	[[nodiscard]] LWP_ALWAYS_INLINE lid_node *find(int lid) const noexcept {
+		// acquire: pairs with the release in split() and makes the segments of these buckets visible
+		const bucket_t *b = bucket(bucket_index(lid, layout_.load(std::memory_order_acquire)));
+		// acquire, here and below: pairs with the release in link(): who sees the node sees what was in it when it was inserted
+		lid_node *n = b->load(std::memory_order_acquire);
+		for (unsigned steps = 0; n != nullptr && steps < walk_max; steps++) {
+			if (LWP_LIKELY(n->ln_lid.load(std::memory_order_relaxed) == lid)) {  // relaxed: whoever trusts the hit takes a lock first
+				return n;
+			}
+			n = n->ln_next.load(std::memory_order_acquire);
+		}
+		return nullptr;
+	}
+
+	/// With the lock: the entry that has this id, or null if there is none.
+	[[nodiscard]] lid_node *find_locked(int lid) const noexcept;
+
+	/// Entries; without the lock, how many there were a moment ago.
+	[[nodiscard]] std::size_t size() const noexcept { return size_.load(std::memory_order_relaxed); }  // relaxed: a number, no more
+
+	/// With the lock: calls fn(lid_node *) for every entry, in no order.  fn may erase the node it is given.
+	template <class Fn>
+	void for_each(Fn fn) const {
+		for (std::uint32_t i = 0, n = buckets(layout_.load(std::memory_order_relaxed)); i < n; i++) {  // relaxed: we hold the lock
+			for (lid_node *node = bucket(i)->load(std::memory_order_relaxed), *next; node != nullptr; node = next) {
+				next = node->ln_next.load(std::memory_order_relaxed);
+				fn(node);
+			}
+		}
+	}
+
+private:
+	// Segment 0 is part of the table; segment s > 0 holds as many buckets as all before it together.  23 of them hold every id.
+	using bucket_t = std::atomic<lid_node *>;
+	static constexpr std::uint32_t first_bits = 9;
+	static constexpr std::uint32_t first_buckets = 1U << first_bits;
+	static constexpr std::uint32_t segments = 32 - first_bits;
+	// Longer than any chain that a find() without bad luck walks; only a reader led from chain to chain by recycled nodes gets there.
+	static constexpr unsigned walk_max = 64;
+
+	// How many buckets there are, and the mask that numbers one round of splits (2^k - 1, at least the number of buckets - 1), in one
+	// word so that a reader never mixes two moments.
+	static constexpr std::uint64_t layout(std::uint32_t buckets, std::uint32_t mask) noexcept {
+		return std::uint64_t{mask} << 32 | buckets;
+	}
+	static constexpr std::uint32_t buckets(std::uint64_t layout) noexcept { return static_cast<std::uint32_t>(layout); }
+	static constexpr std::uint32_t mask(std::uint64_t layout) noexcept { return static_cast<std::uint32_t>(layout >> 32); }
+
+	/// Neighbouring ids get neighbouring buckets, one each.  The shifts bring the high bits down for programs whose long-lived LWPs
+	/// come at a stride of 2^n: of all triples, this one keeps the worst such chain shortest (4; without it, the whole table).
+	static constexpr std::uint32_t spread(int lid) noexcept {
+		auto id = static_cast<std::uint32_t>(lid);
+		return id ^ id >> 9 ^ id >> 13 ^ id >> 20;
+	}
+	static constexpr std::uint32_t bucket_index(int lid, std::uint64_t layout) noexcept {
+		std::uint32_t i = spread(lid) & mask(layout);
+		std::uint32_t unsplit = i & mask(layout) >> 1;
+		return i < buckets(layout) ? i : unsplit;  // not split off yet in this round: still in the lower half
+	}
+	static constexpr std::uint32_t segment_of(std::uint32_t i) noexcept {
+		return static_cast<std::uint32_t>(std::bit_width(i | (first_buckets - 1))) - first_bits;  // no case for i = 0
+	}
+	static constexpr std::size_t segment_size(std::uint32_t s) noexcept {
+		return std::size_t{first_buckets} << (s == 0 ? 0 : s - 1);
+	}
+	LWP_ALWAYS_INLINE bucket_t *bucket(std::uint32_t i) const noexcept {
+		std::uint32_t s = segment_of(i);
+		// A segment s > 0 begins at bucket first_buckets << (s - 1), its own size.
+		std::uint32_t offset = i - ((first_buckets << s) >> 1 & ~(first_buckets - 1));
+		return segment_[s].load(std::memory_order_relaxed) + offset;  // relaxed: ordered by layout_
+	}
+
+	[[nodiscard]] int grow() noexcept;
+	void split() noexcept;
+	void link(lid_node *, bucket_t *) noexcept;
+	static void unlink(lid_node *, bucket_t *) noexcept;
+
+	std::atomic<std::uint64_t> layout_{layout(first_buckets, first_buckets - 1)};     // p, read without lock
+	std::atomic<bucket_t *> segment_[segments] = {first_};                            // p, read without lock; set once
+	std::atomic<std::size_t> size_{0};                                                // p, read without lock
+	bucket_t first_[first_buckets] = {};                                              // p, read without lock
+};
+
+}  // namespace lwp::kern

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//
+// What an LWP is: the struct, and nothing that happens to it.
+//
+// Each field carries the key of what covers it:
+//   l  the LWP's lock: whatever l_mutex points to now (core/lwp_lock.h)
+//   p  the proc's p_lock
+//   !  the LWP itself, while it runs; or whoever builds or recycles it
+//   (  fixed from the moment others can find it
+//   a  atomic, the rule stands beside it
+// An LWP struct is type-stable: memory that was one stays one for the life of the process, so that chasing a lock pointer or an id may
+// look at a dead one.
+#pragma once
+
+#include <lwp/lwp.h>
+
+#include "base/list.h"
+#include "base/spinlock.h"
+#include "core/lidtable.h"
+#include "core/specific.h"
+#include "ctx/context.h"
+#include "ctx/stack.h"
+
+#include <atomic>
+#include <cstdint>
+
+namespace lwp::kern {
+
+struct lwp_t;
+struct proc_t;
+struct vcpu_t;
+struct waitrec;
+
+/// NetBSD's numbers; 6 was LSDEAD.
+enum class lwp_stat : std::uint8_t { none = 0, idl = 1, run = 2, sleep = 3, stop = 4, zomb = 5, onproc = 7, suspended = 8 };
+
+enum class sched_class : std::uint8_t { other = 0, fifo = 1, rr = 2 };
+
+/// Priorities, higher is better (NetBSD 5's bands).
+using pri_t = std::int16_t;
+inline constexpr pri_t pri_user = 0, pri_kernel = 64, pri_kthread = 96, pri_user_rt = 128, pri_kernel_rt = 192, pri_count = 224;
+inline constexpr pri_t pri_default = 31;  ///< a time-sharing LWP that nobody gave another
+
+/// l_flag.  Written with the LWP locked; LW_USERRET is also tested without a lock at the boundary.
+enum : std::uint32_t {
+	LW_IDLE = 0x00000001,       // a vCPU's idle LWP
+	LW_SINTR = 0x00000080,      // its sleep may be interrupted
+	LW_SYSTEM = 0x00000200,     // not the application's
+	LW_WSUSPEND = 0x00020000,   // to be suspended at the boundary
+	LW_WCORE = 0x00080000,      // to stop for a snapshot
+	LW_WEXIT = 0x00100000,      // to exit at the boundary
+	LW_CANCELLED = 0x02000000,  // its next interruptible sleep fails
+	LW_WREBOOT = 0x08000000,    // the runtime is ending
+	LW_UNPARKED = 0x10000000,   // an unpark came before its park
+	LW_BOUND = 0x80000000,      // runs on one vCPU only
+	LW_USERRET = LW_WSUSPEND | LW_WEXIT | LW_WCORE | LW_WREBOOT,
+};
+
+/// l_prflag, under p_lock.
+enum : std::uint8_t {
+	LPR_DETACHED = 0x01,  // nobody will wait for it
+	LPR_DRAINING = 0x02,  // it is on its way out: no new references
+	LPR_CLAIMED = 0x04,   // a zombie that a waiter has been given
+};
+
+/// How a kind of sleep is undone and looked at: a value handed down, so that the scheduler need not know its users.
+struct syncobj {
+	const char *so_name;
+	void (*so_unsleep)(lwp_t *);  // l: takes it off whatever it is queued on; null: it is on no list
+};
+
+struct alignas(64) lwp_t : lid_node {        // lid_node: l_lid and the id table's link, p
+	context l_ctx;                           // l: where it goes on; valid while off its vCPU
+	std::atomic<spinlock *> l_mutex;         // l: the lock that covers it; read without it by who wants to take it
+	vcpu_t *l_cpu;                           // l: the vCPU it runs on, is queued on, or ran on last
+	list_link<lwp_t> l_link;                 // l: run queue, inbox, sleep queue; p: zombie list; !: dead cache
+
+	std::atomic<lwp_stat> l_stat;            // l: written by lwp_setstat() alone
+	sched_class l_class;                     // l
+	pri_t l_priority;                        // l
+	std::atomic<std::uint32_t> l_flag;       // l, see above
+	std::atomic<lwpctl_t *> l_ctl;           // !: shows the scheduler's doings to the application; written by its vCPU
+	const void *l_wchan;                     // l: what it sleeps on, null if it does not
+	const char *l_wmesg;                     // l: why, in one word
+	const syncobj *l_syncobj;                // l: how to end that sleep
+	int l_error;                             // l: how its sleep ended
+	std::int16_t l_bound;                    // l: index of the only vCPU it may run on, or -1
+	std::uint8_t l_prflag;                   // p
+	std::atomic<bool> l_oncpu;               // a: set while building, cleared by the LWP that runs after a dead one: its stack is free
+	bool l_fresh;                            // !: l_ctx must be made anew before it runs
+	bool l_adopted;                          // (: a kernel thread's own stack; never recycled with it
+	std::uint32_t l_room;                    // !: bytes free for the creator's use above the frames of l_ctx
+
+	std::uint32_t l_refcnt;                  // p: its own, and those that look at it; its end waits for 1
+	proc_t *l_proc;                          // (
+	waitrec *l_wait;                         // p: what it waits for in lwp_wait1(), null if it does not
+	waitrec *l_waiters;                      // p: who waits for it, first come first served
+	void (*l_func)(void *);                  // !
+	void *l_arg;                             // !
+	void *l_private;                         // !
+	specref l_specific;                      // !: see core/specific.h for key_delete
+	stack l_stack;                           // !
+	char l_name[LWP_MAXNAME];                // p
+};
+
+/// Shows as l_lid what the id table calls ln_lid.
+inline lwpid_t lwp_lid(const lwp_t *l) noexcept { return l->ln_lid.load(std::memory_order_relaxed); }
+
+/// With the LWP locked: nobody else writes, so no read-modify-write is needed.
+inline void lwp_flag_set(lwp_t *l, std::uint32_t bits) noexcept {
+	l->l_flag.store(l->l_flag.load(std::memory_order_relaxed) | bits, std::memory_order_relaxed);
+}
+inline void lwp_flag_clear(lwp_t *l, std::uint32_t bits) noexcept {
+	l->l_flag.store(l->l_flag.load(std::memory_order_relaxed) & ~bits, std::memory_order_relaxed);
+}
+inline std::uint32_t lwp_flags(const lwp_t *l) noexcept { return l->l_flag.load(std::memory_order_relaxed); }
+
+}  // namespace lwp::kern

@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//
+// Where LWP structs come from.  Type-stable: memory handed out here is never unmapped and never becomes anything else, so a stale
+// pointer to an LWP always finds an LWP (perhaps another, perhaps none) with a lock pointer that can be taken.
+// Takes a leaf lock.
+#pragma once
+
+#include "core/lwp.h"
+
+namespace lwp::kern {
+
+/// An LWP with every field zero but l_mutex, which always names a lock; null if there is no memory.
+[[nodiscard]] lwp_t *lwp_pool_get() noexcept;
+void lwp_pool_put(lwp_t *) noexcept;
+
+}  // namespace lwp::kern

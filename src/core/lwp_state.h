@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//
+// The states of an LWP, the lock that covers each, and the edges between them: tables.  lwp_setstat() is the only writer of l_stat, and
+// it changes the lock pointer with it; names, checks, a test over all 49 pairs and the picture in ARCHITECTURE.md are made from here.
+#pragma once
+
+#include "core/lwp.h"
+
+// X(state, NetBSD's name, lock rank that covers it, another rank that may)
+#define LWP_STATES(X)                                  \
+	X(idl, "LSIDL", vcpu_lwp, vcpu_lwp)                \
+	X(run, "LSRUN", run_queue, inbox)                  \
+	X(onproc, "LSONPROC", vcpu_lwp, vcpu_lwp)          \
+	X(sleep, "LSSLEEP", sleepq, turnstile)             \
+	X(stop, "LSSTOP", vcpu_lwp, sleepq)                \
+	X(suspended, "LSSUSPENDED", vcpu_lwp, sleepq)      \
+	X(zomb, "LSZOMB", vcpu_lwp, vcpu_lwp)
+
+// X(from, to, who may do it, why)
+#define LWP_EDGES(X)                                                             \
+	X(none, idl, "core/lwp_pool", "memory becomes an LWP")                       \
+	X(none, onproc, "sched/vcpu", "a kernel thread is adopted where it runs")    \
+	X(idl, run, "proc/create", "started")                                        \
+	X(idl, suspended, "proc/create", "created suspended")                        \
+	X(idl, stop, "proc/create", "created in a stopped proc")                     \
+	X(idl, onproc, "sched/switch", "an idle LWP is dispatched")                  \
+	X(idl, zomb, "proc/create", "creation was given up")                         \
+	X(run, run, "sched/runq", "moved to another queue")                          \
+	X(run, onproc, "sched/switch", "dispatched")                                 \
+	X(onproc, run, "sched/switch", "yielded or preempted")                       \
+	X(onproc, sleep, "sync/sleepq", "blocked")                                   \
+	X(onproc, suspended, "proc/suspend", "suspended at the boundary")            \
+	X(onproc, stop, "proc/stop", "its proc is stopped")                          \
+	X(onproc, zomb, "proc/exit", "ended")                                        \
+	X(onproc, idl, "sched/switch", "an idle LWP gave way")                       \
+	X(sleep, run, "sync/sleepq", "woken, timed out or interrupted")              \
+	X(sleep, sleep, "sync/sleepq", "moved to another queue")                     \
+	X(sleep, stop, "proc/stop", "stopped in its sleep")                          \
+	X(stop, run, "proc/stop", "continued")                                       \
+	X(stop, sleep, "proc/stop", "continued, its wait unfinished")                \
+	X(stop, stop, "sync/sleepq", "its wait ended, its lock moves")               \
+	X(suspended, run, "proc/suspend", "continued")                               \
+	X(suspended, suspended, "sync/sleepq", "its wait ended, its lock moves")     \
+	X(zomb, idl, "proc/create", "recycled: ceased one unit of work, waits for the next")
+
+namespace lwp::kern {
+
+/// NetBSD's name: "LSRUN".
+const char *lwp_stat_name(lwp_stat) noexcept;
+bool lwp_edge_legal(lwp_stat from, lwp_stat to) noexcept;
+/// Why the edge exists; null if it does not.
+const char *lwp_edge_reason(lwp_stat from, lwp_stat to) noexcept;
+bool lwp_lock_covers(lock_rank, lwp_stat) noexcept;
+/// Debug builds: the edge is in the table, the old lock is held, `lend` is of the kind that the new state asks for.
+void lwp_setstat_check(const lwp_t *, lwp_stat to, const spinlock *lend) noexcept;
+
+/// Changes state and covering lock together.  The old lock must be held; if `lend` is not, the LWP is unlocked the moment this returns.
+LWP_ALWAYS_INLINE void lwp_setstat(lwp_t *l, lwp_stat to, spinlock *lend) noexcept {
+#if LWP_DEBUG
+	lwp_setstat_check(l, to, lend);
+#endif
+	l->l_stat.store(to, std::memory_order_relaxed);    // relaxed: who needs it exact holds the lock
+	l->l_mutex.store(lend, std::memory_order_release);  // pairs with the acquires in lwp_lock(): the new lock implies the new state
+}
+
+/// Memory that is no LWP any more; `lend` is a lock that nobody needs.
+inline void lwp_statreset(lwp_t *l, spinlock *lend) noexcept {
+	l->l_stat.store(lwp_stat::none, std::memory_order_relaxed);
+	l->l_mutex.store(lend, std::memory_order_release);  // pairs with the acquires in lwp_lock()
+}
+
+inline lwp_stat lwp_state(const lwp_t *l) noexcept { return l->l_stat.load(std::memory_order_relaxed); }
+
+}  // namespace lwp::kern

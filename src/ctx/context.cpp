@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//
+// Making contexts.  A new one is entered once right away, to carry the entry function and its argument over to its own stack, and jumps
+// straight back: so the first real switch to it is like any other, and nothing here knows how Boost lays out a context.
+#include "ctx/context.h"
+
+#include "base/assert.h"
+
+#include <cerrno>
+#include <cxxabi.h>
+#if LWP_ASAN
+#include <sanitizer/asan_interface.h>
+#endif
+#if LWP_VALGRIND
+#include <valgrind/valgrind.h>
+#endif
+
+namespace lwp::kern {
+namespace {
+
+/// On the maker's stack for the moment of the making.
+struct birth {
+	context maker;
+	context *child;
+	context_entry entry;
+	void *arg;
+};
+
+/// The first frame of every LWP; debuggers and unwinders stop here, because it says that it has no caller.
+[[noreturn]] LWP_NOINLINE void context_begin(birth *b) {
+#if defined(__x86_64__)
+	asm volatile(".cfi_undefined rip");
+#elif defined(__aarch64__)
+	asm volatile(".cfi_undefined x30");
+#endif
+	context &self = *b->child;
+	context_entry entry = b->entry;
+	void *arg = b->arg;
+	detail::context_arrive(self, b->maker);
+	detail::context_jump(self, b->maker, false);
+	// From here on `b` is gone, and this may be another kernel thread.
+	entry(arg);
+	fatal("the entry function of a context returned");
+}
+
+#if LWP_PORTABLE_SWITCH
+
+/// Boost asks for an allocator to free the stack with; ours belongs to the caller.
+struct callers_stack {
+	boost::context::stack_context allocate() { return {}; }
+	void deallocate(boost::context::stack_context &) noexcept {}
+};
+
+void context_enter(birth &b, std::byte *top, std::size_t size) {
+	boost::context::stack_context where;
+	where.sp = top;
+	where.size = size;
+	birth *in = &b;
+	::new (b.child->c_fiber) boost::context::fiber(std::allocator_arg, boost::context::preallocated(top, size, where), callers_stack{},
+	                                               [in](boost::context::fiber &&left) -> boost::context::fiber {
+		                                               ::new (in->maker.c_fiber) boost::context::fiber(std::move(left));
+		                                               context_begin(in);
+	                                               });
+	detail::context_jump(b.maker, *b.child, false);
+}
+
+#else
+
+[[noreturn]] void context_entered(boost::context::detail::transfer_t t) {
+	birth *b = reinterpret_cast<birth *>(t.data);  // &b->maker, its first member
+	b->maker.c_sp = t.fctx;
+	context_begin(b);
+}
+
+void context_enter(birth &b, std::byte *top, std::size_t size) {
+	b.child->c_sp = boost::context::detail::make_fcontext(top, size, context_entered);
+	detail::context_jump(b.maker, *b.child, false);
+}
+
+#endif
+
+}  // namespace
+
+// Out of line: an inlined &errno would be an address of whatever kernel thread the caller was on when the compiler took it.
+LWP_NOINLINE void kthread_image::init() {
+	errno_addr = &errno;
+	eh_globals = abi::__cxa_get_globals();
+}
+
+void context_make(context &c, const stack &stack, std::size_t top_offset, context_entry entry, void *arg) {
+	LWP_ASSERT(top_offset + stack.s_colour < stack.s_size);
+	context_destroy(c);
+	c = context();
+#if LWP_ASAN
+	__asan_unpoison_memory_region(stack.s_base, stack.s_size);
+	c.c_asan_bottom = stack.s_base;
+	c.c_asan_size = stack.s_size;
+#endif
+#if LWP_TSAN
+	c.c_tsan_fiber = __tsan_create_fiber(0);
+	c.c_tsan_own = true;
+#endif
+#if LWP_VALGRIND
+	c.c_valgrind_id = static_cast<unsigned>(VALGRIND_STACK_REGISTER(stack.s_base, stack.s_base + stack.s_size));
+	c.c_valgrind = true;
+#endif
+	birth b{context(), &c, entry, arg};
+	context_adopt(b.maker);
+	std::byte *top = stack_top(stack) - top_offset;
+	context_enter(b, top, static_cast<std::size_t>(top - stack.s_base));
+}
+
+void context_adopt(context &c) {
+	c = context();
+#if LWP_TSAN
+	c.c_tsan_fiber = __tsan_get_current_fiber();
+#endif
+}
+
+void context_destroy([[maybe_unused]] context &c) {
+#if LWP_TSAN
+	if (c.c_tsan_own) {
+		__tsan_destroy_fiber(c.c_tsan_fiber);
+		c.c_tsan_own = false;
+	}
+	c.c_tsan_fiber = nullptr;
+#endif
+#if LWP_VALGRIND
+	if (c.c_valgrind) {
+		VALGRIND_STACK_DEREGISTER(c.c_valgrind_id);
+		c.c_valgrind = false;
+	}
+#endif
+}
+
+}  // namespace lwp::kern

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "base/assert.h"
+#include "core/lwp_pool.h"
+#include "proc/lwp_life.h"
+#include "proc/runtime.h"
+#include "sched/place.h"
+#include "sched/switch.h"
+
+#include <cerrno>
+#include <climits>
+#include <cstring>
+
+namespace lwp::kern {
+namespace {
+
+// Kept free at the top of every stack for what the creator hands over: enough for a callable and a few arguments.
+constexpr std::uint32_t room_usual = 64;
+
+std::uint32_t room_for(std::size_t bytes) noexcept {
+	return bytes <= room_usual ? room_usual : static_cast<std::uint32_t>((bytes + 63) / 64 * 64);
+}
+
+/// The first and every later start of an LWP.  Recycled, it comes back out of lwp_exit() with its stack and context as they were: LSIDL,
+/// "ceased executing a unit of work and waiting to be started again".
+void start_routine(void *arg) noexcept {
+	auto *l = static_cast<lwp_t *>(arg);
+	lwp_arrive(l);
+	for (;;) {
+		lwp_userret(l);
+		l->l_func(l->l_arg);
+		lwp_exit(l, true);
+	}
+}
+
+/// Stack sizes are rounded up to classes, so equal is too much to ask.
+bool fits(const lwp_t *l, std::size_t stack_size) noexcept { return l->l_stack.s_size >= stack_size && l->l_stack.s_size / 2 < stack_size; }
+
+/// The dead detached LWP in the proc's slot, or the newest that ended on this vCPU; off its stack and in no table.
+lwp_t *recycle(proc_t *p, std::size_t stack_size, vcpu_t *me) noexcept {
+	if (p->p_zomblwp.load(std::memory_order_relaxed) != nullptr) {  // relaxed: a hint, asked again under p_lock
+		p->p_lock.lock(me);
+		lwp_t *dead = p->p_zomblwp.load(std::memory_order_relaxed);
+		if (dead != nullptr) {
+			p->p_zomblwp.store(nullptr, std::memory_order_relaxed);
+			lwp_free_and_unlock(p, dead, me);  // to this vCPU's newest
+		} else {
+			p->p_lock.unlock(me);
+		}
+	}
+	lwp_t *l = me->vc_dead.front();
+	if (l == nullptr || !fits(l, stack_size)) {
+		return nullptr;
+	}
+	me->vc_dead.remove(l);
+	me->vc_ndead.store(me->vc_ndead.load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);  // relaxed: a number for others
+	return l;
+}
+
+/// 0 | EINVAL | ENOMEM
+int build(const lwp_options &o, std::size_t stack_size, lwp_t **out) noexcept {
+	lwp_t *l = lwp_pool_get();
+	if (l == nullptr) {
+		return ENOMEM;
+	}
+	if (o.stack_base != nullptr) {
+		stack_foreign(l->l_stack, o.stack_base, stack_size);
+	} else if (int error = stack_alloc(l->l_stack, stack_size)) {
+		lwp_pool_put(l);
+		return error;
+	}
+	l->l_fresh = true;
+	*out = l;
+	return 0;
+}
+
+void set_name(lwp_t *l, const char *name) noexcept {
+	if (name == nullptr) {
+		l->l_name[0] = '\0';
+		return;
+	}
+	std::size_t n = ::strnlen(name, LWP_MAXNAME - 1);
+	std::memcpy(l->l_name, name, n);
+	l->l_name[n] = '\0';
+}
+
+/// Class and priority from the options or the template.  0 | EINVAL
+int set_scheduling(lwp_t *l, const lwp_t *l1, const lwp_options &o) noexcept {
+	if (o.priority < -1 || o.priority > 63 || o.policy < -1 || o.policy > 2) {
+		return EINVAL;
+	}
+	// An adopted kernel thread and LWP 1 are templates like any other.
+	l->l_class = o.policy < 0 ? l1->l_class : static_cast<sched_class>(o.policy);
+	const bool same_class = l->l_class == l1->l_class;
+	if (o.priority >= 0) {
+		l->l_priority = static_cast<pri_t>((l->l_class == sched_class::other ? pri_user : pri_user_rt) + o.priority);
+	} else if (same_class) {
+		l->l_priority = l1->l_priority;
+	} else {
+		l->l_priority = l->l_class == sched_class::other ? pri_default : pri_user_rt;
+	}
+	return 0;
+}
+
+/// The next id, never 0 and never a living one.  p_lock held.
+lwpid_t next_lid(proc_t *p) noexcept {
+	do {
+		p->p_nlwpid = p->p_nlwpid == INT_MAX ? 1 : p->p_nlwpid + 1;
+	} while (LWP_UNLIKELY(lwp_find_any(p, p->p_nlwpid) != nullptr));
+	return p->p_nlwpid;
+}
+
+}  // namespace
+
+int newlwp(lwp_t *l1, const lwp_options &o, lwp_t **out) noexcept {
+	std::size_t stack_size = o.stack_size != 0 ? o.stack_size : runtime_default_stack();
+	if (o.stack_base != nullptr ? o.stack_size < stack_min : stack_size < stack_min || stack_size > stack_max) {
+		return EINVAL;
+	}
+	if (o.vcpu < -1 || o.vcpu >= static_cast<int>(sched.sd_count.load(std::memory_order_relaxed))) {  // relaxed: fixed while LWPs live
+		return EINVAL;
+	}
+	const std::uint32_t room = room_for(o.room);
+	if (room > stack_size / 2) {
+		return EINVAL;
+	}
+	vcpu_t *me = l1->l_cpu;
+	lwp_t *l = o.stack_base == nullptr ? recycle(l1->l_proc, stack_size, me) : nullptr;
+	if (l == nullptr) {
+		if (int error = build(o, stack_size, &l)) {
+			return error;
+		}
+	}
+	if (int error = set_scheduling(l, l1, o)) {
+		lwp_keep_dead(l, me);
+		return error;
+	}
+	if (l->l_fresh || room > l->l_room) {
+		l->l_room = room;
+		l->l_ctx = context{};
+		context_make(l->l_ctx, l->l_stack, room, start_routine, l);
+		l->l_fresh = false;
+	} else {
+		l->l_ctx.c_errno = 0;
+	}
+	l->l_proc = l1->l_proc;
+	l->l_bound = o.vcpu >= 0 ? static_cast<std::int16_t>(o.vcpu) : (l1->l_adopted ? std::int16_t{-1} : l1->l_bound);
+	l->l_private = o.private_;
+	l->l_prflag = o.detached ? LPR_DETACHED : 0;
+	l->l_refcnt = 1;
+	set_name(l, o.name);
+	*out = l;
+	return 0;
+}
+
+void *lwp_room(const lwp_t *l) noexcept { return stack_top(l->l_stack) - l->l_room; }
+
+void lwp_abandon(lwp_t *l) noexcept { lwp_keep_dead(l, curcpu_or_null()); }
+
+int lwp_start(lwp_t *l1, lwp_t *l2, void (*func)(void *), void *arg, const lwp_options &o, lwpid_t *lid) noexcept {
+	proc_t *p = l1->l_proc;
+	vcpu_t *me = l1->l_cpu;
+	l2->l_func = func;
+	l2->l_arg = arg;
+	l2->l_oncpu.store(true, std::memory_order_relaxed);  // relaxed: nobody knows it yet
+	// LSIDL and LSSUSPENDED are covered by the vc_lwplock of a vCPU that lasts, so not by that of an adopted kernel thread.
+	vcpu_t *home = me->vc_bound ? sched.sd_vcpu[0] : me;
+
+	p->p_lock.lock(me);
+	if (LWP_UNLIKELY(p->p_nlwps >= p->p_maxlwps)) {
+		p->p_lock.unlock(me);
+		return EAGAIN;
+	}
+	l2->ln_lid.store(next_lid(p), std::memory_order_relaxed);  // relaxed: published by the table
+	// Before the table, so that who finds it finds LSIDL; it is locked from here until it can run.
+	home->vc_lwplock.lock(me);
+	l2->l_cpu = home;
+	lwp_setstat(l2, lwp_stat::idl, &home->vc_lwplock);
+	if (int error = p->p_lwps.insert(l2)) {
+		home->vc_lwplock.unlock(me);
+		p->p_lock.unlock(me);
+		return error;
+	}
+	*lid = lwp_lid(l2);
+	p->p_nlwps++;
+	if ((l2->l_prflag & LPR_DETACHED) != 0) {
+		p->p_ndlwps++;
+	}
+	// A creator that is to stop or to exit itself makes no running ones.
+	const std::uint32_t inherited = lwp_flags(l1) & (LW_WEXIT | LW_WCORE | LW_WREBOOT);
+	l2->l_flag.store(inherited | (o.suspended ? LW_WSUSPEND : 0U), std::memory_order_relaxed);
+	if (o.suspended || (lwp_flags(l1) & LW_USERRET) != 0) {
+		lwp_flag_set(l2, LW_WSUSPEND);
+		lwp_setstat(l2, lwp_stat::suspended, &home->vc_lwplock);
+		home->vc_lwplock.unlock(me);
+		p->p_lock.unlock(me);
+		return 0;
+	}
+	p->p_nrlwps++;
+	p->p_lock.unlock(me);
+	sched_wake_and_unlock(l2, &home->vc_lwplock, queue_end::newest_first);
+	return 0;
+}
+
+}  // namespace lwp::kern

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//
+// The life of an LWP: made, started, ended, waited for, recycled; suspended and continued; parked.
+// Errors are returned as errno values.  Unless said otherwise no lock is held on entry or return, and `me`/`l` is the calling LWP.
+#pragma once
+
+#include "proc/proc.h"
+
+namespace lwp::kern {
+
+// ---- create.cpp
+
+struct lwp_options {
+	const char *name = nullptr;
+	std::size_t stack_size = 0;      // 0: the runtime's default
+	void *stack_base = nullptr;      // the caller's own stack
+	int vcpu = -1;                   // bound to this one, or -1: as the creator
+	int priority = -1;               // within its class, or -1: as the creator
+	int policy = -1;                 // a sched_class, or -1: as the creator
+	bool detached = false;
+	bool suspended = false;
+	std::size_t room = 0;            // bytes on its stack for the creator's use, 64-aligned
+	void *private_ = nullptr;
+};
+
+/// Builds an LWP from the template `l1`: LSIDL, in no table.  Its memory is the dead detached LWP's that waits in the proc's slot, or that
+/// of one that ended on this vCPU, or new.  0 | EINVAL | ENOMEM
+[[nodiscard]] int newlwp(lwp_t *l1, const lwp_options &, lwp_t **out) noexcept;
+/// Where its creator's bytes are.
+void *lwp_room(const lwp_t *) noexcept;
+/// Gives up one that was not started.
+void lwp_abandon(lwp_t *) noexcept;
+/// Numbers it, stores the id in *lid, and lets it run func(arg) (or stand suspended).  0 | EAGAIN too many | ENOMEM: then it is as before.
+[[nodiscard]] int lwp_start(lwp_t *l1, lwp_t *l2, void (*func)(void *), void *arg, const lwp_options &, lwpid_t *lid) noexcept;
+
+// ---- exit.cpp
+
+/// Ends the calling LWP; the last one ends the process.  With `loop` it returns when the LWP has been recycled: by the start routine only.
+void lwp_exit(lwp_t *l, bool loop) noexcept;
+/// Releases a dead LWP.  p_lock held, released.
+void lwp_free_and_unlock(proc_t *, lwp_t *dead, vcpu_t *me) noexcept;
+/// Keeps a dead one, off its stack and in no table, for the next newlwp() on this vCPU.
+void lwp_keep_dead(lwp_t *dead, vcpu_t *me) noexcept;
+void lwp_drop_dead(vcpu_t *) noexcept;  ///< gives all that were kept back
+
+// ---- wait.cpp
+
+/// Collects a dead LWP.  0 | ESRCH | EDEADLK | EINTR | ERESTART pass the boundary and call again
+[[nodiscard]] int lwp_wait1(lwp_t *l, lwpid_t lid, lwpid_t *departed) noexcept;
+[[nodiscard]] int lwp_detach(lwp_t *l, lwpid_t lid) noexcept;
+/// Ends a wait.  p_lock held.
+void wait_end(proc_t *, waitrec *, int error, lwp_t *departed, vcpu_t *me) noexcept;
+/// The same without waking it: the caller is about to.
+void wait_take_back(proc_t *, waitrec *, int error) noexcept;
+/// After p_nrlwps fell or a candidate went away: ends waits that nobody can satisfy any more.  p_lock held.
+void wait_recheck(proc_t *, vcpu_t *me) noexcept;
+/// The deadlock rule of rev 1.73 as written there, kept to compare (quirk Q9).
+constexpr bool wait_deadlock_1_73(long nrlwps, long nzlwps, long ndlwps, long nlwpwait) noexcept {
+	return nrlwps + nzlwps - ndlwps <= nlwpwait;
+}
+
+// ---- suspend.cpp
+
+/// Until the target has stopped.  0 | ESRCH | EDEADLK | EINTR | ERESTART
+[[nodiscard]] int lwp_suspend(lwp_t *l, lwpid_t lid) noexcept;
+[[nodiscard]] int lwp_continue(lwp_t *l, lwpid_t lid) noexcept;
+[[nodiscard]] int lwp_wakeup(lwp_t *l, lwpid_t lid) noexcept;
+void lwp_userret_slow(lwp_t *l) noexcept;
+
+/// The boundary: where the library returns to the application.  No lock held.
+LWP_ALWAYS_INLINE void lwp_userret(lwp_t *l) noexcept {
+	// relaxed: set under our lock; what matters is that it is seen at some boundary
+	if (LWP_UNLIKELY((lwp_flags(l) & LW_USERRET) != 0 || l->l_cpu->vc_resched.load(std::memory_order_relaxed))) {
+		lwp_userret_slow(l);
+	}
+}
+
+// ---- park.cpp
+
+/// 0 | EALREADY | ETIMEDOUT | EINTR | ENOMEM
+[[nodiscard]] int lwp_park(lwp_t *l, nanotime deadline) noexcept;
+[[nodiscard]] int lwp_unpark(lwp_t *l, lwpid_t lid) noexcept;
+/// Sleeps until the deadline; suspends and interrupts do not shorten it.
+void lwp_sleep_until(lwp_t *l, nanotime deadline) noexcept;
+
+}  // namespace lwp::kern

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//
+// The proc: what owns LWPs, their ids and their counters.  p_lock covers all of it; it is the outermost lock.
+// Nothing here walks over all LWPs: finding, waiting and ending cost the same among ten and among a million.
+#pragma once
+
+#include "core/lidtable.h"
+#include "core/lwp_lock.h"
+#include "core/lwp_state.h"
+#include "sync/sleepq.h"
+
+namespace lwp::kern {
+
+/// One LWP's wait for another's end, on the waiter's stack while it is in lwp_wait1().
+struct waitrec {
+	list_link<waitrec> wr_link;    // p: all waits of the proc
+	list_link<waitrec> wr_for;     // p: those for the same LWP, or those for any
+	lwp_t *wr_lwp = nullptr;       // who waits
+	lwp_t *wr_target = nullptr;    // for whom; null: any
+	lwp_t *wr_departed = nullptr;  // p: the zombie it was given
+	int wr_error = 0;              // p: how it ended
+	bool wr_done = false;          // p: it has ended: off both lists, no longer counted in p_nlwpwait
+};
+
+struct proc_t {
+	spinlock p_lock{lock_rank::proc, "p_lock"};
+	lidtable p_lwps;                 // by id, in whatever state
+	lwpid_t p_nlwpid = 0;            // last id handed out
+	std::size_t p_maxlwps = 0;
+
+	// Quiescent: p_nrlwps + IDL + STOP + SUSPENDED + ZOMB == p_nlwps (all in p_lwps).
+	std::size_t p_nlwps = 0;         // LWPs in p_lwps
+	std::size_t p_nzlwps = 0;        // those that have begun to end
+	std::size_t p_nrlwps = 0;        // running or likely to run: RUN, ONPROC, SLEEP
+	std::size_t p_ndlwps = 0;        // detached
+	std::size_t p_nlwpwait = 0;      // inside lwp_wait1(), their wait not ended
+	std::size_t p_nadopted = 0;      // kernel threads of the application, among p_nlwps
+
+	std::atomic<lwp_t *> p_zomblwp{nullptr};         // a dead detached LWP, for the next to be made from; peeked at without p_lock
+	list<lwp_t, &lwp_t::l_link> p_zombies;           // dead, not detached, given to no waiter yet; oldest first
+	list<waitrec, &waitrec::wr_link> p_waits;
+	list<waitrec, &waitrec::wr_for> p_anywaits;      // waits for any
+	unsigned p_ncvwaits = 0;                         // LWPs asleep on p_lwpcv
+	char p_lwpcv = 0;                                // its address is the channel: somebody was suspended, continued, dereferenced, freed
+};
+
+/// The proc of this process.
+extern proc_t proc0;
+
+/// Sleeps on p_lwpcv.  p_lock held, released meanwhile, held on return.  0 | EINTR
+[[nodiscard]] int proc_cv_wait(proc_t *, lwp_t *, const char *wmesg, sleep_catch) noexcept;
+/// p_lock held.
+void proc_cv_broadcast(proc_t *, vcpu_t *me) noexcept;
+
+/// With p_lock held: the LWP with this id, also a zombie or one being made; null if there is none.
+inline lwp_t *lwp_find_any(proc_t *p, lwpid_t lid) noexcept { return static_cast<lwp_t *>(p->p_lwps.find_locked(lid)); }
+
+/// With p_lock held: the living LWP with this id, null for LSIDL and LSZOMB.
+lwp_t *lwp_find(proc_t *, lwpid_t lid) noexcept;
+
+/// Without p_lock: the living LWP with this id, locked by *lock; null if there is none.
+lwp_t *lwp_find_and_lock(proc_t *, lwpid_t lid, vcpu_t *me, spinlock **lock) noexcept;
+
+/// References keep an LWP from ending, not from running.  p_lock held.  False if it has begun to end.
+[[nodiscard]] bool lwp_addref(lwp_t *) noexcept;
+void lwp_delref(proc_t *, lwp_t *) noexcept;      // p_lock not held
+void lwp_drainrefs(proc_t *, lwp_t *) noexcept;   // p_lock held: waits until only its own is left
+
+/// Debug builds: p_lock held; the counters agree with each other.
+void proc_check(const proc_t *) noexcept;
+
+}  // namespace lwp::kern

@@ -1,0 +1,427 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "proc/runtime.h"
+
+#include "base/assert.h"
+#include "core/lwp_pool.h"
+#include "ctx/guard.h"
+#include "proc/lwp_life.h"
+#include "sched/idle.h"
+#include "sched/ncpu.h"
+#include "sched/switch.h"
+
+#include <cerrno>
+#include <cstdlib>
+#include <mutex>
+#include <new>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+namespace lwp::kern {
+
+sched_t sched;
+
+namespace {
+
+constexpr std::size_t max_lwps_default = 16U << 20;
+
+std::mutex runtime_lock;                 // start, stop, adoption; taken by kernel threads, never with a lock of ours held
+std::atomic<bool> running{false};        // written under runtime_lock
+std::size_t default_stack = stack_default;
+bool home_thread;                        // whether vCPU 0 is the kernel thread that started the runtime
+vcpu_t *bound_free;                      // vCPUs of kernel threads that have gone
+stack idle_stack;                        // of vCPU 0's idle LWP: the kernel thread's own belongs to LWP 1
+pthread_key_t bound_key;
+bool bound_key_made;
+
+bool who_runs(guard_owner &owner, stack &s) {
+	const lwp_t *l = curlwp_or_null();
+	if (l == nullptr || l->l_adopted || (lwp_flags(l) & LW_IDLE) != 0) {
+		return false;
+	}
+	owner = {lwp_lid(l), l->l_name};
+	s = l->l_stack;
+	return true;
+}
+
+vcpu_t *vcpu_new() noexcept {
+	auto *vc = new (std::nothrow) vcpu_t;
+	if (vc != nullptr) {
+		vc->vc_lwplock.bias(vc);
+		vc->vc_rqlock.bias(vc);
+		vc->vc_slplock.bias(vc);
+	}
+	return vc;
+}
+
+/// An LWP that its kernel thread is already running: LSONPROC from the start.
+lwp_t *adopted_lwp(vcpu_t *vc) noexcept {
+	lwp_t *l = lwp_pool_get();
+	if (l == nullptr) {
+		return nullptr;
+	}
+	l->l_adopted = true;
+	l->l_cpu = vc;
+	l->l_class = sched_class::other;
+	l->l_priority = pri_default;
+	l->l_bound = -1;
+	l->l_prflag = 0;
+	l->l_refcnt = 1;
+	l->l_proc = &proc0;
+	l->l_private = nullptr;
+	l->l_name[0] = '\0';
+	l->l_flag.store(LW_BOUND, std::memory_order_relaxed);  // relaxed: nobody knows it yet
+	lwp_setstat(l, lwp_stat::onproc, &vc->vc_lwplock);
+	return l;
+}
+
+/// Adds an LWP that runs already to the proc.  p_lock held.  0 | ENOMEM
+int enter_proc(lwp_t *l) noexcept {
+	proc_t *p = &proc0;
+	do {
+		p->p_nlwpid = p->p_nlwpid == INT32_MAX ? 1 : p->p_nlwpid + 1;
+	} while (lwp_find_any(p, p->p_nlwpid) != nullptr);
+	l->ln_lid.store(p->p_nlwpid, std::memory_order_relaxed);  // relaxed: published by the table
+	if (int error = p->p_lwps.insert(l)) {
+		return error;
+	}
+	p->p_nlwps++;
+	p->p_nrlwps++;
+	return 0;
+}
+
+/// p_lock held.
+void leave_proc(lwp_t *l) noexcept {
+	proc_t *p = &proc0;
+	p->p_lwps.erase(l);
+	p->p_nlwps--;
+	p->p_nrlwps--;
+}
+
+lwp_t *idle_lwp(vcpu_t *vc) noexcept {
+	lwp_t *l = lwp_pool_get();
+	if (l != nullptr) {
+		l->l_adopted = true;
+		l->l_cpu = vc;
+		l->l_class = sched_class::other;
+		l->l_priority = pri_count;  // whoever is queued, it is not better than an idle vCPU: that one looks by itself
+		l->l_bound = vc->vc_index;
+		l->l_proc = &proc0;
+		l->l_flag.store(LW_IDLE | LW_SYSTEM | LW_BOUND, std::memory_order_relaxed);
+	}
+	return l;
+}
+
+void kernel_thread_init(vcpu_t *vc) noexcept {
+	curcpu_set(vc);
+	vc->vc_image.init();
+	(void)guard_thread_init();                 // without it an overflow still ends in SIGSEGV, only without our line
+	(void)::prctl(PR_SET_TIMERSLACK, 1UL);     // a vCPU that halts for a timer wants it on time
+}
+
+void *vcpu_main(void *arg) noexcept {
+	auto *vc = static_cast<vcpu_t *>(arg);
+	kernel_thread_init(vc);
+	context_adopt(vc->vc_idle->l_ctx);
+	vc->vc_curlwp = vc->vc_idle;
+	vcpu_idle_loop(vc);
+	guard_thread_fini();
+	lwp_drop_dead(vc);
+	curcpu_set(nullptr);
+	return nullptr;
+}
+
+void idle_entry(void *arg) noexcept {
+	auto *vc = static_cast<vcpu_t *>(arg);
+	lwp_arrive(vc->vc_idle);
+	vcpu_idle_loop(vc);
+	fatal("vCPU 0 was stopped while it had nothing to run");  // it is stopped by LWP 1, which it runs
+}
+
+/// 0 | ENOMEM | EAGAIN.  What was made stays for unmake_vcpu().
+int make_vcpu(unsigned i, bool home) noexcept {
+	vcpu_t *&vc = sched.sd_vcpu[i];
+	if (vc == nullptr && (vc = vcpu_new()) == nullptr) {
+		return ENOMEM;
+	}
+	vc->vc_index = static_cast<std::int16_t>(i);
+	vc->vc_stop.store(false, std::memory_order_relaxed);
+	vc->vc_halted.store(vc_running, std::memory_order_relaxed);
+	vc->vc_newest = 0;
+	vc->vc_idle = idle_lwp(vc);
+	if (vc->vc_idle == nullptr) {
+		return ENOMEM;
+	}
+	if (!home) {
+		lwp_setstat(vc->vc_idle, lwp_stat::onproc, &vc->vc_lwplock);
+		const int error = ::pthread_create(&vc->vc_thread, nullptr, [](void *a) -> void * { return vcpu_main(a); }, vc);
+		if (error != 0) {
+			lwp_pool_put(vc->vc_idle);
+			vc->vc_idle = nullptr;
+		}
+		return error;
+	}
+	if (int error = stack_alloc(idle_stack, stack_default)) {
+		lwp_pool_put(vc->vc_idle);
+		vc->vc_idle = nullptr;
+		return error;
+	}
+	vc->vc_idle->l_ctx = context{};
+	context_make(vc->vc_idle->l_ctx, idle_stack, 0, idle_entry, vc);
+	lwp_setstat(vc->vc_idle, lwp_stat::idl, &vc->vc_lwplock);
+	return 0;
+}
+
+void unmake_vcpus(unsigned first, unsigned count) noexcept {
+	for (unsigned i = first; i < count; i++) {
+		sched.sd_vcpu[i]->vc_stop.store(true, std::memory_order_release);  // pairs with the acquire in vcpu_idle_loop()
+		vcpu_unhalt(sched.sd_vcpu[i]);
+	}
+	for (unsigned i = first; i < count; i++) {
+		::pthread_join(sched.sd_vcpu[i]->vc_thread, nullptr);
+		lwp_pool_put(sched.sd_vcpu[i]->vc_idle);
+		sched.sd_vcpu[i]->vc_idle = nullptr;
+	}
+}
+
+void drop_home_idle(vcpu_t *vc) noexcept {
+	context_destroy(vc->vc_idle->l_ctx);
+	stack_free(idle_stack);
+	lwp_pool_put(vc->vc_idle);
+	vc->vc_idle = nullptr;
+}
+
+/// LWP 1, on vCPU 0, which is the calling kernel thread.  0 | ENOMEM
+int become_lwp1(vcpu_t *vc) noexcept {
+	lwp_t *l = adopted_lwp(vc);
+	if (l == nullptr) {
+		return ENOMEM;
+	}
+	l->l_bound = 0;
+	vc->vc_curlwp = l;
+	kernel_thread_init(vc);
+	context_adopt(l->l_ctx);
+	lock_scope hold(proc0.p_lock, vc);
+	return enter_proc(l);
+}
+
+/// runtime_lock held.
+int start(const runtime_options &o, bool home) noexcept {
+	const unsigned count = o.vcpus != 0 ? o.vcpus : vcpus_wanted();
+	const std::size_t wanted_stack = o.stack_size != 0 ? (o.stack_size + 4095) / 4096 * 4096 : stack_default;
+	if (count > vcpu_max || wanted_stack < stack_min || wanted_stack > stack_max) {
+		return EINVAL;
+	}
+	default_stack = wanted_stack;
+	proc0.p_maxlwps = o.max_lwps != 0 ? o.max_lwps : max_lwps_default;
+	if (proc0.p_nlwps == 0) {
+		proc0.p_nlwpid = 0;
+	}
+	sched.sd_halted.store(0, std::memory_order_relaxed);
+	sched.sd_searching.store(0, std::memory_order_relaxed);
+	sched.sd_watcher.store(nullptr, std::memory_order_relaxed);
+	unsigned made = 0;
+	int error = 0;
+	// A vCPU sees those before it only, until all are there.
+	while (made < count && (error = make_vcpu(made, home && made == 0)) == 0) {
+		sched.sd_count.store(++made, std::memory_order_release);  // pairs with the acquires of who walks sd_vcpu
+	}
+	if (error == 0 && home) {
+		if (proc0.p_nlwps == 0) {
+			proc0.p_lock.bias(sched.sd_vcpu[0]);
+		}
+		error = become_lwp1(sched.sd_vcpu[0]);
+	}
+	if (error != 0) {
+		unmake_vcpus(home ? 1 : 0, made);
+		if (home && made != 0) {
+			drop_home_idle(sched.sd_vcpu[0]);
+		}
+		sched.sd_count.store(0, std::memory_order_release);
+		return error;
+	}
+	guard_install(who_runs);
+	home_thread = home;
+	running.store(true, std::memory_order_release);  // pairs with the acquire in runtime_running()
+	return 0;
+}
+
+/// A kernel thread that was adopted ends.
+void bound_release(void *arg) noexcept {
+	auto *vc = static_cast<vcpu_t *>(arg);
+	lwp_t *l = vc->vc_curlwp;
+	curcpu_set(vc);
+	specific_fini(l->l_specific);
+	proc_t *p = &proc0;
+	p->p_lock.lock(vc);
+	lwp_drainrefs(p, l);
+	leave_proc(l);
+	p->p_ndlwps--;
+	p->p_nadopted--;
+	wait_recheck(p, vc);
+	proc_cv_broadcast(p, vc);
+	vc->vc_lwplock.lock(vc);
+	lwp_setstat(l, lwp_stat::zomb, &vc->vc_lwplock);
+	vc->vc_lwplock.unlock(vc);
+	p->p_lock.unlock(vc);
+	if (lwpctl_t *ctl = l->l_ctl.load(std::memory_order_relaxed); ctl != nullptr) {
+		l->l_ctl.store(nullptr, std::memory_order_relaxed);
+		std::free(ctl);
+	}
+	lwp_drop_dead(vc);
+	curcpu_set(nullptr);
+	context_destroy(l->l_ctx);
+	lwp_pool_put(l);
+	std::lock_guard hold(runtime_lock);
+	vc->vc_nextfree = bound_free;
+	bound_free = vc;
+}
+
+/// runtime_lock held.
+lwp_t *adopt_bound() noexcept {
+	if (!bound_key_made) {
+		LWP_CHECK(::pthread_key_create(&bound_key, bound_release) == 0, "a kernel thread cannot be adopted: no pthread key left");
+		bound_key_made = true;
+	}
+	vcpu_t *vc = bound_free;
+	if (vc != nullptr) {
+		bound_free = vc->vc_nextfree;
+	} else {
+		vc = vcpu_new();
+		LWP_CHECK(vc != nullptr, "a kernel thread cannot be adopted: no memory");
+		vc->vc_bound = true;
+	}
+	lwp_t *l = adopted_lwp(vc);
+	LWP_CHECK(l != nullptr, "a kernel thread cannot be adopted: no memory");
+	vc->vc_curlwp = l;
+	curcpu_set(vc);
+	vc->vc_image.init();
+	context_adopt(l->l_ctx);
+	l->l_prflag = LPR_DETACHED;
+	{
+		lock_scope hold(proc0.p_lock, vc);
+		LWP_CHECK(enter_proc(l) == 0, "a kernel thread cannot be adopted: no memory");
+		proc0.p_ndlwps++;
+		proc0.p_nadopted++;
+	}
+	LWP_CHECK(::pthread_setspecific(bound_key, vc) == 0, "a kernel thread cannot be adopted: no memory");
+	return l;
+}
+
+/// Collects whoever has ended until the caller is the only one left.  p_lock held.
+void wait_for_all(proc_t *p, lwp_t *l) noexcept {
+	for (;;) {
+		lwp_t *dead = p->p_zomblwp.exchange(nullptr, std::memory_order_relaxed);
+		if (dead == nullptr && (dead = p->p_zombies.pop_front()) != nullptr) {
+			dead->l_prflag |= LPR_CLAIMED;
+		}
+		if (dead != nullptr) {
+			lwp_free_and_unlock(p, dead, l->l_cpu);
+			p->p_lock.lock(l->l_cpu);
+			continue;
+		}
+		if (p->p_nlwps == 1 + p->p_nadopted) {
+			return;
+		}
+		if (p->p_nrlwps == 1 && p->p_nadopted == 0 && p->p_nzlwps == 0) {
+			fatal("~runtime: %zu LWPs are suspended and nobody is left to continue them", p->p_nlwps - 1);
+		}
+		(void)proc_cv_wait(p, l, "runtime", sleep_catch::no);
+	}
+}
+
+}  // namespace
+
+bool runtime_running() noexcept { return running.load(std::memory_order_acquire); }  // pairs with the release in start()
+
+std::size_t runtime_default_stack() noexcept { return default_stack; }
+
+int runtime_start(const runtime_options &o) noexcept {
+	std::lock_guard hold(runtime_lock);
+	if (runtime_running() || curcpu_or_null() != nullptr) {
+		return EBUSY;
+	}
+	return start(o, true);
+}
+
+void runtime_stop() noexcept {
+	lwp_t *l = curlwp();
+	LWP_CHECK(home_thread && l->l_adopted && l->l_bound == 0, "~runtime: called by another LWP than LWP 1");
+	proc_t *p = &proc0;
+	p->p_lock.lock(l->l_cpu);
+	wait_for_all(p, l);
+	p->p_lock.unlock(l->l_cpu);
+	specific_fini(l->l_specific);
+
+	std::lock_guard hold(runtime_lock);
+	vcpu_t *vc = l->l_cpu;
+	const unsigned count = sched.sd_count.load(std::memory_order_relaxed);  // relaxed: written under runtime_lock
+	unmake_vcpus(1, count);
+	lwp_drop_dead(vc);
+	{
+		lock_scope hold_proc(p->p_lock, vc);
+		leave_proc(l);
+	}
+	if (lwpctl_t *ctl = l->l_ctl.load(std::memory_order_relaxed); ctl != nullptr) {
+		l->l_ctl.store(nullptr, std::memory_order_relaxed);
+		std::free(ctl);
+	}
+	drop_home_idle(vc);
+	guard_remove();
+	guard_thread_fini();
+	curcpu_set(nullptr);
+	context_destroy(l->l_ctx);
+	lwp_pool_put(l);
+	sched.sd_count.store(0, std::memory_order_release);
+	running.store(false, std::memory_order_release);
+}
+
+LWP_NOINLINE lwp_t *runtime_adopt() noexcept {
+	std::lock_guard hold(runtime_lock);
+	if (!runtime_running()) {
+		// Only the main thread is sure to last as long as the process: another does not become a vCPU without having asked for it.
+		const bool main_thread = ::gettid() == ::getpid();
+		const int error = start({}, main_thread);
+		if (error != 0) {
+			fatal("the runtime cannot be started: error %d", error);
+		}
+		if (main_thread) {
+			return curlwp_or_null();
+		}
+	}
+	return adopt_bound();
+}
+
+runtime_stats runtime_statistics() noexcept {
+	runtime_stats s{};
+	const stack_stats stacks = stack_statistics();
+	vcpu_t *me = curcpu_or_null();
+	std::size_t dead = 0;
+	{
+		proc_t *p = &proc0;
+		lock_scope hold(p->p_lock, me);
+		s.lwps = p->p_nlwps;
+		s.runnable = p->p_nrlwps;
+		s.waiting = p->p_nlwpwait;
+		s.detached = p->p_ndlwps;
+		s.zombies = p->p_nzlwps;
+		if (p->p_zomblwp.load(std::memory_order_relaxed) != nullptr) {  // waits to be recycled: not the application's any more
+			s.lwps--;
+			s.detached--;
+			s.zombies--;
+			dead++;
+		}
+	}
+	s.vcpus = sched.sd_count.load(std::memory_order_relaxed);
+	for (unsigned i = 0; i < s.vcpus; i++) {
+		const vcpu_t *vc = sched.sd_vcpu[i];
+		s.switches += vc->vc_switches.load(std::memory_order_relaxed);  // relaxed: statistics
+		s.steals += vc->vc_steals.load(std::memory_order_relaxed);
+		s.vcpu_wakeups += vc->vc_wakeups.load(std::memory_order_relaxed);
+		dead += vc->vc_ndead.load(std::memory_order_relaxed);
+	}
+	s.stacks_in_use = stacks.in_use > dead + (home_thread ? 1 : 0) ? stacks.in_use - dead - (home_thread ? 1 : 0) : 0;
+	s.stacks_cached = stacks.cached + dead;
+	return s;
+}
+
+}  // namespace lwp::kern

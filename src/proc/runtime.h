@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//
+// The runtime: starts and stops the vCPUs, and makes LWPs of kernel threads that come from outside.
+#pragma once
+
+#include "proc/proc.h"
+
+#include <lwp/runtime.hpp>
+
+namespace lwp::kern {
+
+/// Starts vCPUs; the calling kernel thread becomes vCPU 0 and its caller LWP 1.  0 | EBUSY | EINVAL | EAGAIN | ENOMEM
+[[nodiscard]] int runtime_start(const runtime_options &) noexcept;
+/// By LWP 1: waits for the others, stops the vCPUs, lets go of the calling kernel thread.
+void runtime_stop() noexcept;
+[[nodiscard]] bool runtime_running() noexcept;
+std::size_t runtime_default_stack() noexcept;
+runtime_stats runtime_statistics() noexcept;
+
+/// The calling kernel thread's LWP, made now: starts the default runtime if there is none.
+lwp_t *runtime_adopt() noexcept;
+
+/// The calling LWP.
+LWP_ALWAYS_INLINE lwp_t *curlwp() noexcept {
+	lwp_t *l = curlwp_or_null();
+	return LWP_LIKELY(l != nullptr) ? l : runtime_adopt();
+}
+
+}  // namespace lwp::kern

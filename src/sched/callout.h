@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//
+// Timers: a function to be called once a deadline has passed, never before it.  Each vCPU keeps its own in a heap and looks at the
+// clock every few switches and whenever it has nothing to run; a vCPU that waits also looks after those of one that is busy for long.
+// Takes vc_colock, a leaf; the function is called without any lock.
+#pragma once
+
+#include "sched/vcpu.h"
+
+namespace lwp::kern {
+
+/// Lives where it is used, normally on the stack of the LWP that sleeps.
+struct timer : callout {
+	void (*tm_fn)(void *) = nullptr;  // may take any lock; must not switch
+	void *tm_arg = nullptr;
+	vcpu_t *tm_vcpu = nullptr;        // whose heap it is in
+};
+
+/// Arms it on `vc`.  0 | ENOMEM.
+[[nodiscard]] int callout_schedule(vcpu_t *vc, timer *, nanotime deadline) noexcept;
+
+/// Disarms it.  On return its function does not run and will not: a timeout that comes too late cannot hit the next sleep.
+/// Never call it with a lock that the function takes.
+void callout_halt(timer *) noexcept;
+
+/// Calls the functions of `vc`'s timers that are due.  By any vCPU, no lock held.
+void callout_run(vcpu_t *vc, nanotime when) noexcept;
+
+}  // namespace lwp::kern

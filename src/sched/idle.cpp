@@ -1,0 +1,317 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//
+// The idle protocol.  Who queues work for a vCPU: store the work; fence; look whether it halts.  Who halts: say so; fence; look for work once
+// more.  With both fences sequentially consistent one of the two sees the other (acquire and release are not enough).
+// Work that a vCPU queues for itself has no fence on its side: at worst a halting vCPU misses LWPs that pile up on another, and the
+// watcher finds them a little later; nobody is forgotten, because their own vCPU runs them anyway.
+#include "sched/idle.h"
+
+#include "base/assert.h"
+#include "base/sys.h"
+#include "core/lwp_lock.h"
+#include "core/lwp_state.h"
+#include "sched/callout.h"
+
+#include <algorithm>
+
+namespace lwp::kern {
+namespace {
+
+constexpr unsigned search_most = 32;                // rounds of about a microsecond
+constexpr nanotime watch_first = 500'000;           // between two looks of the watcher, doubled while it finds nothing
+constexpr nanotime watch_most = 4'000'000;
+constexpr unsigned watch_idle_looks = 12;           // looks after everybody else has halted
+constexpr nanotime timer_late = 500'000;            // a timer this late is fired by whoever sees it
+constexpr nanotime timer_guard = 2'000'000;         // when a halted vCPU looks after a timer of another one
+constexpr unsigned steal_look = 64;                 // LWPs of a queue that a thief looks at for one that may move
+constexpr unsigned pile = 2;                        // LWPs queued behind a running one that are worth waking or coming for
+
+bool movable(const lwp_t *l) noexcept { return l->l_bound < 0; }
+
+void futex_park(vcpu_t *vc, nanotime deadline) {
+	timespec ts = to_timespec(deadline);
+	sys::futex_wait(&vc->vc_halted, vc_waits, deadline == never ? nullptr : &ts);
+}
+
+void futex_unpark(vcpu_t *vc) { sys::futex_wake(&vc->vc_halted, 1); }
+
+/// Moves up to `want` LWPs from the tail of `from`'s queue to our inbox.  The tail holds the oldest: of a tree the largest parts, of a queue
+/// those that would wait longest.
+unsigned steal_queue(vcpu_t *me, vcpu_t *from, unsigned want) noexcept {
+	unsigned got = 0;
+	lock_scope queue(from->vc_rqlock, me);
+	lock_scope inbox(me->vc_inlock, me);
+	while (got < want) {
+		lwp_t *l = from->vc_rq.find_back(movable, steal_look);
+		if (l == nullptr) {
+			break;
+		}
+		from->vc_rq.remove(l);
+		lwp_setstat(l, lwp_stat::run, &me->vc_inlock);
+		l->l_cpu = me;
+		me->vc_inbox.push_back(l);
+		got++;
+	}
+	me->vc_incount.store(me->vc_incount.load(std::memory_order_relaxed) + got, std::memory_order_relaxed);  // relaxed: under vc_inlock
+	return got;
+}
+
+/// The same from its inbox, which it has no time to look into.
+unsigned steal_inbox(vcpu_t *me, vcpu_t *from) noexcept {
+	unsigned got = 0;
+	lock_scope theirs(from->vc_inlock, me);
+	if (!me->vc_inlock.try_lock(me)) {  // of the same rank: never wait for it
+		return 0;
+	}
+	list<lwp_t, &lwp_t::l_link> keep;
+	while (lwp_t *l = from->vc_inbox.pop_front()) {
+		if (!movable(l)) {
+			keep.push_back(l);
+			continue;
+		}
+		lwp_setstat(l, lwp_stat::run, &me->vc_inlock);
+		l->l_cpu = me;
+		me->vc_inbox.push_back(l);
+		got++;
+	}
+	from->vc_inbox = keep;
+	from->vc_incount.store(from->vc_incount.load(std::memory_order_relaxed) - got, std::memory_order_relaxed);  // relaxed: under vc_inlock
+	me->vc_incount.store(me->vc_incount.load(std::memory_order_relaxed) + got, std::memory_order_relaxed);
+	me->vc_inlock.unlock(me);
+	return got;
+}
+
+vcpu_t *neighbour(const vcpu_t *vc, unsigned i, unsigned count) noexcept {
+	return sched.sd_vcpu[(static_cast<unsigned>(vc->vc_index) + i) % count];
+}
+
+unsigned vcpus() noexcept { return sched.sd_count.load(std::memory_order_acquire); }  // pairs with the release in runtime_start()
+
+/// Whether a search would find something.
+bool pile_in_sight(const vcpu_t *me, unsigned enough) noexcept {
+	for (unsigned i = 1, n = vcpus(); i < n; i++) {
+		if (neighbour(me, i, n)->vc_rq.count() >= enough) {
+			return true;
+		}
+	}
+	return false;
+}
+
+bool unhalt_as(vcpu_t *vc, std::uint32_t as) noexcept {
+	std::uint32_t expected = vc_waits;
+	if (!vc->vc_halted.compare_exchange_strong(expected, as, std::memory_order_seq_cst)) {
+		return false;
+	}
+	if (!vc->vc_bound) {
+		sched.sd_halted.fetch_sub(1, std::memory_order_relaxed);  // relaxed: a count, ordered by vc_halted
+	}
+	return true;
+}
+
+/// Wakes one that halts, to search; not if somebody searches already.
+void wake_searcher() noexcept {
+	unsigned nobody = 0;
+	if (!sched.sd_searching.compare_exchange_strong(nobody, 1, std::memory_order_seq_cst)) {
+		return;
+	}
+	for (unsigned i = 0, n = vcpus(); i < n; i++) {
+		vcpu_t *vc = sched.sd_vcpu[i];
+		if (vc->vc_halted.load(std::memory_order_relaxed) == vc_waits && unhalt_as(vc, vc_woken_to_search)) {
+			vc->vc_wakeups.fetch_add(1, std::memory_order_relaxed);  // relaxed: statistics
+			vc->vc_parker->unpark(vc);
+			return;
+		}
+	}
+	sched.sd_searching.fetch_sub(1, std::memory_order_seq_cst);
+}
+
+bool others_run() noexcept { return sched.sd_halted.load(std::memory_order_relaxed) < vcpus(); }  // relaxed: a guess, made again and again
+
+/// Until when a vCPU halts: its own first timer, and some time after that of any other, whose LWP may be one that never switches.
+nanotime halt_until(const vcpu_t *vc, nanotime when) noexcept {
+	nanotime until = vc->vc_deadline.load(std::memory_order_relaxed);  // only we arm timers here
+	for (unsigned i = 1, n = vcpus(); i < n; i++) {
+		nanotime first = neighbour(vc, i, n)->vc_deadline.load(std::memory_order_relaxed);  // relaxed: who arms one later wakes a watcher
+		if (first != never) {
+			until = std::min(until, std::max(first, when) + timer_guard);
+		}
+	}
+	return until;
+}
+
+bool try_to_watch(vcpu_t *vc) noexcept {
+	vcpu_t *nobody = nullptr;
+	if (!sched.sd_watcher.compare_exchange_strong(nobody, vc, std::memory_order_relaxed)) {  // relaxed: a role, it guards no data but vc_seen
+		return false;
+	}
+	for (unsigned i = 1, n = vcpus(); i < n; i++) {
+		vcpu_t *other = neighbour(vc, i, n);
+		other->vc_seen.store(other->vc_switches.load(std::memory_order_relaxed), std::memory_order_relaxed);
+	}
+	return true;
+}
+
+/// A look at the others: timers that are late and LWPs that have waited since the last look behind one that runs on and on.
+bool watch_found_work(const vcpu_t *vc, nanotime when) noexcept {
+	bool found = false;
+	for (unsigned i = 1, n = vcpus(); i < n; i++) {
+		vcpu_t *other = neighbour(vc, i, n);
+		std::uint64_t switches = other->vc_switches.load(std::memory_order_relaxed);
+		bool stuck = switches == other->vc_seen.load(std::memory_order_relaxed);
+		other->vc_seen.store(switches, std::memory_order_relaxed);
+		unsigned queued = other->vc_rq.count() + other->vc_incount.load(std::memory_order_relaxed);
+		bool halted = other->vc_halted.load(std::memory_order_relaxed) != vc_running;
+		nanotime first = other->vc_deadline.load(std::memory_order_relaxed);
+		if (!halted && ((stuck && queued != 0) || other->vc_rq.count() >= pile || (first != never && first + timer_late < when))) {
+			found = true;
+		}
+	}
+	return found;
+}
+
+/// Takes what the look has found.  No longer halted.
+void watch_take(vcpu_t *vc, nanotime when) noexcept {
+	for (unsigned i = 1, n = vcpus(); i < n; i++) {
+		vcpu_t *other = neighbour(vc, i, n);
+		if (other->vc_halted.load(std::memory_order_relaxed) != vc_running) {
+			continue;
+		}
+		nanotime first = other->vc_deadline.load(std::memory_order_relaxed);
+		if (first != never && first + timer_late < when) {
+			callout_run(other, when);
+		}
+		if (other->vc_incount.load(std::memory_order_relaxed) != 0 && steal_inbox(vc, other) != 0) {
+			return;
+		}
+		unsigned queued = other->vc_rq.count();
+		if (queued != 0 && steal_queue(vc, other, (queued + 1) / 2) != 0) {
+			return;
+		}
+	}
+}
+
+}  // namespace
+
+const parker futex_parker = {futex_park, futex_unpark};
+
+void sched_search_begin(vcpu_t *vc) noexcept {
+	vc->vc_rounds = 0;
+	sched.sd_searching.fetch_add(1, std::memory_order_seq_cst);
+}
+
+bool sched_steal(vcpu_t *vc) noexcept {
+	for (unsigned i = 1, n = vcpus(); i < n; i++) {
+		vcpu_t *other = neighbour(vc, i, n);
+		unsigned queued = other->vc_rq.count();
+		if (queued >= pile) {
+			if (unsigned got = steal_queue(vc, other, queued / 2)) {
+				vc->vc_steals.store(vc->vc_steals.load(std::memory_order_relaxed) + got, std::memory_order_relaxed);  // relaxed: statistics
+				return true;
+			}
+		}
+	}
+	return false;
+}
+
+bool sched_search_more(vcpu_t *vc) noexcept {
+	if (vcpus() < 2 || ++vc->vc_rounds > vc->vc_patience) {
+		return false;
+	}
+	for (int i = 0; i < 20; i++) {
+		cpu_relax();
+	}
+	return true;
+}
+
+void sched_search_end(vcpu_t *vc, bool found) noexcept {
+	// Searches that find something are worth their time, others are not.
+	vc->vc_patience = found ? (vc->vc_patience < search_most ? vc->vc_patience * 2 : search_most) : (vc->vc_patience / 2 | 1);
+	bool last = sched.sd_searching.fetch_sub(1, std::memory_order_seq_cst) == 1;
+	// While we searched nobody else was woken for what piled up meanwhile.
+	if (found && last && sched.sd_halted.load(std::memory_order_relaxed) != 0 && pile_in_sight(vc, pile)) {
+		wake_searcher();
+	}
+}
+
+bool vcpu_halt(vcpu_t *vc) noexcept {
+	vc->vc_halted.store(vc_waits, std::memory_order_relaxed);  // relaxed: the fence below orders it
+	sched.sd_halted.fetch_add(1, std::memory_order_relaxed);
+	std::atomic_thread_fence(std::memory_order_seq_cst);  // pairs with the fence in vcpu_unhalt() and the compare-exchange in wake_searcher()
+	bool work = vc->vc_incount.load(std::memory_order_relaxed) != 0 || vc->vc_stop.load(std::memory_order_relaxed) || pile_in_sight(vc, pile);
+	bool watching = false;
+	bool found = false;
+	nanotime period = watch_first;
+	unsigned idle_looks = 0;
+	nanotime when = 0;
+	while (!work && !found) {
+		if (!watching && idle_looks < watch_idle_looks && others_run()) {
+			watching = try_to_watch(vc);
+		}
+		when = now();
+		nanotime until = halt_until(vc, when);
+		vc->vc_parker->park(vc, watching ? std::min(until, when + period) : until);
+		if (vc->vc_halted.load(std::memory_order_relaxed) != vc_waits || vc->vc_stop.load(std::memory_order_relaxed)) {
+			break;
+		}
+		when = now();
+		if (when >= vc->vc_deadline.load(std::memory_order_relaxed)) {
+			break;
+		}
+		found = watch_found_work(vc, when);
+		if (watching) {
+			period = std::min(period * 2, watch_most);
+			idle_looks = others_run() ? 0 : idle_looks + 1;
+			if (idle_looks >= watch_idle_looks) {
+				sched.sd_watcher.store(nullptr, std::memory_order_seq_cst);
+				watching = false;
+			}
+		}
+	}
+	if (watching) {
+		sched.sd_watcher.store(nullptr, std::memory_order_seq_cst);
+	}
+	// Either we end the halt ourselves, or somebody was first and has said how.
+	unhalt_as(vc, vc_running);
+	bool to_search = vc->vc_halted.exchange(vc_running, std::memory_order_acquire) == vc_woken_to_search;
+	if (to_search) {
+		vc->vc_rounds = 0;
+	}
+	if (found) {
+		watch_take(vc, when);
+	}
+	return to_search;
+}
+
+void vcpu_halt_bound(vcpu_t *vc) noexcept {
+	vc->vc_halted.store(vc_waits, std::memory_order_relaxed);
+	std::atomic_thread_fence(std::memory_order_seq_cst);  // pairs with the fence in vcpu_unhalt()
+	if (vc->vc_incount.load(std::memory_order_relaxed) == 0) {
+		vc->vc_parker->park(vc, vc->vc_deadline.load(std::memory_order_relaxed));
+	}
+	vc->vc_halted.store(vc_running, std::memory_order_relaxed);  // relaxed: a waker that comes now finds nobody halted and need not
+	callout_run(vc, now());
+}
+
+void vcpu_unhalt(vcpu_t *vc) noexcept {
+	std::atomic_thread_fence(std::memory_order_seq_cst);  // pairs with the fence in vcpu_halt(): it sees our work, or we see it halt
+	if (vc->vc_halted.load(std::memory_order_relaxed) == vc_waits && unhalt_as(vc, vc_running)) {
+		vc->vc_wakeups.fetch_add(1, std::memory_order_relaxed);  // relaxed: statistics
+		vc->vc_parker->unpark(vc);
+	}
+}
+
+LWP_NOINLINE void sched_work_queued_slow(unsigned queued) noexcept {
+	if (queued >= pile || sched.sd_watcher.load(std::memory_order_relaxed) == nullptr) {
+		if (sched.sd_searching.load(std::memory_order_relaxed) == 0) {
+			wake_searcher();
+		}
+	}
+}
+
+LWP_NOINLINE void sched_watch_slow() noexcept {
+	if (sched.sd_watcher.load(std::memory_order_relaxed) == nullptr && sched.sd_searching.load(std::memory_order_relaxed) == 0) {
+		wake_searcher();
+	}
+}
+
+}  // namespace lwp::kern

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//
+// What a vCPU does without work: search for a moment, take work from others, halt; and who wakes it.
+//
+// Waking a halted core is the dearest thing there is (ten microseconds and more for the waker).  So:
+//  - a vCPU is woken when LWPs pile up on another one and nobody is searching already, or when one is queued for it alone;
+//  - a single LWP queued behind a running one stays where it is: most often the running one blocks in a moment.  In case it does not, one
+//    halted vCPU is the watcher: it looks up once in a while, takes LWPs that wait behind one which has not switched since its last look, and
+//    fires timers whose vCPU is too busy to.  When everybody halts the watcher looks up a few times more and then halts for good.
+#pragma once
+
+#include "sched/vcpu.h"
+
+namespace lwp::kern {
+
+/// Search for work: begin once, steal and more in turns, end once.
+void sched_search_begin(vcpu_t *) noexcept;
+bool sched_steal(vcpu_t *) noexcept;         ///< true: something came into our inbox
+bool sched_search_more(vcpu_t *) noexcept;   ///< whether searching a little longer is worth it
+void sched_search_end(vcpu_t *, bool found) noexcept;
+
+/// Waits until woken, the first timer is due, or the watch has found something.  True: woken to search, and already counted as searching.
+bool vcpu_halt(vcpu_t *) noexcept;
+void vcpu_halt_bound(vcpu_t *) noexcept;
+
+/// Wakes it if it halts.  What it is to find must be stored before.
+void vcpu_unhalt(vcpu_t *) noexcept;
+
+void sched_work_queued_slow(unsigned queued) noexcept;
+void sched_watch_slow() noexcept;
+
+/// After an LWP was queued on the caller's own vCPU, as the `queued`th.
+LWP_ALWAYS_INLINE void sched_work_queued(unsigned queued) noexcept {
+	if (LWP_UNLIKELY(sched.sd_halted.load(std::memory_order_relaxed) != 0)) {  // relaxed: what we miss the watcher or the thief's re-check finds
+		sched_work_queued_slow(queued);
+	}
+}
+
+/// After a timer was armed: somebody must look after it if its vCPU stays busy.
+LWP_ALWAYS_INLINE void sched_timer_armed() noexcept {
+	if (LWP_UNLIKELY(sched.sd_halted.load(std::memory_order_relaxed) != 0)) {
+		sched_watch_slow();
+	}
+}
+
+}  // namespace lwp::kern

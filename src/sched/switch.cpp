@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "sched/switch.h"
+
+#include "base/assert.h"
+#include "sched/callout.h"
+#include "sched/idle.h"
+#include "sched/place.h"
+
+namespace lwp::kern {
+namespace {
+
+// A look at the clock costs as much as a whole switch.  So it comes once in vc_ticks switches, and vc_ticks follows how long those
+// took: a vCPU whose LWPs run long looks at every switch, one in a storm of yields every few microseconds.
+constexpr nanotime poll_wanted = 10'000;
+constexpr int poll_ticks_most = 512;
+
+LWP_ALWAYS_INLINE void ctl_switched_out(lwp_t *l) noexcept {
+	if (lwpctl_t *ctl = l->l_ctl.load(std::memory_order_relaxed); LWP_UNLIKELY(ctl != nullptr)) {
+		ctl->lc_curcpu = LWPCTL_CPU_NONE;
+	}
+}
+
+LWP_ALWAYS_INLINE void ctl_switched_in(lwp_t *l, vcpu_t *vc) noexcept {
+	if (lwpctl_t *ctl = l->l_ctl.load(std::memory_order_relaxed); LWP_UNLIKELY(ctl != nullptr)) {
+		ctl->lc_curcpu = vc->vc_index;
+		ctl->lc_pctr = ctl->lc_pctr + 1;
+	}
+}
+
+LWP_ALWAYS_INLINE void count_switch(vcpu_t *vc, lwp_t *to) noexcept {
+	vc->vc_curlwp = to;
+	// Only this kernel thread writes it; relaxed: others look whether it moves.
+	vc->vc_switches.store(vc->vc_switches.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+}
+
+LWP_ALWAYS_INLINE void arrive(lwp_t *l) noexcept {
+	vcpu_t *vc = l->l_cpu;  // read here: it may not be the vCPU we left
+	spinlock *handoff = vc->vc_handoff;
+	if (LWP_LIKELY(handoff != nullptr)) {
+		vc->vc_lwplock.unlock(vc);
+		handoff->unlock(vc);
+		return;
+	}
+	lwp_t *dead = vc->vc_dying;
+	vc->vc_dying = nullptr;
+	vc->vc_lwplock.unlock(vc);
+	if (dead != nullptr) {
+		dead->l_oncpu.store(false, std::memory_order_release);  // pairs with the acquire in lwp_free(): we are off its stack
+	}
+}
+
+/// The one place where contexts change.  vc_lwplock held.
+LWP_ALWAYS_INLINE void cpu_switchto(vcpu_t *vc, lwp_t *from, lwp_t *to, spinlock *handoff) noexcept {
+	vc->vc_handoff = handoff;
+	count_switch(vc, to);
+	ctl_switched_out(from);
+	ctl_switched_in(to, vc);
+	context_switch(from->l_ctx, to->l_ctx, vc->vc_image);
+	arrive(from);
+}
+
+LWP_ALWAYS_INLINE void tick(lwp_t *l) noexcept {
+	vcpu_t *vc = l->l_cpu;
+	if (LWP_UNLIKELY(--vc->vc_tick < 0)) {
+		vcpu_poll(vc);
+	}
+}
+
+/// With vc_rqlock held: what others queued for us comes to our queue.
+void drain_locked(vcpu_t *vc) noexcept {
+	lock_scope hold(vc->vc_inlock, vc);
+	while (lwp_t *l = vc->vc_inbox.pop_front()) {
+		lwp_setstat(l, lwp_stat::run, &vc->vc_rqlock);
+		vc->vc_rq.push_back(l);
+	}
+	vc->vc_incount.store(0, std::memory_order_relaxed);
+}
+
+LWP_ALWAYS_INLINE bool inbox_waiting(const vcpu_t *vc) noexcept {
+	return vc->vc_incount.load(std::memory_order_relaxed) != 0;  // relaxed: exact under vc_inlock; before a halt idle.cpp looks with a fence
+}
+
+/// With vc_lwplock held: takes the best queued LWP and makes it LSONPROC, or returns null.
+LWP_ALWAYS_INLINE lwp_t *take_next(vcpu_t *vc) noexcept {
+	lock_scope hold(vc->vc_rqlock, vc);
+	if (LWP_UNLIKELY(inbox_waiting(vc))) {
+		drain_locked(vc);
+	}
+	lwp_t *next = vc->vc_rq.pop();
+	if (next != nullptr) {
+		lwp_setstat(next, lwp_stat::onproc, &vc->vc_lwplock);
+		next->l_cpu = vc;
+		vc->vc_resched.store(false, std::memory_order_relaxed);  // relaxed: set and cleared by whoever holds vc_rqlock
+	}
+	return next;
+}
+
+LWP_ALWAYS_INLINE lwp_t *take_next_or_idle(vcpu_t *vc) noexcept {
+	lwp_t *next = take_next(vc);
+	if (next == nullptr) {
+		next = vc->vc_idle;
+		lwp_setstat(next, lwp_stat::onproc, &vc->vc_lwplock);
+	}
+	return next;
+}
+
+/// An adopted kernel thread does not switch: it waits until somebody has queued its only LWP.
+LWP_NOINLINE void bound_switch(vcpu_t *vc, lwp_t *l, spinlock *handoff) noexcept {
+	ctl_switched_out(l);
+	vc->vc_lwplock.unlock(vc);
+	if (handoff != nullptr) {
+		handoff->unlock(vc);
+	}
+	// From here on a waker may queue us; it does not matter that we still stand on our stack, since nobody else will run it.
+	lwp_t *next;
+	for (;;) {
+		vc->vc_lwplock.lock(vc);
+		next = take_next(vc);
+		if (next != nullptr) {
+			break;
+		}
+		vc->vc_lwplock.unlock(vc);
+		vcpu_halt_bound(vc);
+	}
+	LWP_ASSERT(next == l);
+	count_switch(vc, l);
+	ctl_switched_in(l, vc);
+	vc->vc_lwplock.unlock(vc);
+}
+
+}  // namespace
+
+void lwp_arrive(lwp_t *l) noexcept { arrive(l); }
+
+LWP_NOINLINE void mi_switch_and_unlock(lwp_t *l, spinlock *handoff) noexcept {
+	vcpu_t *vc = l->l_cpu;
+	if (LWP_UNLIKELY(vc->vc_bound)) {
+		bound_switch(vc, l, handoff);
+		return;
+	}
+	lwp_t *next = take_next_or_idle(vc);
+	cpu_switchto(vc, l, next, handoff);
+	tick(l);
+}
+
+LWP_NOINLINE void mi_switch_dead(lwp_t *l) noexcept {
+	vcpu_t *vc = l->l_cpu;
+	lwp_t *next = take_next_or_idle(vc);
+	vc->vc_dying = l;
+	vc->vc_handoff = nullptr;
+	count_switch(vc, next);
+	ctl_switched_in(next, vc);
+	if (l->l_fresh) {
+		context_switch_final(l->l_ctx, next->l_ctx, vc->vc_image);
+	} else {
+		context_switch(l->l_ctx, next->l_ctx, vc->vc_image);
+	}
+	arrive(l);
+	tick(l);
+}
+
+LWP_NOINLINE void lwp_yield_cpu(lwp_t *l) noexcept {
+	vcpu_t *vc = l->l_cpu;
+	if (LWP_UNLIKELY(inbox_waiting(vc))) {
+		vcpu_drain_inbox(vc);
+	}
+	if (vc->vc_rq.count() != 0) {  // a thief may still empty it; nobody else fills it
+		vc->vc_lwplock.lock(vc);
+		vc->vc_rqlock.lock(vc);
+		int top = vc->vc_rq.top();
+		if (LWP_LIKELY(top >= l->l_priority)) {
+			lwp_t *next;
+			lwp_setstat(l, lwp_stat::run, &vc->vc_rqlock);
+			if (LWP_LIKELY(top == l->l_priority)) {
+				next = vc->vc_rq.rotate(l);
+			} else {
+				next = vc->vc_rq.pop();
+				vc->vc_rq.push_back(l);
+			}
+			lwp_setstat(next, lwp_stat::onproc, &vc->vc_lwplock);
+			next->l_cpu = vc;
+			vc->vc_resched.store(false, std::memory_order_relaxed);
+			cpu_switchto(vc, l, next, &vc->vc_rqlock);
+			tick(l);
+			return;
+		}
+		vc->vc_rqlock.unlock(vc);
+		vc->vc_lwplock.unlock(vc);
+	} else if (vc->vc_bound) {
+		sys_yield_bound();
+		return;
+	}
+	tick(l);
+}
+
+LWP_NOINLINE void vcpu_drain_inbox(vcpu_t *vc) noexcept {
+	lock_scope hold(vc->vc_rqlock, vc);
+	drain_locked(vc);
+}
+
+LWP_NOINLINE void vcpu_poll(vcpu_t *vc) noexcept {
+	nanotime when = now();
+	nanotime took = when - vc->vc_polled;
+	vc->vc_polled = when;
+	if (took > poll_wanted) {
+		vc->vc_ticks = vc->vc_ticks / 2;
+	} else if (took < poll_wanted / 2 && vc->vc_ticks < poll_ticks_most) {
+		vc->vc_ticks = vc->vc_ticks * 2 + 1;
+	}
+	vc->vc_tick = vc->vc_ticks;
+	callout_run(vc, when);
+}
+
+void vcpu_idle_loop(vcpu_t *vc) noexcept {
+	lwp_t *idle = vc->vc_idle;
+	bool searched = false;
+	for (;;) {
+		vcpu_poll(vc);
+		vc->vc_lwplock.lock(vc);
+		lwp_t *next = take_next(vc);
+		if (next != nullptr) {
+			if (searched) {
+				sched_search_end(vc, true);
+				searched = false;
+			}
+			lwp_setstat(idle, lwp_stat::idl, &vc->vc_lwplock);
+			cpu_switchto(vc, idle, next, nullptr);
+			continue;
+		}
+		vc->vc_lwplock.unlock(vc);
+		if (vc->vc_stop.load(std::memory_order_acquire)) {  // pairs with the release in runtime_stop()
+			return;
+		}
+		if (!searched) {
+			sched_search_begin(vc);
+			searched = true;
+		}
+		if (sched_steal(vc)) {
+			continue;
+		}
+		if (sched_search_more(vc)) {
+			continue;
+		}
+		sched_search_end(vc, false);
+		searched = vcpu_halt(vc);
+	}
+}
+
+}  // namespace lwp::kern

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "sync/sleepq.h"
+
+#include "base/assert.h"
+#include "sched/callout.h"
+#include "sched/place.h"
+#include "sched/switch.h"
+
+#include <cerrno>
+
+namespace lwp::kern {
+namespace {
+
+// What ends an interruptible sleep before it begins.
+constexpr std::uint32_t kicked = LW_CANCELLED | LW_WSUSPEND | LW_WEXIT | LW_WCORE | LW_WREBOOT;
+constexpr std::uint32_t interrupted = LW_CANCELLED | LW_WEXIT | LW_WCORE;
+
+constexpr unsigned table_size = 128;
+sleepq table[table_size];
+
+void unsleep_queue(lwp_t *l) noexcept;
+
+/// The queue an LWP is on is found through its lock: sq_lock is the first thing in a sleepq.
+sleepq *queue_of(const lwp_t *l) noexcept {
+	static_assert(offsetof(sleepq, sq_lock) == 0);
+	return reinterpret_cast<sleepq *>(l->l_mutex.load(std::memory_order_relaxed));  // relaxed: the LWP is locked
+}
+
+void insert_sorted(sleepq *q, lwp_t *l) noexcept {
+	using queue = list<lwp_t, &lwp_t::l_link>;
+	lwp_t *before = nullptr;  // most sleepers are equals: look from the end
+	for (lwp_t *other = q->sq_list.back(); other != nullptr && other->l_priority < l->l_priority; other = queue::prev(other)) {
+		before = other;
+	}
+	q->sq_list.insert(before, l);
+}
+
+void unsleep_queue(lwp_t *l) noexcept { queue_of(l)->sq_list.remove(l); }
+
+/// Entry of a sleep's timer.  The sleep may be over: then its callout_halt() waits until we are through, so `l` has not begun another.
+void sleepq_timeout(void *arg) noexcept {
+	auto *l = static_cast<lwp_t *>(arg);
+	vcpu_t *me = curcpu_or_null();
+	spinlock *lock = lwp_lock(l, me);
+	if (l->l_wchan == nullptr || lwp_state(l) != lwp_stat::sleep) {
+		lock->unlock(me);  // somebody was first
+		return;
+	}
+	sleepq_unsleep_and_unlock(l, lock, ETIMEDOUT);
+}
+
+/// With the sleep's lock held: puts the caller to sleep under it.
+LWP_ALWAYS_INLINE int block(lwp_t *l, spinlock *lock, sleepq *q, const sleep_on &on) noexcept {
+	vcpu_t *vc = l->l_cpu;
+	LWP_ASSERT(l->l_wchan == nullptr);
+	// vc_lwplock covers us until we are asleep: a suspend or interrupt that comes now either set its flag before, and we see it here, or
+	// finds us LSSLEEP.
+	vc->vc_lwplock.lock(vc);
+	std::uint32_t flags = lwp_flags(l);
+	const std::uint32_t end = on.token | (on.interruptible == sleep_catch::yes ? kicked : 0);
+	if (LWP_UNLIKELY((flags & end) != 0)) {
+		lwp_flag_clear(l, LW_CANCELLED | on.token);
+		vc->vc_lwplock.unlock(vc);
+		lock->unlock(vc);
+		return (flags & on.token) != 0 ? EALREADY : (flags & interrupted) != 0 ? EINTR : 0;
+	}
+	timer t;
+	if (on.deadline != never) {
+		// Armed before we sleep: if it fires at once, sleepq_timeout() waits for vc_lwplock, then for `lock`, until the switch is over.
+		t.tm_fn = sleepq_timeout;
+		t.tm_arg = l;
+		if (callout_schedule(vc, &t, on.deadline) != 0) {
+			vc->vc_lwplock.unlock(vc);
+			lock->unlock(vc);
+			return ENOMEM;
+		}
+	}
+	if (on.interruptible == sleep_catch::yes) {
+		l->l_flag.store(flags | LW_SINTR, std::memory_order_relaxed);  // relaxed: locked
+	}
+	l->l_wchan = on.wchan;
+	l->l_wmesg = on.wmesg;
+	l->l_syncobj = on.sobj;
+	if (q != nullptr) {
+		insert_sorted(q, l);
+	}
+	lwp_setstat(l, lwp_stat::sleep, lock);
+	mi_switch_and_unlock(l, lock);
+	// Awake, perhaps on another vCPU.  Halted even if it fired: it must not hit our next sleep, and it lives on this frame.
+	if (on.deadline != never) {
+		callout_halt(&t);
+	}
+	return l->l_error;
+}
+
+}  // namespace
+
+const syncobj sleep_syncobj = {"sleep", unsleep_queue};
+const syncobj self_syncobj = {"self", nullptr};
+
+int sleepq_block_self_and_unlock(lwp_t *l, spinlock *lock, const sleep_on &on) noexcept { return block(l, lock, nullptr, on); }
+
+int sleepq_block_and_unlock(lwp_t *l, sleepq *q, const sleep_on &on) noexcept { return block(l, &q->sq_lock, q, on); }
+
+sleepq *sleeptab_lookup(const void *wchan) noexcept { return &table[(reinterpret_cast<std::uintptr_t>(wchan) >> 8) % table_size]; }
+
+void sleepq_unsleep_and_unlock(lwp_t *l, spinlock *lock, int error) noexcept {
+	LWP_ASSERT(lwp_state(l) == lwp_stat::sleep);
+	LWP_ASSERT(lwp_locked(l, lock));
+	if (l->l_syncobj->so_unsleep != nullptr) {
+		l->l_syncobj->so_unsleep(l);
+	}
+	l->l_wchan = nullptr;
+	l->l_error = error;
+	lwp_flag_clear(l, LW_SINTR);
+	sched_wake_and_unlock(l, lock);
+}
+
+unsigned sleepq_wake(sleepq *q, const void *wchan, unsigned count) noexcept {
+	using queue = list<lwp_t, &lwp_t::l_link>;
+	unsigned woken = 0;
+	for (lwp_t *l = q->sq_list.front(), *next; l != nullptr && woken < count; l = next) {
+		next = queue::next(l);
+		if (l->l_wchan == wchan) {
+			q->sq_list.remove(l);
+			l->l_wchan = nullptr;
+			l->l_error = 0;
+			lwp_flag_clear(l, LW_SINTR);
+			sched_wake_and_unlock(l, nullptr);
+			woken++;
+		}
+	}
+	return woken;
+}
+
+void sleeptab_wake(const void *wchan, unsigned count) noexcept {
+	sleepq *q = sleeptab_lookup(wchan);
+	lock_scope hold(q->sq_lock, curcpu_or_null());
+	sleepq_wake(q, wchan, count);
+}
+
+}  // namespace lwp::kern

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//
+// Sleep queues: the one place where an LWP stops running and is made to run again.
+//
+// Two kinds share all of it but the list.  A *queue* holds LWPs that sleep on the same thing, sorted by priority and first come first
+// served among equals; whoever wakes names the thing (the wait channel).  An LWP that waits for news of its own only (park, wait, sleep) sleeps
+// on *itself*: on no list, under vc_slplock of the vCPU where it fell asleep, which that vCPU takes for free; whoever wakes it names the LWP.
+//
+// A sleep ends once: whoever takes the LWP off (waker, timer, suspend, interrupt) does so with its lock held, and says how in l_error.
+// Takes: the sleep queue's lock, then vc_lwplock or a run queue.  Never allocates but a timer's slot.
+#pragma once
+
+#include "base/clock.h"
+#include "core/lwp_lock.h"
+#include "core/lwp_state.h"
+#include "sched/vcpu.h"
+
+namespace lwp::kern {
+
+struct sleepq {
+	spinlock sq_lock{lock_rank::sleepq, "sleep queue"};
+	list<lwp_t, &lwp_t::l_link> sq_list;
+};
+
+/// Whether others than the waker may end a sleep: signals, suspend, _lwp_wakeup().
+enum class sleep_catch : bool { no, yes };
+
+/// What a sleep is about.
+struct sleep_on {
+	const void *wchan;      // never null
+	const char *wmesg;      // why, in one word
+	const syncobj *sobj;    // how it is undone
+	sleep_catch interruptible;
+	nanotime deadline = never;
+	std::uint32_t token = 0;  // flags that, if set, end the sleep before it begins: taken back, EALREADY
+};
+
+extern const syncobj sleep_syncobj;  // on a queue
+extern const syncobj self_syncobj;   // on itself
+
+/// Locks what the caller will sleep on: itself.  What the sleep waits for is tested between this and sleepq_block...: a waker needs this
+/// very lock to find us asleep, so it comes before the test or after the switch.
+inline spinlock *sleepq_enter_self(lwp_t *l) noexcept {
+	spinlock *lock = &l->l_cpu->vc_slplock;
+	lock->lock(l->l_cpu);
+	return lock;
+}
+
+/// Sleeps on itself.  `lock` comes from sleepq_enter_self() and is released.
+/// 0 woken (or suspended: look again) | ETIMEDOUT | EINTR | EALREADY a token was there | ENOMEM no timer, did not sleep.
+[[nodiscard]] int sleepq_block_self_and_unlock(lwp_t *l, spinlock *lock, const sleep_on &) noexcept;
+
+/// Sleeps on a queue whose sq_lock is held; it is released.  Same results.
+[[nodiscard]] int sleepq_block_and_unlock(lwp_t *l, sleepq *, const sleep_on &) noexcept;
+
+/// The queue for a wait channel that has none of its own: a hashed table.
+sleepq *sleeptab_lookup(const void *wchan) noexcept;
+
+/// Wakes up to `count` LWPs asleep on `wchan`.  sq_lock held, stays held.  Returns how many.
+unsigned sleepq_wake(sleepq *, const void *wchan, unsigned count) noexcept;
+
+/// sleeptab_lookup() and sleepq_wake(): wakeup(9).
+void sleeptab_wake(const void *wchan, unsigned count = ~0U) noexcept;
+
+/// Ends the sleep of an LWP that is LSSLEEP and locked by `lock`, which is released; its sleep returns `error`.
+void sleepq_unsleep_and_unlock(lwp_t *l, spinlock *lock, int error) noexcept;
+
+}  // namespace lwp::kern

@@ -1,0 +1,72 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# Installs a build of the library into an empty prefix, moves the prefix, and builds and runs programs against it that know nothing
+# of our tree: by find_package and by pkg-config, shared and static, C++ and C.
+#     run.sh BUILD_DIR WORK_DIR        WORK_DIR is emptied.  CC, CXX, CMAKE, CMAKE_GENERATOR, LAUNCHER (words before a program) from
+#     the environment
+set -euo pipefail
+
+build=$1
+work=$2
+here=$(cd "$(dirname "$0")" && pwd)
+cmake=${CMAKE:-cmake}
+cc=${CC:-cc}
+cxx=${CXX:-c++}
+read -ra launcher <<<"${LAUNCHER:-}"
+
+say() { printf '== %s\n' "$*"; }
+run() {
+	printf '$ %s\n' "$*"
+	"${launcher[@]}" "$@"
+}
+
+rm -rf "$work"
+mkdir -p "$work"
+say "install, then move what was installed"
+"$cmake" --install "$build" --prefix "$work/first" >"$work/install.log"
+mv "$work/first" "$work/prefix"
+prefix=$work/prefix
+# The sources too, so that no relative path leads back.
+mkdir "$work/source"
+cp "$here/CMakeLists.txt" "$here"/hello* "$work/source"
+
+for shared in ON OFF; do
+	say "find_package(lwp), BUILD_SHARED_LIBS=$shared"
+	"$cmake" -S "$work/source" -B "$work/cmake-$shared" -DCMAKE_PREFIX_PATH="$prefix" \
+		-DBUILD_SHARED_LIBS=$shared -DCMAKE_C_COMPILER="$cc" -DCMAKE_CXX_COMPILER="$cxx" >"$work/cmake-$shared.log"
+	"$cmake" --build "$work/cmake-$shared" >>"$work/cmake-$shared.log"
+	for program in hello hello_c; do
+		run "$work/cmake-$shared/$program"
+		needs_lwp=$(readelf -d "$work/cmake-$shared/$program" | grep -c 'NEEDED.*\[liblwp\.so\.0\]' || true)
+		if [ "$shared" = ON ] && [ "$needs_lwp" = 0 ] || [ "$shared" = OFF ] && [ "$needs_lwp" != 0 ]; then
+			echo "$program: linked to the wrong library (BUILD_SHARED_LIBS=$shared)" >&2
+			exit 1
+		fi
+	done
+done
+
+if ! command -v pkg-config >/dev/null; then
+	echo "pkg-config is not installed: that half was not tested" >&2
+	exit 1
+fi
+pc=$(dirname "$(find "$prefix" -name lwp.pc)")
+export PKG_CONFIG_PATH=$pc
+libdir=$(dirname "$pc")
+read -ra cflags <<<"$(pkg-config --cflags lwp)"
+
+say "pkg-config, shared"
+read -ra libs <<<"$(pkg-config --libs lwp)"
+"$cxx" -std=c++20 "${cflags[@]}" "$here/hello.cpp" "${libs[@]}" -o "$work/pc_hello"
+"$cc" "${cflags[@]}" "$here/hello_c.c" "${libs[@]}" -o "$work/pc_hello_c"
+LD_LIBRARY_PATH=$libdir run "$work/pc_hello"
+LD_LIBRARY_PATH=$libdir run "$work/pc_hello_c"
+
+say "pkg-config, static"
+read -ra libs <<<"$(pkg-config --static --libs lwp)"
+static=("${libs[@]/#-llwp/-l:liblwp.a}")
+"$cxx" -std=c++20 "${cflags[@]}" "$here/hello.cpp" "${static[@]}" -o "$work/pc_hello_static"
+"$cc" "${cflags[@]}" "$here/hello_c.c" "${static[@]}" -o "$work/pc_hello_c_static"
+run "$work/pc_hello_static"
+run "$work/pc_hello_c_static"
+say "all programs ran"

@@ -1,0 +1,740 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//
+// LWP-specific data, both layers: what survives, what is destroyed, by whom and in which order; and key_delete against exit.
+// A `lwp_like` stands for an LWP: it owns a specref and ends it.
+#include "core/specific.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <atomic>
+#include <barrier>
+#include <cerrno>
+#include <functional>
+#include <memory>
+#include <new>
+#include <set>
+#include <thread>
+#include <vector>
+
+using namespace lwp::kern;
+
+namespace {
+
+thread_local bool no_memory = false;
+
+}  // namespace
+
+// The allocations of src/core/specific.cpp, which all are of the kind that does not throw.  Weak: clang's sanitizers link their own,
+// which then win, and the tests without memory are skipped.
+__attribute__((weak)) void *operator new(std::size_t size, const std::nothrow_t &) noexcept {
+	return no_memory ? nullptr : ::operator new(size);
+}
+__attribute__((weak)) void *operator new[](std::size_t size, const std::nothrow_t &) noexcept {
+	return no_memory ? nullptr : ::operator new[](size);
+}
+
+namespace {
+
+struct lwp_like {
+	specref ref;
+	lwp_like() = default;
+	~lwp_like() { exit(); }
+	lwp_like(const lwp_like &) = delete;
+	lwp_like &operator=(const lwp_like &) = delete;
+	void exit() {
+		specific_fini(ref);
+		EXPECT_TRUE(specific_empty(ref));
+	}
+};
+
+/// A value that counts how often it was destroyed.
+struct counted {
+	std::atomic<int> destroyed{0};
+	static void destroy(void *p) { static_cast<counted *>(p)->destroyed++; }
+};
+
+/// Values whose destructor appends their number to `destroyed`.
+std::vector<int> destroyed;
+struct numbered {
+	int number;
+	static void destroy(void *p) { destroyed.push_back(static_cast<numbered *>(p)->number); }
+};
+
+std::function<void(void *)> on_destroy;  // what `call_on_destroy` does
+void call_on_destroy(void *p) { on_destroy(p); }
+
+void *const something = &destroyed;
+
+/// Whether `no_memory` works in this build.
+bool can_refuse_memory() {
+	no_memory = true;
+	void *memory = ::operator new(1, std::nothrow);
+	no_memory = false;
+	::operator delete(memory);
+	return memory == nullptr;
+}
+
+unsigned key_with(void (*dtor)(void *)) {
+	unsigned key = ~0U;
+	EXPECT_EQ(specific_key_create(&key, dtor), 0);
+	return key;
+}
+
+unsigned tss_with(void (*dtor)(void *)) {
+	unsigned key = 0;
+	EXPECT_EQ(tss_create(&key, dtor), 0);
+	EXPECT_NE(key, 0U);
+	return key;
+}
+
+/// The test's own list of what was destroyed begins empty.
+class Specific : public testing::Test {
+	void SetUp() override { destroyed.clear(); }
+	void TearDown() override { on_destroy = nullptr; }
+};
+using Tss = Specific;
+using SpecificRace = Specific;
+
+// ---- NetBSD's layer ------------------------------------------------------------------------------------------------------
+
+TEST_F(Specific, ALwpThatSetNothingHasNothing) {
+	lwp_like l;
+	const unsigned key = key_with(nullptr);
+	EXPECT_TRUE(specific_empty(l.ref));
+	EXPECT_EQ(specific_get(l.ref, key), nullptr);
+	EXPECT_TRUE(specific_empty(l.ref));
+	specific_key_delete(key);
+}
+
+TEST_F(Specific, EachLwpHasItsOwnValueForEachKey) {
+	lwp_like a, b;
+	int values[4];
+	const unsigned k = key_with(nullptr), m = key_with(nullptr);
+	ASSERT_EQ(specific_set(a.ref, k, &values[0]), 0);
+	ASSERT_EQ(specific_set(a.ref, m, &values[1]), 0);
+	ASSERT_EQ(specific_set(b.ref, k, &values[2]), 0);
+	EXPECT_EQ(specific_get(a.ref, k), &values[0]);
+	EXPECT_EQ(specific_get(a.ref, m), &values[1]);
+	EXPECT_EQ(specific_get(b.ref, k), &values[2]);
+	EXPECT_EQ(specific_get(b.ref, m), nullptr);
+	specific_key_delete(k);
+	specific_key_delete(m);
+}
+
+TEST_F(Specific, TheLowestFreeKeyIsReused) {
+	unsigned keys[40];
+	for (unsigned &key : keys) {
+		key = key_with(nullptr);
+	}
+	EXPECT_TRUE(std::ranges::is_sorted(keys));
+	specific_key_delete(keys[35]);
+	specific_key_delete(keys[3]);
+	specific_key_delete(keys[7]);
+	EXPECT_EQ(key_with(nullptr), keys[3]);
+	EXPECT_EQ(key_with(nullptr), keys[7]);
+	EXPECT_EQ(key_with(nullptr), keys[35]);
+	for (unsigned key : keys) {
+		specific_key_delete(key);
+	}
+}
+
+TEST_F(Specific, SetDoesNotDestroyTheOldValue) {
+	counted first, second;
+	const unsigned key = key_with(counted::destroy);
+	{
+		lwp_like l;
+		ASSERT_EQ(specific_set(l.ref, key, &first), 0);
+		ASSERT_EQ(specific_set(l.ref, key, &second), 0);
+		EXPECT_EQ(specific_get(l.ref, key), &second);
+	}
+	EXPECT_EQ(first.destroyed, 0);
+	EXPECT_EQ(second.destroyed, 1);
+	specific_key_delete(key);
+}
+
+TEST_F(Specific, ExitDestroysWhatIsNotNullOnceInAscendingOrderOfKeys) {
+	unsigned keys[100];
+	numbered values[100];
+	lwp_like l;
+	for (int i = 0; i < 100; i++) {
+		keys[i] = key_with(i % 10 == 9 ? nullptr : numbered::destroy);
+		values[i].number = i;
+	}
+	std::vector<int> expected;
+	for (int i = 99; i >= 0; i--) {
+		if (i % 3 != 0) {
+			ASSERT_EQ(specific_set(l.ref, keys[i], &values[i]), 0);
+			if (i % 5 == 0) {
+				ASSERT_EQ(specific_set(l.ref, keys[i], nullptr), 0);
+			} else if (i % 10 != 9) {
+				expected.insert(expected.begin(), i);
+			}
+		}
+	}
+	l.exit();
+	EXPECT_EQ(destroyed, expected);
+	l.exit();
+	EXPECT_EQ(destroyed, expected);
+	for (unsigned key : keys) {
+		EXPECT_EQ(specific_get(l.ref, key), nullptr);
+		specific_key_delete(key);
+	}
+}
+
+TEST_F(Specific, ADestructorReadsNullForEveryKey) {
+	lwp_like l;
+	const unsigned k = key_with(call_on_destroy), m = key_with(call_on_destroy);
+	int calls = 0;
+	on_destroy = [&](void *) {
+		calls++;
+		EXPECT_EQ(specific_get(l.ref, k), nullptr);
+		EXPECT_EQ(specific_get(l.ref, m), nullptr);
+	};
+	ASSERT_EQ(specific_set(l.ref, k, something), 0);
+	ASSERT_EQ(specific_set(l.ref, m, something), 0);
+	l.exit();
+	EXPECT_EQ(calls, 2);
+	specific_key_delete(k);
+	specific_key_delete(m);
+}
+
+TEST_F(Specific, WhatADestructorSetsIsDroppedAfterTheOnePass) {
+	lwp_like l;
+	const unsigned key = key_with(call_on_destroy);
+	int calls = 0;
+	on_destroy = [&](void *) {
+		calls++;
+		EXPECT_EQ(specific_set(l.ref, key, something), 0);
+	};
+	ASSERT_EQ(specific_set(l.ref, key, something), 0);
+	l.exit();
+	EXPECT_EQ(calls, 1);
+	EXPECT_EQ(specific_get(l.ref, key), nullptr);
+	specific_key_delete(key);
+	EXPECT_EQ(calls, 1);
+}
+
+TEST_F(Specific, KeyDeleteDestroysTheValueOfEveryLwpAndExitNothingMore) {
+	constexpr std::size_t count = 1000;
+	const unsigned key = key_with(counted::destroy), other = key_with(counted::destroy);
+	std::vector<lwp_like> lwps(count);
+	std::vector<counted> values(count), others(count);
+	for (std::size_t i = 0; i < count; i++) {
+		if (i % 4 != 0) {
+			ASSERT_EQ(specific_set(lwps[i].ref, other, &others[i]), 0);
+		}
+		if (i % 3 != 0) {
+			ASSERT_EQ(specific_set(lwps[i].ref, key, &values[i]), 0);
+		}
+	}
+	specific_key_delete(key);
+	for (std::size_t i = 0; i < count; i++) {
+		ASSERT_EQ(values[i].destroyed, i % 3 != 0 ? 1 : 0) << i;
+		ASSERT_EQ(others[i].destroyed, 0) << i;
+		lwps[i].exit();
+		ASSERT_EQ(values[i].destroyed, i % 3 != 0 ? 1 : 0) << i;
+		ASSERT_EQ(others[i].destroyed, i % 4 != 0 ? 1 : 0) << i;
+	}
+	specific_key_delete(other);
+}
+
+TEST_F(Specific, ANewKeyWithAnOldNumberReadsNullEverywhere) {
+	lwp_like a, b;
+	for (auto dtor : {counted::destroy, static_cast<void (*)(void *)>(nullptr)}) {
+		counted value;
+		const unsigned key = key_with(dtor);
+		ASSERT_EQ(specific_set(a.ref, key, &value), 0);
+		ASSERT_EQ(specific_set(b.ref, key, &value), 0);
+		specific_key_delete(key);
+		EXPECT_EQ(value.destroyed, dtor == nullptr ? 0 : 2);
+		ASSERT_EQ(key_with(counted::destroy), key);
+		EXPECT_EQ(specific_get(a.ref, key), nullptr);
+		EXPECT_EQ(specific_get(b.ref, key), nullptr);
+		specific_key_delete(key);
+	}
+}
+
+// No lock is held: otherwise each of these calls would wait for its own caller.
+TEST_F(Specific, ADestructorMayMakeAndDeleteKeysAndSetValues) {
+	lwp_like l, other;
+	counted value;
+	const unsigned key = key_with(call_on_destroy), victim = key_with(counted::destroy);
+	int calls = 0;
+	on_destroy = [&](void *) {
+		calls++;
+		const unsigned fresh = key_with(counted::destroy);
+		EXPECT_EQ(specific_set(other.ref, fresh, &value), 0);
+		specific_key_delete(fresh);
+	};
+	ASSERT_EQ(specific_set(l.ref, key, something), 0);
+	l.exit();
+	EXPECT_EQ(calls, 1);
+	EXPECT_EQ(value.destroyed, 1);
+	// The same while the values are destroyed by key_delete; and the destructor ends the very LWP that it came from.
+	ASSERT_EQ(specific_set(l.ref, key, something), 0);
+	ASSERT_EQ(specific_set(other.ref, key, something), 0);
+	ASSERT_EQ(specific_set(l.ref, victim, &value), 0);
+	on_destroy = [&, next = on_destroy](void *p) {
+		next(p);
+		l.exit();
+	};
+	specific_key_delete(key);
+	EXPECT_EQ(calls, 3);
+	EXPECT_EQ(value.destroyed, 4);
+	specific_key_delete(victim);
+}
+
+TEST_F(Specific, ADestructorAtExitMayDeleteAKeyThatIsStillToCome) {
+	lwp_like l;
+	counted value;
+	const unsigned first = key_with(call_on_destroy), second = key_with(counted::destroy);
+	on_destroy = [&](void *) { specific_key_delete(second); };
+	ASSERT_EQ(specific_set(l.ref, first, something), 0);
+	ASSERT_EQ(specific_set(l.ref, second, &value), 0);
+	l.exit();
+	EXPECT_EQ(value.destroyed, 1);
+	specific_key_delete(first);
+}
+
+TEST_F(Specific, WithoutMemorySetAndCreateFailAndChangeNothing) {
+	if (!can_refuse_memory()) {
+		GTEST_SKIP() << "the sanitizer brings its own operator new";
+	}
+	lwp_like l;
+	std::vector<unsigned> keys;
+	for (int i = 0; i < 10; i++) {
+		keys.push_back(key_with(nullptr));
+	}
+	no_memory = true;
+	EXPECT_EQ(specific_set(l.ref, keys[0], something), ENOMEM);
+	no_memory = false;
+	EXPECT_EQ(specific_get(l.ref, keys[0]), nullptr);
+	ASSERT_EQ(specific_set(l.ref, keys[0], something), 0);
+	no_memory = true;
+	EXPECT_EQ(specific_set(l.ref, keys[9], something), ENOMEM);
+	int error;
+	unsigned key;
+	while ((error = specific_key_create(&key, nullptr)) == 0) {
+		keys.push_back(key);
+	}
+	no_memory = false;
+	EXPECT_EQ(error, ENOMEM);
+	EXPECT_EQ(specific_get(l.ref, keys[0]), something);
+	EXPECT_EQ(specific_get(l.ref, keys[9]), nullptr);
+	EXPECT_EQ(key_with(nullptr), keys.back() + 1);
+	specific_key_delete(keys.back() + 1);
+	for (unsigned k : keys) {
+		specific_key_delete(k);
+	}
+}
+
+TEST_F(Specific, KeysEndAtTheLimitWithEnomem) {
+	std::vector<unsigned> keys;
+	unsigned key;
+	int error;
+	while ((error = specific_key_create(&key, nullptr)) == 0) {
+		keys.push_back(key);
+		ASSERT_LE(keys.size(), specific_keys_max);
+	}
+	EXPECT_EQ(error, ENOMEM);
+	EXPECT_EQ(keys.size(), specific_keys_max);
+	{
+		lwp_like l;
+		ASSERT_EQ(specific_set(l.ref, keys.back(), something), 0);
+		EXPECT_EQ(specific_get(l.ref, keys.back()), something);
+	}
+	for (unsigned k : keys) {
+		specific_key_delete(k);
+	}
+	EXPECT_EQ(specific_get(specref(), ~0U), nullptr);
+}
+
+TEST_F(Specific, MisuseAbortsAndNamesTheCall) {
+	testing::FLAGS_gtest_death_test_style = "threadsafe";
+	lwp_like l;
+	const unsigned key = key_with(call_on_destroy);
+	EXPECT_DEATH((void)specific_set(l.ref, key + 1, something), "lwp_setspecific: key .* never made, or has been deleted");
+	EXPECT_DEATH((void)specific_set(l.ref, ~0U, something), "lwp_setspecific");
+	EXPECT_DEATH(specific_key_delete(key + 1), "lwp_specific_key_delete: key .* never made, or has been deleted");
+	EXPECT_DEATH(specific_key_delete(~0U), "lwp_specific_key_delete");
+	// A key that is being deleted is no key any more.
+	ASSERT_EQ(specific_set(l.ref, key, something), 0);
+	on_destroy = [&](void *) { (void)specific_set(l.ref, key, something); };
+	EXPECT_DEATH(specific_key_delete(key), "lwp_setspecific");
+	on_destroy = [&](void *) { specific_key_delete(key); };
+	EXPECT_DEATH(specific_key_delete(key), "lwp_specific_key_delete");
+	on_destroy = [](void *) {};
+	specific_key_delete(key);
+	EXPECT_DEATH((void)specific_set(l.ref, key, something), "lwp_setspecific");
+	EXPECT_DEATH(specific_key_delete(key), "lwp_specific_key_delete");
+}
+
+// ---- C11's layer -----------------------------------------------------------------------------------------------------------
+
+TEST_F(Tss, EachLwpHasItsOwnValueForEachKey) {
+	lwp_like a, b;
+	int values[3];
+	const unsigned k = tss_with(nullptr), m = tss_with(nullptr);
+	EXPECT_EQ(tss_get(a.ref, k), nullptr);
+	ASSERT_EQ(tss_set(a.ref, k, &values[0]), 0);
+	ASSERT_EQ(tss_set(a.ref, m, &values[1]), 0);
+	ASSERT_EQ(tss_set(b.ref, k, &values[2]), 0);
+	EXPECT_EQ(tss_get(a.ref, k), &values[0]);
+	EXPECT_EQ(tss_get(a.ref, m), &values[1]);
+	EXPECT_EQ(tss_get(b.ref, k), &values[2]);
+	EXPECT_EQ(tss_get(b.ref, m), nullptr);
+	EXPECT_EQ(tss_delete(k), 0);
+	EXPECT_EQ(tss_delete(m), 0);
+}
+
+TEST_F(Tss, UnknownKeysAreRefused) {
+	lwp_like l;
+	const unsigned key = tss_with(nullptr);
+	for (unsigned unknown : {0U, key + 1, key ^ 1U << 30, key ^ 1U << 20, ~0U}) {
+		EXPECT_EQ(tss_get(l.ref, unknown), nullptr);
+		EXPECT_EQ(tss_set(l.ref, unknown, something), EINVAL);
+		EXPECT_EQ(tss_delete(unknown), EINVAL);
+	}
+	EXPECT_TRUE(specific_empty(l.ref));
+	EXPECT_EQ(tss_delete(key), 0);
+}
+
+TEST_F(Tss, ADeletedKeyStaysUnknownWhenItsPlaceIsUsedAgain) {
+	lwp_like l;
+	const unsigned old = tss_with(nullptr);
+	ASSERT_EQ(tss_set(l.ref, old, something), 0);
+	ASSERT_EQ(tss_delete(old), 0);
+	EXPECT_EQ(tss_get(l.ref, old), nullptr);
+	EXPECT_EQ(tss_set(l.ref, old, something), EINVAL);
+	EXPECT_EQ(tss_delete(old), EINVAL);
+	const unsigned fresh = tss_with(nullptr);
+	EXPECT_NE(fresh, old);
+	EXPECT_EQ(tss_get(l.ref, fresh), nullptr);
+	EXPECT_EQ(tss_get(l.ref, old), nullptr);
+	EXPECT_EQ(tss_set(l.ref, old, something), EINVAL);
+	EXPECT_EQ(tss_delete(old), EINVAL);
+	ASSERT_EQ(tss_set(l.ref, fresh, &l), 0);
+	EXPECT_EQ(tss_get(l.ref, fresh), &l);
+	EXPECT_EQ(tss_get(l.ref, old), nullptr);
+	EXPECT_EQ(tss_delete(fresh), 0);
+}
+
+// The number of a key has only some bits of its generation, so numbers do come again; a value knows all of them.
+TEST_F(Tss, AValueIsNotMistakenForOneOfALaterKeyWithTheSameNumber) {
+	counted value;
+	lwp_like l;
+	const unsigned old = tss_with(counted::destroy);
+	ASSERT_EQ(tss_set(l.ref, old, &value), 0);
+	ASSERT_EQ(tss_delete(old), 0);
+	unsigned key;
+	for (int i = 1; (key = tss_with(counted::destroy)) != old; i++) {
+		ASSERT_LT(i, 100000);
+		ASSERT_EQ(tss_delete(key), 0);
+	}
+	EXPECT_EQ(tss_get(l.ref, key), nullptr);
+	l.exit();
+	EXPECT_EQ(value.destroyed, 0);
+	EXPECT_EQ(tss_delete(key), 0);
+}
+
+TEST_F(Tss, DeleteDestroysNothing) {
+	counted value;
+	lwp_like l;
+	const unsigned key = tss_with(counted::destroy);
+	ASSERT_EQ(tss_set(l.ref, key, &value), 0);
+	ASSERT_EQ(tss_delete(key), 0);
+	l.exit();
+	EXPECT_EQ(value.destroyed, 0);
+}
+
+TEST_F(Tss, ExitDestroysEachValueOnceAndLeavesThoseWithoutADestructor) {
+	lwp_like l;
+	counted value;
+	const unsigned k = tss_with(call_on_destroy), plain = tss_with(nullptr), m = tss_with(counted::destroy);
+	on_destroy = [&](void *p) {
+		EXPECT_EQ(p, something);
+		EXPECT_EQ(tss_get(l.ref, k), nullptr);         // its own reads null by now,
+		EXPECT_EQ(tss_get(l.ref, plain), &l);          // others live until their turn
+		EXPECT_EQ(tss_get(l.ref, m), &value);
+	};
+	ASSERT_EQ(tss_set(l.ref, k, something), 0);
+	ASSERT_EQ(tss_set(l.ref, plain, &l), 0);
+	ASSERT_EQ(tss_set(l.ref, m, &value), 0);
+	l.exit();
+	EXPECT_EQ(value.destroyed, 1);
+	EXPECT_EQ(tss_get(l.ref, plain), nullptr);
+	for (unsigned key : {k, plain, m}) {
+		EXPECT_EQ(tss_delete(key), 0);
+	}
+}
+
+TEST_F(Tss, DestructorsThatGoOnSettingValuesGetFourRounds) {
+	lwp_like l;
+	int calls = 0;
+	const unsigned key = tss_with(call_on_destroy);
+	on_destroy = [&](void *) {
+		calls++;
+		EXPECT_EQ(tss_set(l.ref, key, something), 0);
+	};
+	ASSERT_EQ(tss_set(l.ref, key, something), 0);
+	l.exit();
+	EXPECT_EQ(calls, 4);
+	EXPECT_EQ(tss_delete(key), 0);
+}
+
+// The later key needs a larger container than the LWP has: it moves while the exit walks along it.
+TEST_F(Tss, AValueSetByADestructorIsDestroyedToo) {
+	lwp_like l;
+	counted early, late;
+	const unsigned first = tss_with(counted::destroy), setter = tss_with(call_on_destroy);
+	unsigned keys[50];
+	for (unsigned &key : keys) {
+		key = tss_with(counted::destroy);
+	}
+	on_destroy = [&](void *) {
+		EXPECT_EQ(tss_set(l.ref, first, &early), 0);
+		EXPECT_EQ(tss_set(l.ref, keys[49], &late), 0);
+	};
+	ASSERT_EQ(tss_set(l.ref, setter, something), 0);
+	l.exit();
+	EXPECT_EQ(early.destroyed, 1);
+	EXPECT_EQ(late.destroyed, 1);
+	for (unsigned key : keys) {
+		EXPECT_EQ(tss_delete(key), 0);
+	}
+	EXPECT_EQ(tss_delete(first), 0);
+	EXPECT_EQ(tss_delete(setter), 0);
+}
+
+TEST_F(Tss, TssValuesGoBeforeNetbsdsAndMaySetThem) {
+	lwp_like l;
+	numbered one{1}, two{2};
+	const unsigned late = key_with(numbered::destroy), later = key_with(numbered::destroy);
+	const unsigned early = tss_with(call_on_destroy);
+	on_destroy = [&](void *) {
+		destroyed.push_back(0);
+		EXPECT_EQ(specific_get(l.ref, late), &one);
+		EXPECT_EQ(specific_set(l.ref, later, &two), 0);
+	};
+	ASSERT_EQ(specific_set(l.ref, late, &one), 0);
+	ASSERT_EQ(tss_set(l.ref, early, something), 0);
+	l.exit();
+	EXPECT_EQ(destroyed, (std::vector<int>{0, 1, 2}));
+	specific_key_delete(late);
+	specific_key_delete(later);
+	EXPECT_EQ(tss_delete(early), 0);
+}
+
+TEST_F(Tss, AValueSetByANetbsdDestructorIsDestroyedToo) {
+	lwp_like l;
+	counted value;
+	const unsigned key = key_with(call_on_destroy);
+	const unsigned tss = tss_with(counted::destroy);
+	on_destroy = [&](void *) { EXPECT_EQ(tss_set(l.ref, tss, &value), 0); };
+	ASSERT_EQ(specific_set(l.ref, key, something), 0);
+	l.exit();
+	EXPECT_EQ(value.destroyed, 1);
+	specific_key_delete(key);
+	EXPECT_EQ(tss_delete(tss), 0);
+}
+
+TEST_F(Tss, WithoutMemorySetFailsAndChangesNothing) {
+	if (!can_refuse_memory()) {
+		GTEST_SKIP() << "the sanitizer brings its own operator new";
+	}
+	lwp_like l;
+	unsigned keys[10];
+	for (unsigned &key : keys) {
+		key = tss_with(nullptr);
+	}
+	no_memory = true;
+	EXPECT_EQ(tss_set(l.ref, keys[0], something), ENOMEM);
+	no_memory = false;
+	EXPECT_EQ(tss_get(l.ref, keys[0]), nullptr);
+	ASSERT_EQ(tss_set(l.ref, keys[0], something), 0);
+	no_memory = true;
+	EXPECT_EQ(tss_set(l.ref, keys[9], something), ENOMEM);
+	EXPECT_EQ(tss_set(l.ref, keys[0], &l), 0);
+	no_memory = false;
+	EXPECT_EQ(tss_get(l.ref, keys[0]), &l);
+	EXPECT_EQ(tss_get(l.ref, keys[9]), nullptr);
+	for (unsigned key : keys) {
+		EXPECT_EQ(tss_delete(key), 0);
+	}
+}
+
+// ---- several kernel threads --------------------------------------------------------------------------------------------------
+
+void destroy_wrongly(void *p) { static_cast<counted *>(p)->destroyed += 1000; }
+
+// LWPs exit on two kernel threads while a third deletes one of their keys and makes the next key with its number, whose destructor
+// would be the wrong one.  Whoever comes first to a value destroys it, once.
+TEST_F(SpecificRace, KeyDeleteAgainstExitDestroysEachValueOnce) {
+	constexpr int rounds = 300;
+	constexpr std::size_t lwps = 150;
+	const unsigned low = key_with(counted::destroy);
+	struct one {
+		lwp_like l;
+		counted kept, deleted;
+	};
+	std::vector<one> all[2] = {std::vector<one>(lwps), std::vector<one>(lwps)};
+	unsigned key = key_with(counted::destroy);
+	std::barrier start(3), end(3);
+	auto exits = [&](std::vector<one> &mine) {
+		for (int round = 1; round <= rounds; round++) {
+			for (one &o : mine) {
+				EXPECT_EQ(specific_set(o.l.ref, low, &o.kept), 0);
+				EXPECT_EQ(specific_set(o.l.ref, key, &o.deleted), 0);
+			}
+			start.arrive_and_wait();
+			for (one &o : mine) {
+				o.l.exit();
+			}
+			end.arrive_and_wait();
+			for (one &o : mine) {
+				EXPECT_EQ(o.kept.destroyed, round);
+				EXPECT_EQ(o.deleted.destroyed, round);
+			}
+			end.arrive_and_wait();
+		}
+	};
+	std::thread a(exits, std::ref(all[0])), b(exits, std::ref(all[1]));
+	for (int round = 1; round <= rounds; round++) {
+		start.arrive_and_wait();
+		specific_key_delete(key);
+		const unsigned wrong = key_with(destroy_wrongly);
+		EXPECT_EQ(wrong, key);
+		end.arrive_and_wait();
+		specific_key_delete(wrong);
+		key = key_with(counted::destroy);
+		end.arrive_and_wait();
+	}
+	a.join();
+	b.join();
+	specific_key_delete(key);
+	specific_key_delete(low);
+}
+
+// Two keys are deleted at once, by two cursors in one list, while a third kernel thread's LWPs come, let their containers grow, and go.
+TEST_F(SpecificRace, TwoDeletesAtOnceWhileContainersComeGrowAndGo) {
+	constexpr int rounds = 100;
+	constexpr std::size_t lwps = 300;
+	std::vector<unsigned> filler;
+	for (int i = 0; i < 40; i++) {
+		filler.push_back(key_with(nullptr));
+	}
+	unsigned keys[2] = {key_with(counted::destroy), key_with(counted::destroy)};
+	const unsigned last = key_with(counted::destroy);
+	std::barrier start(3), end(3);
+	std::vector<counted> values[2] = {std::vector<counted>(lwps), std::vector<counted>(lwps)};
+	auto deletes = [&](int which) {
+		for (int round = 0; round < rounds; round++) {
+			start.arrive_and_wait();
+			specific_key_delete(keys[which]);
+			end.arrive_and_wait();
+		}
+	};
+	std::thread a(deletes, 0), b(deletes, 1);
+	for (int round = 1; round <= rounds; round++) {
+		counted grown;
+		{
+			std::vector<lwp_like> standing(lwps);
+			for (std::size_t i = 0; i < lwps; i++) {
+				EXPECT_EQ(specific_set(standing[i].ref, keys[0], &values[0][i]), 0);
+				EXPECT_EQ(specific_set(standing[i].ref, keys[1], &values[1][i]), 0);
+			}
+			start.arrive_and_wait();
+			for (std::size_t i = 0; i < lwps; i++) {
+				EXPECT_EQ(specific_set(standing[i].ref, last, &grown), 0);  // the array moves
+				lwp_like passing;
+				EXPECT_EQ(specific_set(passing.ref, filler[i % filler.size()], something), 0);
+				if (i % 3 == 0) {
+					standing[i].exit();
+				}
+			}
+			end.arrive_and_wait();
+		}
+		EXPECT_EQ(grown.destroyed, static_cast<int>(lwps));
+		for (std::size_t i = 0; i < lwps; i++) {
+			EXPECT_EQ(values[0][i].destroyed, round);
+			EXPECT_EQ(values[1][i].destroyed, round);
+		}
+		keys[0] = key_with(counted::destroy);
+		keys[1] = key_with(counted::destroy);
+	}
+	a.join();
+	b.join();
+	for (unsigned key : {keys[0], keys[1], last}) {
+		specific_key_delete(key);
+	}
+	for (unsigned key : filler) {
+		specific_key_delete(key);
+	}
+}
+
+TEST_F(SpecificRace, KeysMadeAtOnceAreDifferent) {
+	constexpr int threads = 3;
+	constexpr int count = 2000;
+	std::vector<unsigned> made[threads], tss[threads];
+	std::barrier start(threads);
+	std::vector<std::thread> makers;
+	for (int t = 0; t < threads; t++) {
+		makers.emplace_back([&, t] {
+			start.arrive_and_wait();
+			for (int i = 0; i < count; i++) {
+				made[t].push_back(key_with(nullptr));
+				tss[t].push_back(tss_with(nullptr));
+			}
+		});
+	}
+	for (std::thread &t : makers) {
+		t.join();
+	}
+	std::set<unsigned> keys, tss_keys;
+	for (int t = 0; t < threads; t++) {
+		keys.insert(made[t].begin(), made[t].end());
+		tss_keys.insert(tss[t].begin(), tss[t].end());
+	}
+	EXPECT_EQ(keys.size(), static_cast<std::size_t>(threads * count));
+	EXPECT_EQ(tss_keys.size(), static_cast<std::size_t>(threads * count));
+	for (unsigned key : keys) {
+		specific_key_delete(key);
+	}
+	for (unsigned key : tss_keys) {
+		EXPECT_EQ(tss_delete(key), 0);
+	}
+}
+
+// A tss key is deleted and made again while LWPs exit: a value is destroyed by its own key's destructor or not at all.
+TEST_F(SpecificRace, TssDeleteAgainstExitNeverCallsAnotherKeysDestructor) {
+	constexpr int laps = 20000;
+	std::atomic<unsigned> current{tss_with(counted::destroy)};
+	std::atomic<bool> stop{false};
+	std::thread other([&] {
+		while (!stop) {
+			const unsigned key = current;
+			const unsigned deleted = tss_with(destroy_wrongly);
+			EXPECT_EQ(tss_delete(key), 0);
+			const unsigned wrong = tss_with(destroy_wrongly);  // in the place of `key`
+			current = tss_with(counted::destroy);
+			EXPECT_EQ(tss_delete(deleted), 0);
+			EXPECT_EQ(tss_delete(wrong), 0);
+		}
+	});
+	int set = 0, right = 0;
+	for (int lap = 0; lap < laps || right == 0; lap++) {
+		counted value;
+		lwp_like l;
+		set += tss_set(l.ref, current, &value) == 0;  // EINVAL if it was deleted just now
+		l.exit();
+		ASSERT_LE(value.destroyed, 1);
+		right += value.destroyed;
+	}
+	EXPECT_LE(right, set);
+	stop = true;
+	other.join();
+	EXPECT_EQ(tss_delete(current), 0);
+}
+
+}  // namespace
