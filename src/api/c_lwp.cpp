@@ -120,8 +120,7 @@ void _lwp_exit(void) {
 	if (l->l_cpu->vc_bound) {
 		::pthread_exit(nullptr);  // an adopted kernel thread: its LWP ends with it
 	}
-	lwp_exit(l, false);
-	fatal("LWP %d '%s': ran on after _lwp_exit()", lwp_lid(l), l->l_name);
+	lwp_exit(l);
 }
 
 lwpid_t _lwp_self(void) { return lwp_lid(curlwp()); }

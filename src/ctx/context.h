@@ -18,6 +18,7 @@
 #include "ctx/stack.h"
 
 #include <cstddef>
+#include <cstdint>
 
 #ifndef LWP_PORTABLE_SWITCH
 #define LWP_PORTABLE_SWITCH 0
@@ -146,6 +147,13 @@ LWP_ALWAYS_INLINE void context_jump(context &from, context &to, bool final) {
 	void *data = &from;
 	void *left;
 	void *resumed_by;
+#if defined(__clang__)
+#define LWP_ASM_NEEDS_FRAME
+#else
+	// gcc, told that the asm changes rsp, sets up the frame pointer that it leaves out of a function which calls nothing.
+	register std::uintptr_t stack_pointer asm("rsp");
+#define LWP_ASM_NEEDS_FRAME , "+r"(stack_pointer)
+#endif
 	// What a call of jump_fcontext(sp, data) does, except that the return address is pushed by hand.  It returns transfer_t in rax:rdx:
 	// the stack pointer of the context that resumed us, and the data which that one passed.  First the red zone is stepped over.
 	// jump_fcontext itself keeps rbx, rbp, r12 to r15, MXCSR and the x87 control word; nothing else survives.
@@ -156,7 +164,7 @@ LWP_ALWAYS_INLINE void context_jump(context &from, context &to, bool final) {
 	    "jmp *%[jump]\n"
 	    "1:\n\t"
 	    "leaq 128(%%rsp), %%rsp"
-	    : "=a"(left), "=d"(resumed_by), "+D"(sp), "+S"(data)
+	    : "=a"(left), "=d"(resumed_by), "+D"(sp), "+S"(data) LWP_ASM_NEEDS_FRAME
 	    : [jump] "r"(&boost::context::detail::jump_fcontext)
 	    : "rcx", "r8", "r9", "r10", "r11", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11",
 	      "xmm12", "xmm13", "xmm14", "xmm15", "st", "st(1)", "st(2)", "st(3)", "st(4)", "st(5)", "st(6)", "st(7)",
@@ -165,6 +173,7 @@ LWP_ALWAYS_INLINE void context_jump(context &from, context &to, bool final) {
 	      "xmm30", "xmm31", "k0", "k1", "k2", "k3", "k4", "k5", "k6", "k7",
 #endif
 	      "memory", "cc");
+#undef LWP_ASM_NEEDS_FRAME
 	context *resumer = static_cast<context *>(resumed_by);
 	resumer->c_sp = left;
 #else
@@ -191,8 +200,8 @@ LWP_ALWAYS_INLINE void context_swap_image(context &from, const context &to, cons
 }  // namespace detail
 
 /// Leaves `from`, which runs, for `to`, which does not.  Returns when somebody switches to `from`, perhaps on another kernel thread.
-/// `image` is that of the kernel thread which runs the switch; it is not used after the jump.  A caller without a frame pointer still
-/// works, but a debugger cannot unwind `from` while it is switched out.
+/// `image` is that of the kernel thread which runs the switch; it is not used after the jump.
+/// Compile the caller with -fno-omit-frame-pointer: without, all works, but a debugger cannot unwind `from` while it is switched out.
 LWP_ALWAYS_INLINE void context_switch(context &from, context &to, const kthread_image &image) {
 	detail::context_swap_image(from, to, image);
 	detail::context_jump(from, to, false);

@@ -20,16 +20,9 @@ std::uint32_t room_for(std::size_t bytes) noexcept {
 	return bytes <= room_usual ? room_usual : static_cast<std::uint32_t>((bytes + 63) / 64 * 64);
 }
 
-/// The first and every later start of an LWP.  Recycled, it comes back out of lwp_exit() with its stack and context as they were: LSIDL,
-/// "ceased executing a unit of work and waiting to be started again".
 void start_routine(void *arg) noexcept {
-	auto *l = static_cast<lwp_t *>(arg);
-	lwp_arrive(l);
-	for (;;) {
-		lwp_userret(l);
-		l->l_func(l->l_arg);
-		lwp_exit(l, true);
-	}
+	static constexpr lwp_hooks hooks = {lwp_userret, lwp_end};
+	lwp_run_units(static_cast<lwp_t *>(arg), hooks);
 }
 
 /// Stack sizes are rounded up to classes, so equal is too much to ask.

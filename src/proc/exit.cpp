@@ -83,7 +83,7 @@ void lwp_free_and_unlock(proc_t *p, lwp_t *dead, vcpu_t *me) noexcept {
 	lwp_keep_dead(dead, me);
 }
 
-void lwp_exit(lwp_t *l, bool loop) noexcept {
+void lwp_end(lwp_t *l) noexcept {
 	proc_t *p = l->l_proc;
 	vcpu_t *me = l->l_cpu;
 	LWP_ASSERT(!lockrank_holds_any());
@@ -125,11 +125,16 @@ void lwp_exit(lwp_t *l, bool loop) noexcept {
 	if (lwpctl_t *ctl = l->l_ctl.load(std::memory_order_relaxed); ctl != nullptr) {
 		ctl->lc_curcpu = LWPCTL_CPU_EXITED;
 	}
-	l->l_fresh = !loop || !context_may_loop();
+	l->l_fresh = !context_may_loop();
 	me->vc_lwplock.lock(me);
 	lwp_setstat(l, lwp_stat::zomb, &me->vc_lwplock);
 	p->p_lock.unlock(me);
 	// From here a waiter may collect us; it will not touch the stack before l_oncpu is false, which whoever runs next here says.
+}
+
+void lwp_exit(lwp_t *l) noexcept {
+	lwp_end(l);
+	l->l_fresh = true;  // whoever recycles us waits for l_oncpu first; our frames, wherever we stand in them, are abandoned
 	mi_switch_dead(l);
 }
 

@@ -35,8 +35,10 @@ void lwp_abandon(lwp_t *) noexcept;
 
 // ---- exit.cpp
 
-/// Ends the calling LWP; the last one ends the process.  With `loop` it returns when the LWP has been recycled: by the start routine only.
-void lwp_exit(lwp_t *l, bool loop) noexcept;
+/// Ends the calling LWP wherever it stands; the last one ends the process.
+[[noreturn]] void lwp_exit(lwp_t *l) noexcept;
+/// The same up to the last switch: LSZOMB, vc_lwplock held.
+void lwp_end(lwp_t *l) noexcept;
 /// Releases a dead LWP.  p_lock held, released.
 void lwp_free_and_unlock(proc_t *, lwp_t *dead, vcpu_t *me) noexcept;
 /// Keeps a dead one, off its stack and in no table, for the next newlwp() on this vCPU.

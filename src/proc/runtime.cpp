@@ -123,7 +123,7 @@ void *vcpu_main(void *arg) noexcept {
 	kernel_thread_init(vc);
 	context_adopt(vc->vc_idle->l_ctx);
 	vc->vc_curlwp = vc->vc_idle;
-	vcpu_idle_loop(vc);
+	vcpu_idle_loop(vc, false);
 	guard_thread_fini();
 	lwp_drop_dead(vc);
 	curcpu_set(nullptr);
@@ -132,8 +132,7 @@ void *vcpu_main(void *arg) noexcept {
 
 void idle_entry(void *arg) noexcept {
 	auto *vc = static_cast<vcpu_t *>(arg);
-	lwp_arrive(vc->vc_idle);
-	vcpu_idle_loop(vc);
+	vcpu_idle_loop(vc, true);
 	fatal("vCPU 0 was stopped while it had nothing to run");  // it is stopped by LWP 1, which it runs
 }
 

@@ -136,9 +136,9 @@ private:
 			const entry *e = heap_ + c;
 			const std::uint64_t a = std::min(e[0].deadline, e[1].deadline);
 			const std::uint64_t b = std::min(e[2].deadline, e[3].deadline);
-			const std::uint64_t least = std::min(a, b);
-			const unsigned is = static_cast<unsigned>(e[0].deadline == least) | static_cast<unsigned>(e[1].deadline == least) << 1 |
-			                    static_cast<unsigned>(e[2].deadline == least) << 2 | static_cast<unsigned>(e[3].deadline == least) << 3;
+			const std::uint64_t earliest = std::min(a, b);
+			const unsigned is = static_cast<unsigned>(e[0].deadline == earliest) | static_cast<unsigned>(e[1].deadline == earliest) << 1 |
+			                    static_cast<unsigned>(e[2].deadline == earliest) << 2 | static_cast<unsigned>(e[3].deadline == earliest) << 3;
 			if (LWP_LIKELY((is & (is - 1)) == 0)) {
 				return static_cast<std::uint32_t>(c) + static_cast<std::uint32_t>(std::countr_zero(is));
 			}

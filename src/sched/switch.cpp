@@ -104,6 +104,16 @@ LWP_ALWAYS_INLINE lwp_t *take_next_or_idle(vcpu_t *vc) noexcept {
 	return next;
 }
 
+/// What an ended LWP does before the switch; returns who is next.
+LWP_ALWAYS_INLINE lwp_t *leave_dead(vcpu_t *vc, lwp_t *l) noexcept {
+	lwp_t *next = take_next_or_idle(vc);
+	vc->vc_dying = l;
+	vc->vc_handoff = nullptr;
+	count_switch(vc, next);
+	ctl_switched_in(next, vc);
+	return next;
+}
+
 /// An adopted kernel thread does not switch: it waits until somebody has queued its only LWP.
 LWP_NOINLINE void bound_switch(vcpu_t *vc, lwp_t *l, spinlock *handoff) noexcept {
 	ctl_switched_out(l);
@@ -130,8 +140,6 @@ LWP_NOINLINE void bound_switch(vcpu_t *vc, lwp_t *l, spinlock *handoff) noexcept
 
 }  // namespace
 
-void lwp_arrive(lwp_t *l) noexcept { arrive(l); }
-
 LWP_NOINLINE void mi_switch_and_unlock(lwp_t *l, spinlock *handoff) noexcept {
 	vcpu_t *vc = l->l_cpu;
 	if (LWP_UNLIKELY(vc->vc_bound)) {
@@ -145,18 +153,25 @@ LWP_NOINLINE void mi_switch_and_unlock(lwp_t *l, spinlock *handoff) noexcept {
 
 LWP_NOINLINE void mi_switch_dead(lwp_t *l) noexcept {
 	vcpu_t *vc = l->l_cpu;
-	lwp_t *next = take_next_or_idle(vc);
-	vc->vc_dying = l;
-	vc->vc_handoff = nullptr;
-	count_switch(vc, next);
-	ctl_switched_in(next, vc);
-	if (l->l_fresh) {
-		context_switch_final(l->l_ctx, next->l_ctx, vc->vc_image);
-	} else {
-		context_switch(l->l_ctx, next->l_ctx, vc->vc_image);
-	}
+	lwp_t *next = leave_dead(vc, l);
+	context_switch_final(l->l_ctx, next->l_ctx, vc->vc_image);
+	fatal("LWP %d '%s': ran on after its end", lwp_lid(l), l->l_name);
+}
+
+void lwp_run_units(lwp_t *l, const lwp_hooks &hooks) noexcept {
 	arrive(l);
-	tick(l);
+	for (;;) {
+		hooks.begin(l);
+		l->l_func(l->l_arg);
+		hooks.end(l);
+		vcpu_t *vc = l->l_cpu;
+		lwp_t *next = leave_dead(vc, l);
+		if (!context_may_loop()) {
+			context_switch_final(l->l_ctx, next->l_ctx, vc->vc_image);
+		}
+		context_switch(l->l_ctx, next->l_ctx, vc->vc_image);
+		arrive(l);
+	}
 }
 
 LWP_NOINLINE void lwp_yield_cpu(lwp_t *l) noexcept {
@@ -211,8 +226,11 @@ LWP_NOINLINE void vcpu_poll(vcpu_t *vc) noexcept {
 	callout_run(vc, when);
 }
 
-void vcpu_idle_loop(vcpu_t *vc) noexcept {
+void vcpu_idle_loop(vcpu_t *vc, bool entered_by_switch) noexcept {
 	lwp_t *idle = vc->vc_idle;
+	if (entered_by_switch) {
+		arrive(idle);
+	}
 	bool searched = false;
 	for (;;) {
 		vcpu_poll(vc);

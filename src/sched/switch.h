@@ -18,14 +18,22 @@ namespace lwp::kern {
 /// vc_lwplock).  Returns when it runs again, on whatever vCPU, with no lock held.
 void mi_switch_and_unlock(lwp_t *l, spinlock *handoff) noexcept;
 
-/// The same for an LWP that is LSZOMB.  Returns only if it is recycled and started anew with its context as it is.
-void mi_switch_dead(lwp_t *l) noexcept;
+/// The same for an LWP that is LSZOMB and will be made anew, if ever, before it runs again.
+[[noreturn]] void mi_switch_dead(lwp_t *l) noexcept;
+
+/// What becomes of an LWP around its function; handed down by whoever knows (proc).
+struct lwp_hooks {
+	void (*begin)(lwp_t *);  ///< before it enters the application
+	void (*end)(lwp_t *);    ///< after: leaves it LSZOMB, vc_lwplock held
+};
+
+/// The life of a context: arrives, runs l_func(l_arg), ends, and lies still until it is recycled and started again: LSIDL, "ceased executing a
+/// unit of work and waiting to be started again".  Calls and returns pair up over the whole loop, because the switch is part of it: a new
+/// LWP costs no mispredicted return.  Entered once for each context_make().
+[[noreturn]] void lwp_run_units(lwp_t *l, const lwp_hooks &hooks) noexcept;
 
 /// To the tail of its queue, and the best LWP queued runs, if that one is at least as good.  The vCPU has one look at the clock in a while.
 void lwp_yield_cpu(lwp_t *l) noexcept;
-
-/// What a context does first when it is entered for the first time: releases the locks of the LWP that ran before.
-void lwp_arrive(lwp_t *l) noexcept;
 
 /// Once in `vc_ticks` switches: timers that are due, LWPs that others made runnable for us.  No lock held.
 void vcpu_poll(vcpu_t *vc) noexcept;
@@ -33,7 +41,7 @@ void vcpu_poll(vcpu_t *vc) noexcept;
 /// Moves what others queued for `vc` to its run queue.  By `vc` itself, no lock held.
 void vcpu_drain_inbox(vcpu_t *vc) noexcept;
 
-/// What an idle LWP runs; returns when the runtime stops.
-void vcpu_idle_loop(vcpu_t *vc) noexcept;
+/// What an idle LWP runs; returns when the runtime stops.  `entered_by_switch`: its context was made, not adopted.
+void vcpu_idle_loop(vcpu_t *vc, bool entered_by_switch) noexcept;
 
 }  // namespace lwp::kern

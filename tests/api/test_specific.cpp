@@ -319,7 +319,6 @@ TEST(Tss, NewKeyReadsNullEverywhere) {
 	counted = 0;
 	lwp_tss_t key = make_tss(nullptr);
 	EXPECT_EQ(lwp_tss_set(key, &cell[0]), 0);
-	gate remade;
 	subject holder([&](subject &s) {
 		EXPECT_EQ(lwp_tss_set(key, &cell[1]), 0);
 		s.park_once();

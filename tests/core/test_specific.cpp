@@ -54,6 +54,9 @@ struct counted {
 	static void destroy(void *p) { static_cast<counted *>(p)->destroyed++; }
 };
 
+/// The destructor of a key that has no values.
+void destroy_wrongly(void *p) { static_cast<counted *>(p)->destroyed += 1000; }
+
 /// Values whose destructor appends their number to `destroyed`.
 std::vector<int> destroyed;
 struct numbered {
@@ -285,16 +288,23 @@ TEST_F(Specific, ADestructorMayMakeAndDeleteKeysAndSetValues) {
 	specific_key_delete(victim);
 }
 
-TEST_F(Specific, ADestructorAtExitMayDeleteAKeyThatIsStillToCome) {
+// In the middle of an exit the LWP's values that are still to come belong to key_delete, as those of any other LWP do: when it
+// returns they are destroyed, and the next key with that number finds nothing.
+TEST_F(Specific, KeyDeleteInTheMiddleOfAnExitDestroysWhatIsStillToCome) {
 	lwp_like l;
 	counted value;
 	const unsigned first = key_with(call_on_destroy), second = key_with(counted::destroy);
-	on_destroy = [&](void *) { specific_key_delete(second); };
+	on_destroy = [&](void *) {
+		specific_key_delete(second);
+		EXPECT_EQ(value.destroyed, 1);
+		EXPECT_EQ(key_with(destroy_wrongly), second);
+	};
 	ASSERT_EQ(specific_set(l.ref, first, something), 0);
 	ASSERT_EQ(specific_set(l.ref, second, &value), 0);
 	l.exit();
 	EXPECT_EQ(value.destroyed, 1);
 	specific_key_delete(first);
+	specific_key_delete(second);
 }
 
 TEST_F(Specific, WithoutMemorySetAndCreateFailAndChangeNothing) {
@@ -565,8 +575,6 @@ TEST_F(Tss, WithoutMemorySetFailsAndChangesNothing) {
 }
 
 // ---- several kernel threads --------------------------------------------------------------------------------------------------
-
-void destroy_wrongly(void *p) { static_cast<counted *>(p)->destroyed += 1000; }
 
 // LWPs exit on two kernel threads while a third deletes one of their keys and makes the next key with its number, whose destructor
 // would be the wrong one.  Whoever comes first to a value destroys it, once.

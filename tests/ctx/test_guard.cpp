@@ -205,8 +205,7 @@ TEST(Guard, OnForeignMemoryNothingIsClaimed) {
 }
 
 // The application's own handler, there before us.
-volatile sig_atomic_t seen_blocked = -1;
-void *const strange_address = reinterpret_cast<void *>(0x10);
+void *volatile strange_address = reinterpret_cast<void *>(0x10);
 
 void applications_handler(int signal, siginfo_t *info, void *machine) {
 	sigset_t blocked;
