@@ -34,12 +34,51 @@ lwp_t *pool_carve() noexcept {
 	return l;
 }
 
+/// As if new, except for what a stale pointer may look at: state, lock, id and the id table's link.
+void scrub(lwp_t *l) noexcept {
+	l->l_ctx = context{};
+	l->l_cpu = nullptr;
+	l->l_link = {};
+	l->l_class = sched_class::other;
+	l->l_priority = pri_default;
+	l->l_flag.store(0, std::memory_order_relaxed);  // relaxed: nobody knows it
+	l->l_ctl.store(nullptr, std::memory_order_relaxed);
+	l->l_wchan = nullptr;
+	l->l_wmesg = nullptr;
+	l->l_syncobj = nullptr;
+	l->l_error = 0;
+	l->l_bound = -1;
+	l->l_prflag = 0;
+	l->l_oncpu.store(false, std::memory_order_relaxed);
+	l->l_fresh = true;
+	l->l_adopted = false;
+	l->l_room = 0;
+	l->l_refcnt = 1;
+	l->l_proc = nullptr;
+	l->l_wait = nullptr;
+	l->l_waiters = nullptr;
+	l->l_func = nullptr;
+	l->l_arg = nullptr;
+	l->l_private = nullptr;
+	l->l_stack = stack{};
+	l->l_name[0] = '\0';
+}
+
 }  // namespace
 
 lwp_t *lwp_pool_get() noexcept {
-	std::lock_guard hold(pool_lock);
-	lwp_t *l = pool_free.pop_front();
-	return l != nullptr ? l : pool_carve();
+	lwp_t *l;
+	{
+		std::lock_guard hold(pool_lock);
+		l = pool_free.pop_front();
+		if (l == nullptr) {
+			l = pool_carve();
+		}
+	}
+	if (l != nullptr) {
+		scrub(l);
+	}
+	return l;
 }
 
 void lwp_pool_put(lwp_t *l) noexcept {

@@ -9,7 +9,7 @@
 
 namespace lwp::kern {
 
-/// An LWP with every field zero but l_mutex, which always names a lock; null if there is no memory.
+/// An LWP as if new: no state, nobody's, l_mutex names a lock (it always does); null if there is no memory.
 [[nodiscard]] lwp_t *lwp_pool_get() noexcept;
 void lwp_pool_put(lwp_t *) noexcept;
 

@@ -12,7 +12,7 @@
 #include <sanitizer/asan_interface.h>
 #endif
 #if LWP_VALGRIND
-#include <valgrind/valgrind.h>
+#include <valgrind/memcheck.h>
 #endif
 
 namespace lwp::kern {
@@ -101,6 +101,7 @@ void context_make(context &c, const stack &stack, std::size_t top_offset, contex
 	c.c_tsan_own = true;
 #endif
 #if LWP_VALGRIND
+	VALGRIND_MAKE_MEM_UNDEFINED(stack.s_base, static_cast<std::size_t>(stack_top(stack) - stack.s_base) - top_offset);
 	c.c_valgrind_id = static_cast<unsigned>(VALGRIND_STACK_REGISTER(stack.s_base, stack.s_base + stack.s_size));
 	c.c_valgrind = true;
 #endif

@@ -23,9 +23,6 @@
 #ifndef LWP_PORTABLE_SWITCH
 #define LWP_PORTABLE_SWITCH 0
 #endif
-#ifndef LWP_VALGRIND
-#define LWP_VALGRIND 0  // tell Valgrind about the stacks
-#endif
 
 #if LWP_PORTABLE_SWITCH
 #include <boost/context/fiber.hpp>

@@ -20,6 +20,9 @@
 #if LWP_ASAN
 #include <sanitizer/asan_interface.h>
 #endif
+#if LWP_VALGRIND
+#include <valgrind/memcheck.h>
+#endif
 
 #ifndef MADV_GUARD_INSTALL
 #define MADV_GUARD_INSTALL 102
@@ -272,6 +275,9 @@ int stack_alloc(stack &s, std::size_t size) {
 	s.s_foreign = false;
 #if LWP_ASAN
 	__asan_unpoison_memory_region(s.s_base, s.s_size);
+#endif
+#if LWP_VALGRIND
+	VALGRIND_MAKE_MEM_UNDEFINED(s.s_base, s.s_size);
 #endif
 	return 0;
 }

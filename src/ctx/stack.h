@@ -13,6 +13,10 @@
 #include <cstddef>
 #include <cstdint>
 
+#ifndef LWP_VALGRIND
+#define LWP_VALGRIND 0  // tell Valgrind's memcheck about stacks: where they are, and that a new one's contents are anything
+#endif
+
 namespace lwp::kern {
 
 /// A stack, by value: whoever holds it owns it.

@@ -61,7 +61,6 @@ int build(const lwp_options &o, std::size_t stack_size, lwp_t **out) noexcept {
 		lwp_pool_put(l);
 		return error;
 	}
-	l->l_fresh = true;
 	*out = l;
 	return 0;
 }

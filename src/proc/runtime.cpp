@@ -61,14 +61,7 @@ lwp_t *adopted_lwp(vcpu_t *vc) noexcept {
 	}
 	l->l_adopted = true;
 	l->l_cpu = vc;
-	l->l_class = sched_class::other;
-	l->l_priority = pri_default;
-	l->l_bound = -1;
-	l->l_prflag = 0;
-	l->l_refcnt = 1;
 	l->l_proc = &proc0;
-	l->l_private = nullptr;
-	l->l_name[0] = '\0';
 	l->l_flag.store(LW_BOUND, std::memory_order_relaxed);  // relaxed: nobody knows it yet
 	lwp_setstat(l, lwp_stat::onproc, &vc->vc_lwplock);
 	return l;
@@ -102,7 +95,6 @@ lwp_t *idle_lwp(vcpu_t *vc) noexcept {
 	if (l != nullptr) {
 		l->l_adopted = true;
 		l->l_cpu = vc;
-		l->l_class = sched_class::other;
 		l->l_priority = pri_count;  // whoever is queued, it is not better than an idle vCPU: that one looks by itself
 		l->l_bound = vc->vc_index;
 		l->l_proc = &proc0;

@@ -27,10 +27,11 @@ struct frame {
 
 __attribute__((noinline)) void exit_from_depth(int depth) {
 	frame f;
-	if (depth == 0) {
+	if (depth > 0) {
+		exit_from_depth(depth - 1);
+	} else if (depth == 0) {
 		_lwp_exit();
 	}
-	exit_from_depth(depth - 1);
 	destroyed.fetch_add(1);
 }
 

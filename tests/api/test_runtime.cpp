@@ -96,7 +96,6 @@ TEST_P(OnVcpus, StartsAgainAfterItsEnd) {
 		expect_clean();
 	}
 	// A kernel thread that has been joined may show for a moment longer.
-	patience p;
 	for (int i = 0; kernel_threads() != before && i < 100000; ++i) {
 		std::this_thread::yield();
 	}
@@ -421,10 +420,10 @@ TEST_P(Foreign, CreatesAndJoins) {
 }
 
 TEST_P(Foreign, UnparksAnLwpAndIsUnparkedByOne) {
-	const int turns = 2000;
+	constexpr int turns = 2000;
 	std::atomic<int> ball{0};
 	std::atomic<lwpid_t> kernel_thread{0};
-	auto play = [&ball, turns](int parity, const std::atomic<lwpid_t> &other) {
+	auto play = [&ball](int parity, const std::atomic<lwpid_t> &other) {
 		for (int turn = parity; turn < turns; turn += 2) {
 			while (ball.load() != turn) {
 				(void)park();
@@ -450,7 +449,7 @@ TEST_P(Foreign, UnparksAnLwpAndIsUnparkedByOne) {
 }
 
 TEST_P(Foreign, TwoOfThemPlayWithoutAnyLwp) {
-	const int turns = 2000;
+	constexpr int turns = 2000;
 	std::atomic<int> ball{0};
 	std::atomic<lwpid_t> ids[2] = {};
 	std::vector<std::thread> threads;

@@ -144,7 +144,7 @@ std::uint64_t seed() {
 	return value;
 }
 
-std::uint64_t random::next() {
+std::uint64_t dice::next() {
 	std::uint64_t z = (state_ += 0x9e3779b97f4a7c15U);
 	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9U;
 	z = (z ^ (z >> 27)) * 0x94d049bb133111ebU;

@@ -61,9 +61,9 @@ std::size_t rounds(std::size_t n);
 std::uint64_t seed();
 
 /// Small and fast (splitmix64); the same numbers everywhere for the same seed.
-class random {
+class dice {
 public:
-	explicit random(std::uint64_t seed) : state_(seed) {}
+	explicit dice(std::uint64_t seed) : state_(seed) {}
 	std::uint64_t next();
 	/// In [0, n).
 	unsigned below(unsigned n) { return static_cast<unsigned>(next() % n); }
