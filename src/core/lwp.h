@@ -88,6 +88,7 @@ struct alignas(64) lwp_t : lid_node {        // lid_node: l_lid and the id table
 	std::uint8_t l_prflag;                   // p
 	std::atomic<bool> l_oncpu;               // a: set while building, cleared by the LWP that runs after a dead one: its stack is free
 	bool l_fresh;                            // !: l_ctx must be made anew before it runs
+	bool l_stacked;                          // l: on the stack of its run queue, not in its line
 	bool l_adopted;                          // (: a kernel thread's own stack; never recycled with it
 	std::uint32_t l_room;                    // !: bytes free for the creator's use above the frames of l_ctx
 

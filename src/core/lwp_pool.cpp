@@ -51,6 +51,7 @@ void scrub(lwp_t *l) noexcept {
 	l->l_prflag = 0;
 	l->l_oncpu.store(false, std::memory_order_relaxed);
 	l->l_fresh = true;
+	l->l_stacked = false;
 	l->l_adopted = false;
 	l->l_room = 0;
 	l->l_refcnt = 1;

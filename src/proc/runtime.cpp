@@ -137,7 +137,6 @@ int make_vcpu(unsigned i, bool home) noexcept {
 	vc->vc_index = static_cast<std::int16_t>(i);
 	vc->vc_stop.store(false, std::memory_order_relaxed);
 	vc->vc_halted.store(vc_running, std::memory_order_relaxed);
-	vc->vc_newest = 0;
 	vc->vc_idle = idle_lwp(vc);
 	if (vc->vc_idle == nullptr) {
 		return ENOMEM;

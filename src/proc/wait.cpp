@@ -113,7 +113,8 @@ void wait_end(proc_t *p, waitrec *wr, int error, lwp_t *departed, vcpu_t *me) no
 	// It took its sleep's lock before it released p_lock, so it is asleep, or somebody else has woken it and it will find wr_done.
 	spinlock *lock = lwp_lock(waiter, me);
 	if (lwp_state(waiter) == lwp_stat::sleep && waiter->l_wchan == wr) {
-		sleepq_unsleep_and_unlock(waiter, lock, 0);
+		// Like a new LWP it goes first: its child's end may let it end too.
+		sleepq_unsleep_and_unlock(waiter, lock, 0, queue_end::newest_first);
 	} else {
 		lock->unlock(me);
 	}

@@ -8,21 +8,12 @@
 namespace lwp::kern {
 namespace {
 
-// New LWPs go to the front of their queue: work that forks keeps few stacks alive that way, ten to eighteen times faster on trees.  A chain
-// of LWPs that each make the next would keep the rest waiting for ever, so after this many in a row one goes to the tail.
-constexpr std::uint32_t newest_most = 64;
-
 LWP_ALWAYS_INLINE void queue_here(vcpu_t *me, lwp_t *l, spinlock *held, queue_end end) noexcept {
 	unsigned queued;
 	me->vc_rqlock.lock(me);
 	lwp_setstat(l, lwp_stat::run, &me->vc_rqlock);
 	l->l_cpu = me;
-	if (end == queue_end::newest_first && l->l_class == sched_class::other && ++me->vc_newest < newest_most) {
-		me->vc_rq.push_front(l);
-	} else {
-		me->vc_newest = 0;
-		me->vc_rq.push_back(l);
-	}
+	me->vc_rq.push(l, l->l_class == sched_class::other ? end : queue_end::line);
 	if (LWP_UNLIKELY(l->l_priority > me->vc_curlwp->l_priority)) {
 		me->vc_resched.store(true, std::memory_order_relaxed);  // relaxed: under vc_rqlock, read by this vCPU
 	}

@@ -12,11 +12,9 @@
 
 namespace lwp::kern {
 
-enum class queue_end : bool { newest_first, tail };
-
 /// Makes a locked LWP runnable and queues it: LSIDL, LSSLEEP, LSSTOP or LSSUSPENDED -> LSRUN.  It must be on no list any more.  `held` is its
 /// lock, which is released (null: the caller releases it).  The LWP may run, end and be another one by the time this returns.
-void sched_wake_and_unlock(lwp_t *l, spinlock *held, queue_end end = queue_end::tail) noexcept;
+void sched_wake_and_unlock(lwp_t *l, spinlock *held, queue_end end = queue_end::line) noexcept;
 
 /// Which vCPU `l` should be queued on; `me` is the caller's.
 vcpu_t *sched_takecpu(const lwp_t *l, vcpu_t *me) noexcept;

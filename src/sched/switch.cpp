@@ -13,6 +13,7 @@ namespace {
 // took: a vCPU whose LWPs run long looks at every switch, one in a storm of yields every few microseconds.
 constexpr nanotime poll_wanted = 10'000;
 constexpr int poll_ticks_most = 512;
+constexpr nanotime turn_after = 1'000'000;  // how long the newest may go first, see runq.h
 
 LWP_ALWAYS_INLINE void ctl_switched_out(lwp_t *l) noexcept {
 	if (lwpctl_t *ctl = l->l_ctl.load(std::memory_order_relaxed); LWP_UNLIKELY(ctl != nullptr)) {
@@ -71,7 +72,7 @@ void drain_locked(vcpu_t *vc) noexcept {
 	lock_scope hold(vc->vc_inlock, vc);
 	while (lwp_t *l = vc->vc_inbox.pop_front()) {
 		lwp_setstat(l, lwp_stat::run, &vc->vc_rqlock);
-		vc->vc_rq.push_back(l);
+		vc->vc_rq.push(l, queue_end::line);
 	}
 	vc->vc_incount.store(0, std::memory_order_relaxed);
 }
@@ -190,7 +191,7 @@ LWP_NOINLINE void lwp_yield_cpu(lwp_t *l) noexcept {
 				next = vc->vc_rq.rotate(l);
 			} else {
 				next = vc->vc_rq.pop();
-				vc->vc_rq.push_back(l);
+				vc->vc_rq.push(l, queue_end::line);
 			}
 			lwp_setstat(next, lwp_stat::onproc, &vc->vc_lwplock);
 			next->l_cpu = vc;
@@ -223,6 +224,11 @@ LWP_NOINLINE void vcpu_poll(vcpu_t *vc) noexcept {
 		vc->vc_ticks = vc->vc_ticks * 2 + 1;
 	}
 	vc->vc_tick = vc->vc_ticks;
+	if (LWP_UNLIKELY(when - vc->vc_turned >= turn_after)) {
+		vc->vc_turned = when;
+		lock_scope hold(vc->vc_rqlock, vc);
+		vc->vc_rq.turn();
+	}
 	callout_run(vc, when);
 }
 

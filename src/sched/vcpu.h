@@ -43,7 +43,6 @@ struct alignas(64) vcpu_t {
 	alignas(64) spinlock vc_lwplock{lock_rank::vcpu_lwp, "vc_lwplock"};
 	spinlock vc_rqlock{lock_rank::run_queue, "vc_rqlock"};
 	spinlock vc_slplock{lock_rank::sleepq, "vc_slplock"};  // covers LWPs that fell asleep here, each on nothing but itself
-	std::uint32_t vc_newest = 0;                       // q: LWPs in a row that were queued newest first
 
 	alignas(64) spinlock vc_inlock{lock_rank::inbox, "vc_inlock"};
 	list<lwp_t, &lwp_t::l_link> vc_inbox;              // i: made runnable for us by others
@@ -64,6 +63,7 @@ struct alignas(64) vcpu_t {
 	std::atomic<unsigned> vc_ndead{0};                 // a: how many; written by its kernel thread
 	lwp_t *vc_idle = nullptr;                          // (: runs when nobody else does
 	pthread_t vc_thread{};                             // r
+	nanotime vc_turned = 0;                            // o: when the run queue last had its turn()
 	nanotime vc_polled = 0;                            // o: when it last looked at the clock
 	unsigned vc_patience = 8;                          // o: rounds that its next search may take
 	unsigned vc_rounds = 0;                            // o: rounds of this search

@@ -104,7 +104,7 @@ int sleepq_block_and_unlock(lwp_t *l, sleepq *q, const sleep_on &on) noexcept { 
 
 sleepq *sleeptab_lookup(const void *wchan) noexcept { return &table[(reinterpret_cast<std::uintptr_t>(wchan) >> 8) % table_size]; }
 
-void sleepq_unsleep_and_unlock(lwp_t *l, spinlock *lock, int error) noexcept {
+void sleepq_unsleep_and_unlock(lwp_t *l, spinlock *lock, int error, queue_end end) noexcept {
 	LWP_ASSERT(lwp_state(l) == lwp_stat::sleep);
 	LWP_ASSERT(lwp_locked(l, lock));
 	if (l->l_syncobj->so_unsleep != nullptr) {
@@ -113,7 +113,7 @@ void sleepq_unsleep_and_unlock(lwp_t *l, spinlock *lock, int error) noexcept {
 	l->l_wchan = nullptr;
 	l->l_error = error;
 	lwp_flag_clear(l, LW_SINTR);
-	sched_wake_and_unlock(l, lock);
+	sched_wake_and_unlock(l, lock, end);
 }
 
 unsigned sleepq_wake(sleepq *q, const void *wchan, unsigned count) noexcept {

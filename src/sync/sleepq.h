@@ -63,6 +63,6 @@ unsigned sleepq_wake(sleepq *, const void *wchan, unsigned count) noexcept;
 void sleeptab_wake(const void *wchan, unsigned count = ~0U) noexcept;
 
 /// Ends the sleep of an LWP that is LSSLEEP and locked by `lock`, which is released; its sleep returns `error`.
-void sleepq_unsleep_and_unlock(lwp_t *l, spinlock *lock, int error) noexcept;
+void sleepq_unsleep_and_unlock(lwp_t *l, spinlock *lock, int error, queue_end end = queue_end::line) noexcept;
 
 }  // namespace lwp::kern

@@ -70,7 +70,7 @@ TEST(List, AnElementMayBeOnTwoListsByTwoLinks) {
 }
 
 TEST(List, RandomOperationsMatchAModel) {
-	lwp::test::random r(lwp::test::seed());
+	lwp::test::dice r(lwp::test::seed());
 	std::vector<item> all(64);
 	std::vector<item *> out;
 	for (item &i : all) {

@@ -54,7 +54,7 @@ bool expected(std::size_t from, std::size_t to) { return matrix[from][2 * to] ==
 std::string pair(lwp_stat from, lwp_stat to) { return std::string(lwp_stat_name(from)) + " -> " + lwp_stat_name(to); }
 
 // The locks of 1.73's list, by state.
-const std::set<lock_rank> covering(lwp_stat s) {
+std::set<lock_rank> covering(lwp_stat s) {
 	switch (s) {
 	case lwp_stat::idl:
 	case lwp_stat::onproc:
@@ -234,7 +234,6 @@ constexpr const char *needs_debug = "transitions are checked in debug builds onl
 
 }  // namespace
 
-// One process for each would take long under a sanitizer: a child tries them all and counts those that let it live.
 TEST(StateDeathTest, EveryIllegalPairAbortsAndNamesBothStates) {
 	if (!LWP_DEBUG) {
 		GTEST_SKIP() << needs_debug;
