@@ -53,14 +53,14 @@ LWP_API void _lwp_makecontext(ucontext_t *context, void (*start)(void *), void *
 /**
  * Starts an LWP from a context made by _lwp_makecontext().  Its id is stored in *new_lwp before it can run.
  * It inherits scheduling class, priority and affinity from the caller.  Never blocks.
- * Errors (no LWP exists afterwards): EINVAL the context was not made by _lwp_makecontext(), its stack is too small, an
- * unknown flag, or a null pointer | EAGAIN too many LWPs | ENOMEM no memory for the LWP or its stack.
+ * Errors (no LWP exists afterwards): EINVAL the context was not made by _lwp_makecontext(), its stack is smaller than 16 KiB
+ * or larger than 1 GiB, an unknown flag, or a null pointer | EAGAIN too many LWPs | ENOMEM no memory for the LWP or its stack.
  */
 LWP_API int _lwp_create(const ucontext_t *context, unsigned long flags, lwpid_t *new_lwp);
 
 /**
  * Ends the calling LWP; never returns.  Destructors of its specific data run first, in it; its C++ frames are not
- * unwound.  An LWP that is not detached keeps its id until somebody waits for it.
+ * unwound (those of a kernel thread that was adopted are: it ends by pthread_exit(3)).  An LWP that is not detached keeps its id until somebody waits for it.
  * When the last LWP of the process ends, the process exits with status 0.
  */
 LWP_API void _lwp_exit(void) __attribute__((noreturn));

@@ -36,14 +36,15 @@ struct runtime_stats {
 	std::uint64_t vcpu_wakeups;  ///< halted vCPUs woken
 };
 
-/// The scoped form.  The constructing kernel thread becomes vCPU 0 and its caller LWP 1.
+/// The scoped form.  The constructing kernel thread becomes vCPU 0 and its caller an LWP like any other, the first (LWP 1, unless kernel threads
+/// that an earlier runtime adopted still live); it may come to run on another vCPU.
 class LWP_API runtime {
 public:
 	/// Starts the vCPUs.  Throws std::system_error: EBUSY a runtime exists already in this process (also one that an earlier
 	/// call of the library started), EINVAL an option out of range, EAGAIN a kernel thread could not be started, ENOMEM.
 	explicit runtime(const runtime_options &options = {});
 	/// Waits until every other LWP has ended (collecting those that nobody waited for), then stops the vCPUs.  Must be
-	/// destroyed by LWP 1.  A runtime may be started again afterwards.
+	/// destroyed by the LWP that constructed it.  A runtime may be started again afterwards.
 	~runtime();
 	runtime(const runtime &) = delete;
 	runtime &operator=(const runtime &) = delete;

@@ -31,7 +31,7 @@ enum class sched_policy : unsigned char {
 /// How an LWP is made: lwp::thread t({.name = "worker", .stack_size = 256 * 1024}, f);
 struct attributes {
 	const char *name = nullptr;                    ///< cut to LWP_MAXNAME - 1 bytes
-	std::size_t stack_size = 0;                    ///< bytes; 0: the runtime's default; EINVAL below 16 KiB
+	std::size_t stack_size = 0;                    ///< bytes; 0: the runtime's default; EINVAL below 16 KiB or above 1 GiB
 	int priority = -1;                             ///< 0 to 63 within its class, higher runs first; -1: as the creator, or its class's default
 	int vcpu = -1;                                 ///< run on this vCPU only; -1: on any
 	bool detached = false;                         ///< nobody joins; the thread object is not joinable
@@ -116,7 +116,8 @@ public:
 
 	thread() noexcept = default;
 
-	/// Throws std::system_error: EAGAIN too many LWPs | ENOMEM no memory for its stack; and what copying the arguments throws.
+	/// Throws std::system_error: EAGAIN too many LWPs | ENOMEM no memory for its stack | EINVAL callable and arguments take more than half of
+	/// its stack; and what copying the arguments throws.
 	template <class F, class... Args>
 		requires(!std::is_same_v<std::remove_cvref_t<F>, thread> && !std::is_same_v<std::remove_cvref_t<F>, attributes> &&
 		         std::is_invocable_v<std::decay_t<F>, std::decay_t<Args>...>)
@@ -124,7 +125,7 @@ public:
 
 	/// As above with attributes; EINVAL one of them is out of range.
 	template <class F, class... Args>
-		requires std::is_invocable_v<std::decay_t<F>, std::decay_t<Args>...>
+		requires(std::is_invocable_v<std::decay_t<F>, std::decay_t<Args>...>)
 	thread(const attributes &attr, F &&f, Args &&...args) {
 		lwpid_t lid = detail::thread_start(attr, detail::bind_decayed(std::forward<F>(f), std::forward<Args>(args)...));
 		if (!attr.detached) {

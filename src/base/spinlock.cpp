@@ -54,9 +54,20 @@ LWP_NOINLINE void spinlock::lock_plain(vcpu_t *me) noexcept {
 }
 
 bool spinlock::try_lock(vcpu_t *me) noexcept {
+	if (bias_ == key(me) && mine_.load(std::memory_order_relaxed) != 0) {  // relaxed: only we write it
+		return false;
+	}
 	if (!lock_biased(me)) {
 		if (word_.load(std::memory_order_relaxed) != 0 || word_.exchange(1, std::memory_order_acquire) != 0) {
 			return false;
+		}
+		if (bias_ != nobody && bias_ != key(me)) {
+			revoke();
+			// The owner may hold it since before; whoever locks next will wait for that, we do not.  acquire: pairs with unlock()
+			if (mine_.load(std::memory_order_acquire) != 0) {
+				word_.store(0, std::memory_order_release);
+				return false;
+			}
 		}
 		settle(me);
 	}
@@ -74,6 +85,10 @@ void spinlock::settle(vcpu_t *me) noexcept {
 	if (bias_ != key(me)) {
 		quiet_ = 0;
 		revoke();
+		backoff b;
+		while (mine_.load(std::memory_order_acquire) != 0) {  // pairs with the release in unlock() and lock_biased()
+			b.wait();
+		}
 		return;
 	}
 	if (revoked_.load(std::memory_order_relaxed) != 0 && ++quiet_ >= enough_) {  // relaxed: written under word_, which we hold
@@ -83,17 +98,14 @@ void spinlock::settle(vcpu_t *me) noexcept {
 	}
 }
 
+/// After this the owner takes no other way than ours; it may still hold the lock by its own.
 void spinlock::revoke() noexcept {
 	if (revoked_.load(std::memory_order_relaxed) != 0) {  // relaxed: written under word_, which we hold
-		return;  // and since then the owner has taken no other way than ours
+		return;
 	}
 	revoked_.store(1, std::memory_order_relaxed);  // ordered by the barrier
 	long result = sys::membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED);
 	LWP_CHECK(result == 0, "membarrier(2) worked at first and now fails");
-	backoff b;
-	while (mine_.load(std::memory_order_acquire) != 0) {  // pairs with the release in unlock() and lock_biased()
-		b.wait();
-	}
 }
 
 bool spinlock::held() const noexcept {

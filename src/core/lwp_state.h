@@ -18,14 +18,14 @@
 
 // X(from, to, who may do it, why)
 #define LWP_EDGES(X)                                                             \
-	X(none, idl, "core/lwp_pool", "memory becomes an LWP")                       \
-	X(none, onproc, "sched/vcpu", "a kernel thread is adopted where it runs")    \
-	X(idl, run, "proc/create", "started")                                        \
+	X(none, idl, "proc/create", "memory becomes an LWP")                       \
+	X(none, onproc, "proc/runtime", "a kernel thread is adopted where it runs")  \
+	X(idl, run, "sched/place", "started")                                        \
 	X(idl, suspended, "proc/create", "created suspended")                        \
 	X(idl, stop, "proc/create", "created in a stopped proc")                     \
 	X(idl, onproc, "sched/switch", "an idle LWP is dispatched")                  \
 	X(idl, zomb, "proc/create", "creation was given up")                         \
-	X(run, run, "sched/runq", "moved to another queue")                          \
+	X(run, run, "sched/idle", "stolen, or taken out of the inbox")               \
 	X(run, onproc, "sched/switch", "dispatched")                                 \
 	X(onproc, run, "sched/switch", "yielded or preempted")                       \
 	X(onproc, sleep, "sync/sleepq", "blocked")                                   \
@@ -33,13 +33,13 @@
 	X(onproc, stop, "proc/stop", "its proc is stopped")                          \
 	X(onproc, zomb, "proc/exit", "ended")                                        \
 	X(onproc, idl, "sched/switch", "an idle LWP gave way")                       \
-	X(sleep, run, "sync/sleepq", "woken, timed out or interrupted")              \
+	X(sleep, run, "sched/place", "woken, timed out or interrupted")              \
 	X(sleep, sleep, "sync/sleepq", "moved to another queue")                     \
 	X(sleep, stop, "proc/stop", "stopped in its sleep")                          \
 	X(stop, run, "proc/stop", "continued")                                       \
 	X(stop, sleep, "proc/stop", "continued, its wait unfinished")                \
 	X(stop, stop, "sync/sleepq", "its wait ended, its lock moves")               \
-	X(suspended, run, "proc/suspend", "continued")                               \
+	X(suspended, run, "sched/place", "continued")                                \
 	X(suspended, suspended, "sync/sleepq", "its wait ended, its lock moves")     \
 	X(zomb, idl, "proc/create", "recycled: ceased one unit of work, waits for the next")
 

@@ -7,7 +7,6 @@
 #include "sched/switch.h"
 
 #include <cerrno>
-#include <climits>
 #include <cstring>
 
 namespace lwp::kern {
@@ -93,20 +92,15 @@ int set_scheduling(lwp_t *l, const lwp_t *l1, const lwp_options &o) noexcept {
 	return 0;
 }
 
-/// The next id, never 0 and never a living one.  p_lock held.
-lwpid_t next_lid(proc_t *p) noexcept {
-	do {
-		p->p_nlwpid = p->p_nlwpid == INT_MAX ? 1 : p->p_nlwpid + 1;
-	} while (LWP_UNLIKELY(lwp_find_any(p, p->p_nlwpid) != nullptr));
-	return p->p_nlwpid;
-}
-
 }  // namespace
 
 int newlwp(lwp_t *l1, const lwp_options &o, lwp_t **out) noexcept {
 	std::size_t stack_size = o.stack_size != 0 ? o.stack_size : runtime_default_stack();
-	if (o.stack_base != nullptr ? o.stack_size < stack_min : stack_size < stack_min || stack_size > stack_max) {
+	if ((o.stack_base != nullptr ? o.stack_size : stack_size) < stack_min || stack_size > stack_max) {
 		return EINVAL;
+	}
+	if (LWP_UNLIKELY(sched.sd_count.load(std::memory_order_relaxed) == 0)) {  // relaxed: whoever ends a runtime is alone in it
+		runtime_ensure();  // we were adopted under one that has ended
 	}
 	if (o.vcpu < -1 || o.vcpu >= static_cast<int>(sched.sd_count.load(std::memory_order_relaxed))) {  // relaxed: fixed while LWPs live
 		return EINVAL;
@@ -162,16 +156,15 @@ int lwp_start(lwp_t *l1, lwp_t *l2, void (*func)(void *), void *arg, const lwp_o
 		p->p_lock.unlock(me);
 		return EAGAIN;
 	}
-	l2->ln_lid.store(next_lid(p), std::memory_order_relaxed);  // relaxed: published by the table
-	// Before the table, so that who finds it finds LSIDL; it is locked from here until it can run.
-	home->vc_lwplock.lock(me);
-	l2->l_cpu = home;
-	lwp_setstat(l2, lwp_stat::idl, &home->vc_lwplock);
+	l2->ln_lid.store(proc_next_lid(p), std::memory_order_relaxed);  // relaxed: published by the table
 	if (int error = p->p_lwps.insert(l2)) {
-		home->vc_lwplock.unlock(me);
 		p->p_lock.unlock(me);
 		return error;
 	}
+	// Locked from here until it can run: who finds it in the table finds it dead, LSIDL, or running.
+	home->vc_lwplock.lock(me);
+	l2->l_cpu = home;
+	lwp_setstat(l2, lwp_stat::idl, &home->vc_lwplock);
 	*lid = lwp_lid(l2);
 	p->p_nlwps++;
 	if ((l2->l_prflag & LPR_DETACHED) != 0) {

@@ -82,6 +82,8 @@ LWP_ALWAYS_INLINE void lwp_userret(lwp_t *l) noexcept {
 /// 0 | EALREADY | ETIMEDOUT | EINTR | ENOMEM
 [[nodiscard]] int lwp_park(lwp_t *l, nanotime deadline) noexcept;
 [[nodiscard]] int lwp_unpark(lwp_t *l, lwpid_t lid) noexcept;
+/// Moves the calling LWP to one vCPU and binds it there.
+void lwp_move_to(lwp_t *l, std::int16_t vcpu) noexcept;
 /// Sleeps until the deadline; suspends and interrupts do not shorten it.
 void lwp_sleep_until(lwp_t *l, nanotime deadline) noexcept;
 

@@ -40,6 +40,15 @@ int lwp_unpark(lwp_t *l, lwpid_t lid) noexcept {
 	return 0;
 }
 
+void lwp_move_to(lwp_t *l, std::int16_t vcpu) noexcept {
+	l->l_bound = vcpu;
+	while (l->l_cpu->vc_index != vcpu) {
+		// Asleep until a deadline that has passed: whoever wakes us queues us where we are bound to.
+		spinlock *lock = sleepq_enter_self(l);
+		(void)sleepq_block_self_and_unlock(l, lock, {&l->l_wchan, "migrate", &nanosleep_syncobj, sleep_catch::no, 1});
+	}
+}
+
 void lwp_sleep_until(lwp_t *l, nanotime deadline) noexcept {
 	while (deadline == never || now() < deadline) {
 		spinlock *lock = sleepq_enter_self(l);

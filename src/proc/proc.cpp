@@ -5,7 +5,34 @@
 
 namespace lwp::kern {
 
-constinit proc_t proc0;
+namespace {
+
+union proc_storage {
+	constexpr proc_storage() noexcept : proc() {}
+	~proc_storage() {}
+	proc_t proc;
+};
+constinit proc_storage storage;
+
+bool alive(const lwp_t *l) noexcept {
+	const lwp_stat s = lwp_state(l);
+	return s != lwp_stat::idl && s != lwp_stat::zomb && s != lwp_stat::none;
+}
+
+}  // namespace
+
+constinit proc_t &proc0 = storage.proc;
+
+lwpid_t proc_next_lid(proc_t *p) noexcept {
+	do {
+		if (LWP_UNLIKELY(p->p_nlwpid == INT32_MAX)) {
+			p->p_nlwpid = 0;
+			p->p_lidwrapped = true;
+		}
+		p->p_nlwpid++;
+	} while (LWP_UNLIKELY(p->p_lidwrapped && lwp_find_any(p, p->p_nlwpid) != nullptr));
+	return p->p_nlwpid;
+}
 
 int proc_cv_wait(proc_t *p, lwp_t *l, const char *wmesg, sleep_catch interruptible) noexcept {
 	sleepq *q = sleeptab_lookup(&p->p_lwpcv);
@@ -32,20 +59,8 @@ void proc_cv_broadcast(proc_t *p, vcpu_t *me) noexcept {
 lwp_t *lwp_find(proc_t *p, lwpid_t lid) noexcept {
 	LWP_ASSERT(p->p_lock.held());
 	lwp_t *l = lwp_find_any(p, lid);
-	if (l == nullptr || lwp_state(l) == lwp_stat::idl || lwp_state(l) == lwp_stat::zomb) {  // both are left and entered under p_lock
-		return nullptr;
-	}
-	return l;
+	return l != nullptr && alive(l) ? l : nullptr;  // LSIDL and LSZOMB are entered and left under p_lock
 }
-
-namespace {
-
-bool alive(const lwp_t *l) noexcept {
-	lwp_stat s = lwp_state(l);
-	return s != lwp_stat::idl && s != lwp_stat::zomb && s != lwp_stat::none;
-}
-
-}  // namespace
 
 lwp_t *lwp_find_and_lock(proc_t *p, lwpid_t lid, vcpu_t *me, spinlock **lock) noexcept {
 	if (lid <= 0) {
@@ -98,6 +113,21 @@ void proc_check([[maybe_unused]] const proc_t *p) noexcept {
 	LWP_ASSERT(p->p_nrlwps <= p->p_nlwps);
 	LWP_ASSERT(p->p_ndlwps <= p->p_nlwps);
 	LWP_ASSERT(p->p_nlwpwait <= p->p_nrlwps);
+#if LWP_DEBUG
+	constexpr std::size_t small = 32;  // a walk at each exit
+	if (p->p_nlwps <= small) {
+		std::size_t others = 0;
+		std::size_t detached = 0;
+		p->p_lwps.for_each([&](lid_node *n) {
+			const auto *l = static_cast<lwp_t *>(n);
+			const lwp_stat s = lwp_state(l);
+			others += s == lwp_stat::stop || s == lwp_stat::suspended || s == lwp_stat::zomb ? 1U : 0U;
+			detached += (l->l_prflag & LPR_DETACHED) != 0 ? 1U : 0U;
+		});
+		LWP_ASSERT(p->p_nrlwps + others == p->p_nlwps);
+		LWP_ASSERT(detached == p->p_ndlwps);
+	}
+#endif
 }
 
 }  // namespace lwp::kern

@@ -26,9 +26,10 @@ struct proc_t {
 	spinlock p_lock{lock_rank::proc, "p_lock"};
 	lidtable p_lwps;                 // by id, in whatever state
 	lwpid_t p_nlwpid = 0;            // last id handed out
+	bool p_lidwrapped = false;       // they have begun again at 1: the next may be alive
 	std::size_t p_maxlwps = 0;
 
-	// Quiescent: p_nrlwps + IDL + STOP + SUSPENDED + ZOMB == p_nlwps (all in p_lwps).
+	// Under p_lock: p_nrlwps + STOP + SUSPENDED + ZOMB == p_nlwps; a new LWP counts as running from the moment it has a number.
 	std::size_t p_nlwps = 0;         // LWPs in p_lwps
 	std::size_t p_nzlwps = 0;        // those that have begun to end
 	std::size_t p_nrlwps = 0;        // running or likely to run: RUN, ONPROC, SLEEP
@@ -44,8 +45,8 @@ struct proc_t {
 	char p_lwpcv = 0;                                // its address is the channel: somebody was suspended, continued, dereferenced, freed
 };
 
-/// The proc of this process.
-extern proc_t proc0;
+/// The proc of this process.  Never destroyed: LWPs run on while the process exits.
+extern proc_t &proc0;
 
 /// Sleeps on p_lwpcv.  p_lock held, released meanwhile, held on return.  0 | EINTR
 [[nodiscard]] int proc_cv_wait(proc_t *, lwp_t *, const char *wmesg, sleep_catch) noexcept;
@@ -54,6 +55,9 @@ void proc_cv_broadcast(proc_t *, vcpu_t *me) noexcept;
 
 /// With p_lock held: the LWP with this id, also a zombie or one being made; null if there is none.
 inline lwp_t *lwp_find_any(proc_t *p, lwpid_t lid) noexcept { return static_cast<lwp_t *>(p->p_lwps.find_locked(lid)); }
+
+/// The next id, never 0 and never that of an LWP in the table.  p_lock held.
+lwpid_t proc_next_lid(proc_t *) noexcept;
 
 /// With p_lock held: the living LWP with this id, null for LSIDL and LSZOMB.
 lwp_t *lwp_find(proc_t *, lwpid_t lid) noexcept;
@@ -66,7 +70,7 @@ lwp_t *lwp_find_and_lock(proc_t *, lwpid_t lid, vcpu_t *me, spinlock **lock) noe
 void lwp_delref(proc_t *, lwp_t *) noexcept;      // p_lock not held
 void lwp_drainrefs(proc_t *, lwp_t *) noexcept;   // p_lock held: waits until only its own is left
 
-/// Debug builds: p_lock held; the counters agree with each other.
+/// Debug builds: p_lock held; the counters agree with each other, and in a small proc with the states of its LWPs.
 void proc_check(const proc_t *) noexcept;
 
 }  // namespace lwp::kern

@@ -27,7 +27,8 @@ constexpr std::size_t max_lwps_default = 16U << 20;
 std::mutex runtime_lock;                 // start, stop, adoption; taken by kernel threads, never with a lock of ours held
 std::atomic<bool> running{false};        // written under runtime_lock
 std::size_t default_stack = stack_default;
-bool home_thread;                        // whether vCPU 0 is the kernel thread that started the runtime
+lwp_t *home_lwp;                         // LWP 1, if vCPU 0 is the kernel thread that started the runtime
+vcpu_t *bound_all;                       // vCPUs of kernel threads of the application, also of those that have gone
 vcpu_t *bound_free;                      // vCPUs of kernel threads that have gone
 stack idle_stack;                        // of vCPU 0's idle LWP: the kernel thread's own belongs to LWP 1
 pthread_key_t bound_key;
@@ -62,7 +63,6 @@ lwp_t *adopted_lwp(vcpu_t *vc) noexcept {
 	l->l_adopted = true;
 	l->l_cpu = vc;
 	l->l_proc = &proc0;
-	l->l_flag.store(LW_BOUND, std::memory_order_relaxed);  // relaxed: nobody knows it yet
 	lwp_setstat(l, lwp_stat::onproc, &vc->vc_lwplock);
 	return l;
 }
@@ -70,10 +70,7 @@ lwp_t *adopted_lwp(vcpu_t *vc) noexcept {
 /// Adds an LWP that runs already to the proc.  p_lock held.  0 | ENOMEM
 int enter_proc(lwp_t *l) noexcept {
 	proc_t *p = &proc0;
-	do {
-		p->p_nlwpid = p->p_nlwpid == INT32_MAX ? 1 : p->p_nlwpid + 1;
-	} while (lwp_find_any(p, p->p_nlwpid) != nullptr);
-	l->ln_lid.store(p->p_nlwpid, std::memory_order_relaxed);  // relaxed: published by the table
+	l->ln_lid.store(proc_next_lid(p), std::memory_order_relaxed);  // relaxed: published by the table
 	if (int error = p->p_lwps.insert(l)) {
 		return error;
 	}
@@ -186,7 +183,7 @@ int become_lwp1(vcpu_t *vc) noexcept {
 	if (l == nullptr) {
 		return ENOMEM;
 	}
-	l->l_bound = 0;
+	home_lwp = l;
 	vc->vc_curlwp = l;
 	kernel_thread_init(vc);
 	context_adopt(l->l_ctx);
@@ -205,7 +202,9 @@ int start(const runtime_options &o, bool home) noexcept {
 	proc0.p_maxlwps = o.max_lwps != 0 ? o.max_lwps : max_lwps_default;
 	if (proc0.p_nlwps == 0) {
 		proc0.p_nlwpid = 0;
+		proc0.p_lidwrapped = false;
 	}
+	home_lwp = nullptr;
 	sched.sd_halted.store(0, std::memory_order_relaxed);
 	sched.sd_searching.store(0, std::memory_order_relaxed);
 	sched.sd_watcher.store(nullptr, std::memory_order_relaxed);
@@ -230,7 +229,6 @@ int start(const runtime_options &o, bool home) noexcept {
 		return error;
 	}
 	guard_install(who_runs);
-	home_thread = home;
 	running.store(true, std::memory_order_release);  // pairs with the acquire in runtime_running()
 	return 0;
 }
@@ -247,6 +245,7 @@ void bound_release(void *arg) noexcept {
 	leave_proc(l);
 	p->p_ndlwps--;
 	p->p_nadopted--;
+	const bool last = p->p_nlwps == p->p_nzlwps;
 	wait_recheck(p, vc);
 	proc_cv_broadcast(p, vc);
 	vc->vc_lwplock.lock(vc);
@@ -261,9 +260,14 @@ void bound_release(void *arg) noexcept {
 	curcpu_set(nullptr);
 	context_destroy(l->l_ctx);
 	lwp_pool_put(l);
-	std::lock_guard hold(runtime_lock);
-	vc->vc_nextfree = bound_free;
-	bound_free = vc;
+	{
+		std::lock_guard hold(runtime_lock);
+		vc->vc_nextfree = bound_free;
+		bound_free = vc;
+	}
+	if (last && runtime_running()) {
+		std::exit(0);  // as when any other LWP is the last one to end
+	}
 }
 
 /// runtime_lock held.
@@ -279,6 +283,8 @@ lwp_t *adopt_bound() noexcept {
 		vc = vcpu_new();
 		LWP_CHECK(vc != nullptr, "a kernel thread cannot be adopted: no memory");
 		vc->vc_bound = true;
+		vc->vc_nextbound = bound_all;
+		bound_all = vc;
 	}
 	lwp_t *l = adopted_lwp(vc);
 	LWP_CHECK(l != nullptr, "a kernel thread cannot be adopted: no memory");
@@ -335,12 +341,13 @@ int runtime_start(const runtime_options &o) noexcept {
 
 void runtime_stop() noexcept {
 	lwp_t *l = curlwp();
-	LWP_CHECK(home_thread && l->l_adopted && l->l_bound == 0, "~runtime: called by another LWP than LWP 1");
+	LWP_CHECK(l == home_lwp, "~runtime: called by another LWP than LWP 1");
 	proc_t *p = &proc0;
 	p->p_lock.lock(l->l_cpu);
 	wait_for_all(p, l);
 	p->p_lock.unlock(l->l_cpu);
 	specific_fini(l->l_specific);
+	lwp_move_to(l, 0);  // back to the kernel thread that we came with: its stack is ours
 
 	std::lock_guard hold(runtime_lock);
 	vcpu_t *vc = l->l_cpu;
@@ -361,8 +368,18 @@ void runtime_stop() noexcept {
 	curcpu_set(nullptr);
 	context_destroy(l->l_ctx);
 	lwp_pool_put(l);
+	home_lwp = nullptr;
 	sched.sd_count.store(0, std::memory_order_release);
 	running.store(false, std::memory_order_release);
+}
+
+void runtime_ensure() noexcept {
+	std::lock_guard hold(runtime_lock);
+	if (!runtime_running()) {
+		if (int error = start({}, false)) {
+			fatal("the runtime cannot be started: error %d", error);
+		}
+	}
 }
 
 LWP_NOINLINE lwp_t *runtime_adopt() noexcept {
@@ -409,7 +426,14 @@ runtime_stats runtime_statistics() noexcept {
 		s.vcpu_wakeups += vc->vc_wakeups.load(std::memory_order_relaxed);
 		dead += vc->vc_ndead.load(std::memory_order_relaxed);
 	}
-	s.stacks_in_use = stacks.in_use > dead + (home_thread ? 1 : 0) ? stacks.in_use - dead - (home_thread ? 1 : 0) : 0;
+	{
+		std::lock_guard hold(runtime_lock);
+		for (const vcpu_t *vc = bound_all; vc != nullptr; vc = vc->vc_nextbound) {
+			dead += vc->vc_ndead.load(std::memory_order_relaxed);
+		}
+	}
+	const std::size_t ours = dead + (home_lwp != nullptr ? 1 : 0);  // with vCPU 0's idle LWP
+	s.stacks_in_use = stacks.in_use > ours ? stacks.in_use - ours : 0;
 	s.stacks_cached = stacks.cached + dead;
 	return s;
 }

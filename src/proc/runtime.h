@@ -20,6 +20,9 @@ runtime_stats runtime_statistics() noexcept;
 /// The calling kernel thread's LWP, made now: starts the default runtime if there is none.
 lwp_t *runtime_adopt() noexcept;
 
+/// Starts the default runtime if there is none; for a kernel thread that was adopted under one that has ended.
+void runtime_ensure() noexcept;
+
 /// The calling LWP.
 LWP_ALWAYS_INLINE lwp_t *curlwp() noexcept {
 	lwp_t *l = curlwp_or_null();

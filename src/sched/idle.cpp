@@ -42,7 +42,7 @@ unsigned steal_queue(vcpu_t *me, vcpu_t *from, unsigned want) noexcept {
 	lock_scope queue(from->vc_rqlock, me);
 	lock_scope inbox(me->vc_inlock, me);
 	while (got < want) {
-		lwp_t *l = from->vc_rq.find_back(movable, steal_look);
+		lwp_t *l = from->vc_rq.find_movable(steal_look);
 		if (l == nullptr) {
 			break;
 		}
@@ -53,6 +53,7 @@ unsigned steal_queue(vcpu_t *me, vcpu_t *from, unsigned want) noexcept {
 		got++;
 	}
 	me->vc_incount.store(me->vc_incount.load(std::memory_order_relaxed) + got, std::memory_order_relaxed);  // relaxed: under vc_inlock
+	me->vc_inmovable.store(me->vc_inmovable.load(std::memory_order_relaxed) + got, std::memory_order_relaxed);
 	return got;
 }
 
@@ -76,7 +77,9 @@ unsigned steal_inbox(vcpu_t *me, vcpu_t *from) noexcept {
 	}
 	from->vc_inbox = keep;
 	from->vc_incount.store(from->vc_incount.load(std::memory_order_relaxed) - got, std::memory_order_relaxed);  // relaxed: under vc_inlock
+	from->vc_inmovable.store(0, std::memory_order_relaxed);
 	me->vc_incount.store(me->vc_incount.load(std::memory_order_relaxed) + got, std::memory_order_relaxed);
+	me->vc_inmovable.store(me->vc_inmovable.load(std::memory_order_relaxed) + got, std::memory_order_relaxed);
 	me->vc_inlock.unlock(me);
 	return got;
 }
@@ -90,7 +93,7 @@ unsigned vcpus() noexcept { return sched.sd_count.load(std::memory_order_acquire
 /// Whether a search would find something.
 bool pile_in_sight(const vcpu_t *me, unsigned enough) noexcept {
 	for (unsigned i = 1, n = vcpus(); i < n; i++) {
-		if (neighbour(me, i, n)->vc_rq.count() >= enough) {
+		if (neighbour(me, i, n)->vc_rq.movable() >= enough) {
 			return true;
 		}
 	}
@@ -159,10 +162,10 @@ bool watch_found_work(const vcpu_t *vc, nanotime when) noexcept {
 		std::uint64_t switches = other->vc_switches.load(std::memory_order_relaxed);
 		bool stuck = switches == other->vc_seen.load(std::memory_order_relaxed);
 		other->vc_seen.store(switches, std::memory_order_relaxed);
-		unsigned queued = other->vc_rq.count() + other->vc_incount.load(std::memory_order_relaxed);
+		unsigned queued = other->vc_rq.movable() + other->vc_inmovable.load(std::memory_order_relaxed);
 		bool halted = other->vc_halted.load(std::memory_order_relaxed) != vc_running;
 		nanotime first = other->vc_deadline.load(std::memory_order_relaxed);
-		if (!halted && ((stuck && queued != 0) || other->vc_rq.count() >= pile || (first != never && first + timer_late < when))) {
+		if (!halted && ((stuck && queued != 0) || other->vc_rq.movable() >= pile || (first != never && first + timer_late < when))) {
 			found = true;
 		}
 	}
@@ -180,10 +183,10 @@ void watch_take(vcpu_t *vc, nanotime when) noexcept {
 		if (first != never && first + timer_late < when) {
 			callout_run(other, when);
 		}
-		if (other->vc_incount.load(std::memory_order_relaxed) != 0 && steal_inbox(vc, other) != 0) {
+		if (other->vc_inmovable.load(std::memory_order_relaxed) != 0 && steal_inbox(vc, other) != 0) {
 			return;
 		}
-		unsigned queued = other->vc_rq.count();
+		unsigned queued = other->vc_rq.movable();
 		if (queued != 0 && steal_queue(vc, other, (queued + 1) / 2) != 0) {
 			return;
 		}
@@ -202,7 +205,7 @@ void sched_search_begin(vcpu_t *vc) noexcept {
 bool sched_steal(vcpu_t *vc) noexcept {
 	for (unsigned i = 1, n = vcpus(); i < n; i++) {
 		vcpu_t *other = neighbour(vc, i, n);
-		unsigned queued = other->vc_rq.count();
+		unsigned queued = other->vc_rq.movable();
 		if (queued >= pile) {
 			if (unsigned got = steal_queue(vc, other, queued / 2)) {
 				vc->vc_steals.store(vc->vc_steals.load(std::memory_order_relaxed) + got, std::memory_order_relaxed);  // relaxed: statistics

@@ -17,7 +17,7 @@ LWP_ALWAYS_INLINE void queue_here(vcpu_t *me, lwp_t *l, spinlock *held, queue_en
 	if (LWP_UNLIKELY(l->l_priority > me->vc_curlwp->l_priority)) {
 		me->vc_resched.store(true, std::memory_order_relaxed);  // relaxed: under vc_rqlock, read by this vCPU
 	}
-	queued = me->vc_rq.count();
+	queued = me->vc_rq.movable();
 	me->vc_rqlock.unlock(me);
 	if (held != nullptr) {
 		held->unlock(me);
@@ -31,6 +31,9 @@ LWP_NOINLINE void queue_there(vcpu_t *vc, lwp_t *l, spinlock *held, vcpu_t *me) 
 	l->l_cpu = vc;
 	vc->vc_inbox.push_back(l);
 	vc->vc_incount.store(vc->vc_incount.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);  // relaxed: under vc_inlock
+	if (l->l_bound < 0) {
+		vc->vc_inmovable.store(vc->vc_inmovable.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+	}
 	vc->vc_inlock.unlock(me);
 	if (held != nullptr) {
 		held->unlock(me);
@@ -64,8 +67,8 @@ vcpu_t *sched_takecpu(const lwp_t *l, vcpu_t *me) noexcept {
 	if (LWP_UNLIKELY(l->l_bound >= 0)) {
 		return sched.sd_vcpu[l->l_bound];
 	}
-	if (LWP_UNLIKELY(l->l_adopted)) {
-		return l->l_cpu;
+	if (LWP_UNLIKELY(l->l_adopted && l->l_cpu->vc_bound)) {
+		return l->l_cpu;  // a kernel thread of the application
 	}
 	return LWP_LIKELY(!me->vc_bound) ? me : from_outside(l);
 }

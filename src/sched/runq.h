@@ -21,6 +21,8 @@ public:
 	/// Best priority queued, or none.
 	[[nodiscard]] int top() const noexcept { return top_.load(std::memory_order_relaxed); }      // relaxed: exact under the lock, else a hint
 	[[nodiscard]] unsigned count() const noexcept { return count_.load(std::memory_order_relaxed); }  // same
+	/// How many of them may run on another vCPU.
+	[[nodiscard]] unsigned movable() const noexcept { return count() - bound_.load(std::memory_order_relaxed); }  // same
 
 	LWP_ALWAYS_INLINE void push(lwp_t *l, queue_end end) noexcept {
 		level &v = level_[l->l_priority];
@@ -31,6 +33,7 @@ public:
 			top_.store(l->l_priority, std::memory_order_relaxed);
 		}
 		count_.store(count() + 1, std::memory_order_relaxed);  // relaxed: written under the lock; peekers take it as a hint
+		count_bound(l, 1);
 	}
 
 	/// Takes the one that runs next, or null.
@@ -40,6 +43,7 @@ public:
 			return nullptr;
 		}
 		lwp_t *l = take(level_[p]);
+		count_bound(l, -1);
 		removed(p);
 		return l;
 	}
@@ -48,6 +52,8 @@ public:
 	LWP_ALWAYS_INLINE lwp_t *rotate(lwp_t *l) noexcept {
 		level &v = level_[top()];
 		lwp_t *next = take(v);
+		count_bound(next, -1);
+		count_bound(l, 1);
 		l->l_stacked = false;
 		v.line.push_back(l);
 		return next;
@@ -56,6 +62,7 @@ public:
 	LWP_ALWAYS_INLINE void remove(lwp_t *l) noexcept {
 		level &v = level_[l->l_priority];
 		l->l_stacked ? v.stack.remove(l) : v.line.remove(l);
+		count_bound(l, -1);
 		removed(l->l_priority);
 	}
 
@@ -73,16 +80,16 @@ public:
 		v.line.push_back(oldest);
 	}
 
-	/// The one that a thief takes: of the best priority, the oldest of the stack (the largest part of a tree), else the last in line; the first
-	/// that `wanted` accepts, looking at no more than `limit` of each.
-	template <class Wanted>
-	[[nodiscard]] lwp_t *find_back(Wanted wanted, unsigned limit) const noexcept {
-		if (top() == none) {
-			return nullptr;
+	/// The one that a thief takes: the best that may move; of equals the oldest of the stack (the largest part of a tree), else the last in
+	/// line.  It looks at no more than `limit` LWPs in all.
+	[[nodiscard]] lwp_t *find_movable(unsigned limit) const noexcept {
+		for (int p = top(); p != none && limit != 0; p = below(p)) {
+			lwp_t *l = last_movable(level_[p].stack, limit);
+			if (l != nullptr || (l = last_movable(level_[p].line, limit)) != nullptr) {
+				return l;
+			}
 		}
-		const level &v = level_[top()];
-		lwp_t *l = last(v.stack, wanted, limit);
-		return l != nullptr ? l : last(v.line, wanted, limit);
+		return nullptr;
 	}
 
 private:
@@ -106,14 +113,34 @@ private:
 		return v.stack.pop_front();
 	}
 
-	template <class Wanted>
-	static lwp_t *last(const lwp_list &from, Wanted wanted, unsigned limit) noexcept {
-		for (lwp_t *l = from.back(); l != nullptr && limit-- > 0; l = lwp_list::prev(l)) {
-			if (wanted(l)) {
+	static lwp_t *last_movable(const lwp_list &from, unsigned &limit) noexcept {
+		for (lwp_t *l = from.back(); l != nullptr && limit != 0; l = lwp_list::prev(l)) {
+			limit--;
+			if (l->l_bound < 0) {
 				return l;
 			}
 		}
 		return nullptr;
+	}
+
+	LWP_ALWAYS_INLINE void count_bound(const lwp_t *l, int change) noexcept {
+		if (LWP_UNLIKELY(l->l_bound >= 0)) {
+			bound_.store(bound_.load(std::memory_order_relaxed) + static_cast<unsigned>(change), std::memory_order_relaxed);
+		}
+	}
+
+	/// The best priority queued that is not better than p - 1.
+	[[nodiscard]] int below(int p) const noexcept {
+		for (int word = p / 64; word >= 0; word--) {
+			std::uint64_t bits = bitmap_[word];
+			if (word == p / 64) {
+				bits &= (std::uint64_t{1} << (p % 64)) - 1;
+			}
+			if (bits != 0) {
+				return word * 64 + 63 - __builtin_clzll(bits);
+			}
+		}
+		return none;
 	}
 
 	LWP_ALWAYS_INLINE void removed(int p) noexcept {
@@ -125,18 +152,13 @@ private:
 	void emptied(int p) noexcept {
 		bitmap_[p / 64] &= ~(std::uint64_t{1} << (p % 64));
 		if (p == top()) {
-			int best = none;
-			for (int word = p / 64; word >= 0 && best == none; word--) {
-				if (bitmap_[word] != 0) {
-					best = word * 64 + 63 - __builtin_clzll(bitmap_[word]);
-				}
-			}
-			top_.store(best, std::memory_order_relaxed);
+			top_.store(below(p), std::memory_order_relaxed);
 		}
 	}
 
 	std::atomic<int> top_{none};
 	std::atomic<unsigned> count_{0};
+	std::atomic<unsigned> bound_{0};
 	unsigned line_first_ = 0;  // so many from the line go before the stack
 	std::uint64_t bitmap_[(pri_count + 63) / 64]{};
 	level level_[pri_count];

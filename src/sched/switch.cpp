@@ -75,6 +75,7 @@ void drain_locked(vcpu_t *vc) noexcept {
 		vc->vc_rq.push(l, queue_end::line);
 	}
 	vc->vc_incount.store(0, std::memory_order_relaxed);
+	vc->vc_inmovable.store(0, std::memory_order_relaxed);
 }
 
 LWP_ALWAYS_INLINE bool inbox_waiting(const vcpu_t *vc) noexcept {

@@ -47,6 +47,7 @@ struct alignas(64) vcpu_t {
 	alignas(64) spinlock vc_inlock{lock_rank::inbox, "vc_inlock"};
 	list<lwp_t, &lwp_t::l_link> vc_inbox;              // i: made runnable for us by others
 	std::atomic<unsigned> vc_incount{0};               // a: how many; written under vc_inlock
+	std::atomic<unsigned> vc_inmovable{0};             // a: how many of them may run elsewhere; same
 
 	alignas(64) std::atomic<std::uint32_t> vc_halted{0};  // a: a vcpu_halt_state, and what its parker waits on
 	std::atomic<bool> vc_stop{false};                  // a: the runtime is ending
@@ -70,6 +71,7 @@ struct alignas(64) vcpu_t {
 	std::atomic<std::uint64_t> vc_steals{0};           // a: written by its kernel thread
 	std::atomic<std::uint64_t> vc_wakeups{0};          // a: times it was woken out of its parker
 	vcpu_t *vc_nextfree = nullptr;                     // r: bound ones that wait for another kernel thread
+	vcpu_t *vc_nextbound = nullptr;                    // (: all bound ones
 };
 
 /// All vCPUs of the runtime, and who of them does not run.

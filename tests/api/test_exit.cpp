@@ -175,7 +175,7 @@ namespace {
 		std::exit(4);
 	}
 	static std::atomic<bool> computing{false};
-	(void)spawn([] {
+	lwp::thread({.vcpu = 1, .detached = true}, [] {
 		for (;;) {
 			computing.store(true);
 		}

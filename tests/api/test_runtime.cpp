@@ -50,10 +50,7 @@ double cpu_seconds() {
 
 /// Nothing left but the caller.
 void expect_clean() {
-	EXPECT_TRUE(wait_until([] {
-		const auto s = lwp::runtime::stats();
-		return s.lwps == 1 && s.zombies == 0 && s.stacks_in_use <= 1 && s.runnable == 1 && s.waiting == 0;
-	}));
+	EXPECT_EQ(what_is_left(), "");
 }
 
 /// Ends the child process of a death test: 0 if all went well in it.

@@ -48,6 +48,23 @@ struct spinner {
 	lwpid_t lid;
 };
 
+/// Computes without ever calling the library, on vCPU 1: LWP 1 lives on vCPU 0, and nothing preempts in this version.
+struct computer {
+	computer() { EXPECT_TRUE(wait_until([this] { return computing.load(); })); }
+	void finish() {
+		leave = true;
+		thread.join();
+	}
+	std::atomic<bool> computing{false};
+	std::atomic<bool> leave{false};
+	lwp::thread thread{lwp::attributes{.vcpu = 1}, [this] {
+		                   computing = true;
+		                   while (!leave.load()) {
+		                   }
+	                   }};
+	lwpid_t lid = thread.native_handle();
+};
+
 }  // namespace
 
 // Behaviour 19.
@@ -257,25 +274,17 @@ TEST(Suspend, ContinueCancelsOneThatHasNotTakenEffect) {
 	if (lwp::runtime::vcpus() < 2) {
 		GTEST_SKIP() << "needs an LWP that computes while others run";
 	}
-	std::atomic<bool> computing{false};
-	std::atomic<bool> leave{false};
-	const lwpid_t target = spawn([&] {
-		computing = true;
-		while (!leave.load()) {
-		}
-	});
-	EXPECT_TRUE(wait_until([&] { return computing.load(); }));
-	subject suspender([target](subject &s) {
+	computer target;
+	subject suspender([&target](subject &s) {
 		s.about_to_block();
-		s.set_result(suspend(target));
+		s.set_result(suspend(target.lid));
 	});
 	suspender.await_blocked();
 	EXPECT_EQ(suspender.result(), -1);
-	EXPECT_EQ(resume(target), 0);
+	EXPECT_EQ(resume(target.lid), 0);
 	EXPECT_TRUE(wait_until([&] { return suspender.result() != -1; }));
 	EXPECT_EQ(suspender.result(), 0);
-	leave = true;
-	collect(target);
+	target.finish();
 	collect(suspender.lid());
 }
 
@@ -283,25 +292,17 @@ TEST(Suspend, WakeupOfTheSuspenderIsEintr) {
 	if (lwp::runtime::vcpus() < 2) {
 		GTEST_SKIP() << "needs an LWP that computes while others run";
 	}
-	std::atomic<bool> computing{false};
-	std::atomic<bool> leave{false};
-	const lwpid_t target = spawn([&] {
-		computing = true;
-		while (!leave.load()) {
-		}
-	});
-	EXPECT_TRUE(wait_until([&] { return computing.load(); }));
-	subject suspender([target](subject &s) {
+	computer target;
+	subject suspender([&target](subject &s) {
 		s.about_to_block();
-		s.set_result(suspend(target));
+		s.set_result(suspend(target.lid));
 	});
 	suspender.await_blocked();
 	EXPECT_EQ(error_of(_lwp_wakeup(suspender.lid())), 0);
 	collect(suspender.lid());
 	EXPECT_EQ(suspender.result(), EINTR);
-	EXPECT_EQ(resume(target), 0);  // the suspend itself is still asked for
-	leave = true;
-	collect(target);
+	EXPECT_EQ(resume(target.lid), 0);  // the suspend itself is still asked for
+	target.finish();
 }
 
 // The target ends before it comes to the edge where it would stop.
@@ -309,23 +310,16 @@ TEST(Suspend, TargetThatEndsFirstIsEsrch) {
 	if (lwp::runtime::vcpus() < 2) {
 		GTEST_SKIP() << "needs an LWP that computes while others run";
 	}
-	std::atomic<bool> computing{false};
-	std::atomic<bool> leave{false};
-	const lwpid_t target = spawn([&] {
-		computing = true;
-		while (!leave.load()) {
-		}
-	});
-	EXPECT_TRUE(wait_until([&] { return computing.load(); }));
-	subject suspender([target](subject &s) {
+	computer target;
+	subject suspender([&target](subject &s) {
 		s.about_to_block();
-		s.set_result(suspend(target));
+		s.set_result(suspend(target.lid));
 	});
 	suspender.await_blocked();
-	leave = true;
+	target.leave = true;
 	collect(suspender.lid());
 	EXPECT_EQ(suspender.result(), ESRCH);
-	collect(target);
+	target.finish();
 }
 
 // Two that suspend each other: one of them stops, and whoever goes on can continue the other.

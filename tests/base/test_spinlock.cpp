@@ -39,10 +39,15 @@ bool bias_is_lost(const spinlock &);
 bool can_be_biased(const spinlock &);
 template struct seen_from_outside<&spinlock::revoked_, &spinlock::bias_>;
 
+/// Kernel threads that begin together.
 void run(unsigned count, const std::function<void(unsigned)> &body) {
 	std::vector<std::thread> all;
+	std::barrier start(static_cast<std::ptrdiff_t>(count));
 	for (unsigned i = 0; i < count; i++) {
-		all.emplace_back(body, i);
+		all.emplace_back([&, i] {
+			start.arrive_and_wait();
+			body(i);
+		});
 	}
 	for (std::thread &t : all) {
 		t.join();
@@ -123,7 +128,7 @@ TEST(Spinlock, TryLockTakesAFreeOneAndNotAHeldOne) {
 TEST(Spinlock, TryLockExcludes) {
 	spinlock lock(lock_rank::leaf, "try");
 	covered data;
-	const std::size_t n = rounds(100000);
+	const std::size_t n = rounds(500000);
 	std::atomic<std::uint64_t> taken{0};
 	run(threads, [&](unsigned i) {
 		std::uint64_t mine = 0;
@@ -148,7 +153,7 @@ TEST(SpinlockBiased, ExcludesWhileTheOwnerHammersItAndOthersRevoke) {
 	covered data;
 	std::atomic<unsigned> others{threads - 1};
 	std::uint64_t by_owner = 0;
-	const std::size_t n = rounds(20000);
+	const std::size_t n = rounds(100000);
 	run(threads, [&](unsigned i) {
 		if (i == 0) {
 			while (others.load() != 0) {
@@ -206,7 +211,7 @@ TEST(SpinlockBiased, TryLockExcludes) {
 	lock.bias(vcpu(0));
 	covered data;
 	std::atomic<std::uint64_t> taken{0};
-	const std::size_t n = rounds(50000);
+	const std::size_t n = rounds(500000);
 	run(threads, [&](unsigned i) {
 		std::uint64_t mine = 0;
 		for (std::size_t k = 0; k < n; k++) {
@@ -375,7 +380,7 @@ TEST(SpinlockBiased, WhatOneTakesAnotherReleasesOnTheSameKernelThread) {
 	const auto leave = [&] { lock.lock(vcpu(0)); };
 	const auto arrive = [&] { lock.unlock(vcpu(0)); };
 	std::uint64_t by_owner = 0;
-	const std::size_t n = rounds(3000);
+	const std::size_t n = rounds(100000);
 	run(2, [&](unsigned i) {
 		if (i == 0) {
 			while (!done.load(std::memory_order_relaxed)) {

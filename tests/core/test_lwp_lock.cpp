@@ -10,6 +10,8 @@
 
 #include <array>
 #include <barrier>
+#include <cstdint>
+#include <functional>
 #include <thread>
 #include <vector>
 
@@ -24,10 +26,15 @@ using lwp::test::rounds;
 alignas(64) std::array<std::array<char, 64>, 4> identity;
 vcpu_t *vcpu(unsigned i) { return reinterpret_cast<vcpu_t *>(identity[i].data()); }
 
+/// Kernel threads that begin together.
 void run(unsigned count, const std::function<void(unsigned)> &body) {
 	std::vector<std::thread> all;
+	std::barrier start(static_cast<std::ptrdiff_t>(count));
 	for (unsigned i = 0; i < count; i++) {
-		all.emplace_back(body, i);
+		all.emplace_back([&, i] {
+			start.arrive_and_wait();
+			body(i);
+		});
 	}
 	for (std::thread &t : all) {
 		t.join();
@@ -152,7 +159,7 @@ TEST(LwpLock, RelockToAFreeLockMovesTheLwpAndKeepsItLocked) {
 TEST(LwpLock, ChasesAPointerThatMovesWhileItWaits) {
 	spinlock a(lock_rank::run_queue, "a");
 	spinlock b(lock_rank::inbox, "b");
-	const std::size_t n = rounds(5000);
+	const std::size_t n = rounds(1000);
 	for (std::size_t k = 0; k < n; k++) {
 		const runnable l(a);
 		covered data;
@@ -166,7 +173,7 @@ TEST(LwpLock, ChasesAPointerThatMovesWhileItWaits) {
 			lwp_unlock(l.get(), nullptr);
 		});
 		while (!at_the_door.load()) {
-			cpu_relax();
+			std::this_thread::yield();
 		}
 		for (std::size_t spin = k % 500; spin != 0; spin--) {
 			cpu_relax();
@@ -185,7 +192,7 @@ TEST(LwpLock, TrylockChasesTooAndLeavesNothingHeld) {
 	std::array<spinlock, 2> lock{spinlock{lock_rank::run_queue, "a"}, spinlock{lock_rank::run_queue, "b"}};
 	const runnable l(lock[0]);
 	covered data;
-	const std::size_t n = rounds(50000);
+	const std::size_t n = rounds(200000);
 	std::atomic<std::uint64_t> taken{0};
 	run(3, [&](unsigned i) {
 		std::uint64_t mine = 0;
@@ -218,7 +225,7 @@ void lock_and_move(bool biased) {
 	}
 	const runnable l(lock[0]);
 	covered data;
-	const std::size_t n = rounds(50000);
+	const std::size_t n = rounds(200000);
 	std::array<std::atomic<std::uint64_t>, 3> under{};
 	run(4, [&](unsigned i) {
 		lwp::test::dice r(i + 1);
@@ -260,7 +267,7 @@ void relock_both_ways(bool biased) {
 	const runnable x(lock[0]);
 	const runnable y(lock[1]);
 	std::array<covered, 2> data;
-	const std::size_t n = rounds(50000);
+	const std::size_t n = rounds(200000);
 	std::atomic<std::uint64_t> moved{0};
 	run(4, [&](unsigned i) {
 		lwp::test::dice r(i + 1);
@@ -311,7 +318,7 @@ TEST(LwpLock, RelockTellsWhenSomebodyElseMovedTheLwpMeanwhile) {
 		c.lock();
 		spinlock *held = nullptr;
 		while ((held = lwp_trylock(l.get(), nullptr)) == nullptr) {  // until relock lets go of a
-			cpu_relax();
+			std::this_thread::yield();
 		}
 		EXPECT_EQ(held, &a);
 		lwp_setlock(l.get(), &c);

@@ -9,22 +9,14 @@
 #include "../support/support.h"
 
 #include <array>
-#include <cstdio>
+#include <chrono>
 #include <set>
 #include <thread>
 #include <vector>
 
 namespace {
 
-using lwp::kern::lock_rank;
-using lwp::kern::lwp_lock;
-using lwp::kern::lwp_pool_get;
-using lwp::kern::lwp_pool_put;
-using lwp::kern::lwp_setstat;
-using lwp::kern::lwp_stat;
-using lwp::kern::lwp_state;
-using lwp::kern::lwp_t;
-using lwp::kern::spinlock;
+using namespace lwp::kern;
 
 }  // namespace
 
@@ -71,6 +63,37 @@ TEST(LwpPool, EachIsHandedOutOnceAndUsedAgain) {
 	}
 }
 
+// What the last life left must not reach the next one.
+TEST(LwpPool, UsedOneIsAsIfNew) {
+	spinlock mine(lock_rank::vcpu_lwp, "mine");
+	lwp_t *l = lwp_pool_get();
+	l->l_adopted = true;
+	l->l_bound = 3;
+	l->l_prflag = LPR_DETACHED | LPR_DRAINING | LPR_CLAIMED;
+	l->l_refcnt = 7;
+	l->l_flag.store(LW_BOUND | LW_UNPARKED | LW_WSUSPEND);
+	l->l_oncpu.store(true);
+	l->l_wchan = &mine;
+	l->l_error = 5;
+	l->l_private = &mine;
+	l->l_name[0] = 'x';
+	lwp_setstat(l, lwp_stat::onproc, &mine);
+	lwp_pool_put(l);
+	ASSERT_EQ(lwp_pool_get(), l) << "the last one given back is the next one handed out";
+	EXPECT_FALSE(l->l_adopted);
+	EXPECT_EQ(l->l_bound, -1);
+	EXPECT_EQ(l->l_prflag, 0);
+	EXPECT_EQ(l->l_refcnt, 1U);
+	EXPECT_EQ(lwp_flags(l), 0U);
+	EXPECT_FALSE(l->l_oncpu.load());
+	EXPECT_EQ(l->l_wchan, nullptr);
+	EXPECT_EQ(l->l_error, 0);
+	EXPECT_EQ(l->l_private, nullptr);
+	EXPECT_STREQ(l->l_name, "");
+	EXPECT_EQ(l->l_stack.s_size, 0U);
+	lwp_pool_put(l);
+}
+
 // Structs go in and out and turn into LWPs of one vCPU or another while others lock them by pointers that may be stale: there is always a
 // lock to take, it is always one that exists, and whoever took it can release it.
 TEST(LwpPool, StalePointersAreAlwaysLockable) {
@@ -83,39 +106,45 @@ TEST(LwpPool, StalePointersAreAlwaysLockable) {
 	for (lwp_t *l : all) {
 		lwp_pool_put(l);
 	}
-	const std::size_t n = lwp::test::rounds(100000);
-	std::atomic<bool> done{false};
-	std::atomic<std::uint64_t> seen{0};
+	const std::size_t enough = lwp::test::rounds(20000);
+	std::atomic<std::size_t> met{0};  // alive
+	const auto end = std::chrono::steady_clock::now() + std::chrono::minutes(1);
+	const auto go_on = [&] { return met.load(std::memory_order_relaxed) < enough && std::chrono::steady_clock::now() < end; };
 	std::vector<std::thread> threads;
 	for (unsigned i = 0; i < 2; i++) {
 		threads.emplace_back([&, i] {
-			for (std::size_t k = 0; k < n; k++) {
-				lwp_t *l = lwp_pool_get();
-				lwp_setstat(l, lwp_stat::onproc, &vcpu[i]);
-				vcpu[i].lock();
-				lwp_setstat(l, lwp_stat::zomb, &vcpu[i]);
-				vcpu[i].unlock();
-				lwp_pool_put(l);
+			while (go_on()) {
+				std::array<lwp_t *, many / 2> mine{};
+				for (lwp_t *&l : mine) {
+					l = lwp_pool_get();
+					lwp_setstat(l, lwp_stat::onproc, &vcpu[i]);
+				}
+				for (lwp_t *l : mine) {
+					vcpu[i].lock();
+					lwp_setstat(l, lwp_stat::zomb, &vcpu[i]);
+					vcpu[i].unlock();
+					lwp_pool_put(l);
+				}
 			}
 		});
 	}
 	for (unsigned i = 0; i < 2; i++) {
 		threads.emplace_back([&] {
-			while (!done.load(std::memory_order_relaxed)) {
+			while (go_on()) {
 				for (lwp_t *l : all) {
 					spinlock *lock = lwp_lock(l, nullptr);
-					seen += lock == &vcpu[0] || lock == &vcpu[1];
+					if (lock == &vcpu[0] || lock == &vcpu[1]) {
+						met.fetch_add(1, std::memory_order_relaxed);
+					}
 					lock->unlock();
 				}
 			}
 		});
 	}
-	threads[0].join();
-	threads[1].join();
-	done = true;
-	threads[2].join();
-	threads[3].join();
-	std::printf("%llu LWPs were met alive\n", static_cast<unsigned long long>(seen.load()));
+	for (std::thread &t : threads) {
+		t.join();
+	}
+	EXPECT_GE(met.load(), enough) << "too few were met while they were LWPs";
 	std::set<lwp_t *> again;
 	for (std::size_t i = 0; i < many; i++) {
 		again.insert(lwp_pool_get());

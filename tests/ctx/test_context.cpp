@@ -413,6 +413,7 @@ struct frames {
 	const stack *where;
 	int count = 0;
 	bool inside = true;
+	bool known = true;  // every frame belongs to a function with unwind information; the end of the stack may count as one at 0
 	int end = 0;
 };
 
@@ -421,6 +422,8 @@ _Unwind_Reason_Code count_frame(struct _Unwind_Context *frame, void *arg) {
 	std::uintptr_t cfa = _Unwind_GetCFA(frame);
 	std::uintptr_t base = reinterpret_cast<std::uintptr_t>(f->where->s_base);
 	f->inside = f->inside && cfa >= base && cfa <= base + f->where->s_size;
+	_Unwind_Ptr ip = _Unwind_GetIP(frame);
+	f->known = f->known && (ip == 0 || _Unwind_FindEnclosingFunction(reinterpret_cast<void *>(ip)) != nullptr);
 	f->count++;
 	return f->count < 100 ? _URC_NO_REASON : _URC_NORMAL_STOP;
 }
@@ -451,6 +454,7 @@ TEST(Context, UnwindersStopAtTheEntry) {
 	for (const frames *w : {&first, &later}) {
 		EXPECT_EQ(w->end, _URC_END_OF_STACK);
 		EXPECT_TRUE(w->inside);
+		EXPECT_TRUE(w->known) << "nothing beyond the entry frame: that would be a guess";
 		EXPECT_GT(w->count, 6);
 		EXPECT_LT(w->count, 20);
 	}

@@ -13,6 +13,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <map>
+#include <sstream>
 #include <string>
 
 namespace lwp::test {
@@ -67,13 +68,10 @@ class leak_check : public testing::EmptyTestEventListener {
 	}
 
 	static void check_runtime() {
-		// A detached LWP that has done its work may still be on its way out.
-		if (wait_until([] { return nothing_left(runtime::stats()); })) {
-			return;
+		const std::string left = what_is_left();
+		if (!left.empty()) {
+			ADD_FAILURE() << "the test left something behind: " << left;
 		}
-		const runtime_stats s = runtime::stats();
-		ADD_FAILURE() << "the test left something behind: lwps " << s.lwps << " (1), zombies " << s.zombies << " (0), stacks in use " << s.stacks_in_use
-		              << " (0 or 1), runnable " << s.runnable << " (1), waiting " << s.waiting << " (0), detached " << s.detached;
 	}
 
 	void check_descriptors() const {
@@ -194,6 +192,18 @@ lwpid_t make_zombie() {
 	const lwpid_t lid = spawn([] {});
 	await_end(lid);
 	return lid;
+}
+
+std::string what_is_left() {
+	// A detached LWP that has done its work may still be on its way out.
+	if (wait_until([] { return nothing_left(runtime::stats()); })) {
+		return "";
+	}
+	const runtime_stats s = runtime::stats();
+	std::ostringstream text;
+	text << "lwps " << s.lwps << " (1), zombies " << s.zombies << " (0), stacks in use " << s.stacks_in_use << " (0 or 1), runnable " << s.runnable
+	     << " (1), waiting " << s.waiting << " (0), detached " << s.detached;
+	return text.str();
 }
 
 int park() { return error_of(_lwp_park(CLOCK_MONOTONIC, 0, nullptr, 0, nullptr, nullptr)); }

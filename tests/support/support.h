@@ -18,6 +18,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <string>
 
 #if defined(__has_feature)
 #define LWP_TEST_HAS_FEATURE(x) __has_feature(x)
@@ -121,6 +122,9 @@ void collect(lwpid_t lid);
 
 /// The id of a joinable LWP that has ended and that nobody has collected.
 [[nodiscard]] lwpid_t make_zombie();
+
+/// Waits until nothing is left but the caller: one LWP, no zombie, no stack but that of one.  Says what else is left, "" if nothing.
+[[nodiscard]] std::string what_is_left();
 
 /// Parks the caller for ever or for a relative time; the error of _lwp_park().
 int park();

@@ -61,7 +61,7 @@ class Planted(unittest.TestCase):
         self.assertRegex(said, r"text\.md:5:.*thred")
 
     def test_wrong_statement_is_found_at_its_line(self):
-        status, said = self.check("<!-- statements -->\n```cpp\n#include <vector>\n\nstd::vector<int> v;\nv.shove(1);\n```\n")
+        status, said = self.check("<!-- statements -->\n```c\n#include <stdlib.h>\n\nint n = 1;\nshove(n);\n```\n")
         self.assertEqual(status, 1, said)
         self.assertRegex(said, r"text\.md:6:.*shove")
 

@@ -1,0 +1,400 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//
+// vCPUs without work: no wake-up is lost on the way into or out of a halt, and one LWP that computes or many that yield keep neither the
+// others nor timers waiting.
+// vcpus: 1 2 8
+#include "sched/idle.h"
+
+#include "proc/lwp_life.h"
+#include "proc/runtime.h"
+#include "sched/callout.h"
+
+#include "../support/support.h"
+
+#include <array>
+#include <chrono>
+#include <condition_variable>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+using namespace lwp::test;
+
+namespace {
+
+using lwp::kern::callout_halt;
+using lwp::kern::callout_schedule;
+using lwp::kern::cpu_relax;
+using lwp::kern::curlwp;
+using lwp::kern::lwp_sleep_until;
+using lwp::kern::now;
+using lwp::kern::sched;
+using lwp::kern::timer;
+
+const bool touched = touch_runtime();
+
+int vcpus() { return static_cast<int>(lwp::runtime::vcpus()); }
+
+bool halted(int v) { return sched.sd_vcpu[v]->vc_halted.load() == lwp::kern::vc_waits; }
+
+/// A lost wake-up is a program that stands still.  This kernel thread, no LWP, ends it with a message when a count has not moved for a minute.
+class watchdog {
+public:
+	explicit watchdog(const std::atomic<std::size_t> &progress) : progress_(progress), thread_([this] { watch(); }) {}
+	~watchdog() {
+		{
+			std::lock_guard hold(mutex_);
+			done_ = true;
+		}
+		cv_.notify_one();
+		thread_.join();
+	}
+	watchdog(const watchdog &) = delete;
+	watchdog &operator=(const watchdog &) = delete;
+
+private:
+	void watch() {
+		std::unique_lock hold(mutex_);
+		std::size_t seen = progress_;
+		while (!cv_.wait_for(hold, std::chrono::minutes(1), [this] { return done_; })) {
+			if (progress_ == seen) {
+				std::fprintf(stderr, "a wake-up was lost after %zu\n", seen);
+				std::abort();
+			}
+			seen = progress_;
+		}
+	}
+	const std::atomic<std::size_t> &progress_;
+	std::mutex mutex_;
+	std::condition_variable cv_;
+	bool done_ = false;
+	std::thread thread_;
+};
+
+/// Now and then nothing, else a little or some time: to hit a vCPU in every stage of its way to a halt.
+void dawdle(dice &r) {
+	for (unsigned n = r.one_in(4) ? 0 : r.below(r.one_in(8) ? 20000 : 1000); n > 0; n--) {
+		cpu_relax();
+	}
+}
+
+/// Computes, without any call of the library, until `ready` or, if something is broken, for 20 seconds.
+template <class Predicate>
+bool compute_until(Predicate ready) {
+	const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+	while (!ready()) {
+		if (std::chrono::steady_clock::now() > end) {
+			return false;
+		}
+	}
+	return true;
+}
+
+}  // namespace
+
+// Two LWPs, each the only one of its vCPU, wake each other and park: in every round each vCPU runs out of work and looks once more before
+// it halts, while the other one queues and looks whether it halts.
+TEST(Idle, NoWakeUpByAnotherVcpuIsLost) {
+	const std::size_t n = rounds(100000);
+	std::atomic<std::size_t> round{0};
+	std::array<std::atomic<lwpid_t>, 2> lid{};
+	const watchdog w(round);
+	const auto player = [&](unsigned me) {
+		dice r(me);
+		const int other_vcpu = me == 0 ? vcpus() - 1 : 0;
+		lid[me] = _lwp_self();
+		while (lid[1 - me] == 0) {
+			lwp_yield();
+		}
+		while (round < n) {
+			if (round % 2 == me) {
+				if (vcpus() > 1 && r.one_in(16)) {
+					// At the bottom of its halt, or already on the way out to look around: for some time, not for ever.
+					for (unsigned k = 0; k < 100000 && !halted(other_vcpu); k++) {
+						cpu_relax();
+					}
+				} else if (vcpus() > 1) {
+					dawdle(r);
+				}
+				round++;
+				(void)_lwp_unpark(lid[1 - me], nullptr);
+			} else {
+				(void)park();
+			}
+		}
+		(void)_lwp_unpark(lid[1 - me], nullptr);
+	};
+	lwp::thread a({.vcpu = 0}, [&player] { player(0); });
+	lwp::thread b({.vcpu = vcpus() - 1}, [&player] { player(1); });
+	a.join();
+	b.join();
+	EXPECT_EQ(round, n);
+}
+
+// A kernel thread from outside wakes an LWP that may run anywhere; each unpark ends exactly one park, so the two stay in step.
+TEST(Idle, NoWakeUpByAKernelThreadFromOutsideIsLost) {
+	const std::size_t n = rounds(100000);
+	std::atomic<std::size_t> parks{0};
+	std::atomic<lwpid_t> lid{0};
+	std::atomic<unsigned> wrong{0};
+	const watchdog w(parks);
+	lwp::thread sleeper([&] {
+		lid = _lwp_self();
+		while (parks < n) {
+			const int r = park();
+			wrong += r != 0 && r != EALREADY;
+			parks++;
+		}
+	});
+	std::thread waker([&] {
+		dice r(1);
+		while (lid == 0) {
+			std::this_thread::yield();
+		}
+		for (std::size_t k = 0; k < n; k++) {
+			for (unsigned spins = 0; parks != k; spins++) {
+				spins % 1000 == 999 ? std::this_thread::yield() : cpu_relax();
+			}
+			dawdle(r);
+			(void)_lwp_unpark(lid, nullptr);
+		}
+	});
+	sleeper.join();
+	waker.join();
+	EXPECT_EQ(parks, n);
+	EXPECT_EQ(wrong, 0U);
+}
+
+// New LWPs from outside: each is queued on a vCPU that may be halting just now.
+TEST(Idle, NoLwpMadeByAKernelThreadFromOutsideIsForgotten) {
+	const std::size_t n = rounds(20000);
+	std::atomic<std::size_t> ran{0};
+	const watchdog w(ran);
+	std::thread maker([&] {
+		dice r(2);
+		for (std::size_t k = 0; k < n; k++) {
+			lwp::thread([&ran] { ran++; }).join();
+			dawdle(r);
+		}
+	});
+	lwp::thread([&] {
+		while (ran < n) {
+			(void)park_for(std::chrono::milliseconds(1));
+		}
+	}).join();
+	maker.join();
+	EXPECT_EQ(ran, n);
+}
+
+// A vCPU that is about to halt is given an earlier timer than the one it has seen; a halted one fires its own.
+TEST(Idle, NoTimerIsForgotten) {
+	const std::size_t n = rounds(2000);
+	std::atomic<std::size_t> sleeps{0};
+	const watchdog w(sleeps);
+	std::vector<lwp::thread> threads;
+	for (int i = 0; i < 2 * vcpus(); i++) {
+		threads.emplace_back(lwp::attributes{.vcpu = i % vcpus()}, [&, i] {
+			dice r(static_cast<std::uint64_t>(i));
+			for (std::size_t k = 0; k < n; k++) {
+				const auto deadline = now() + r.below(r.one_in(10) ? 300'000 : 20'000);
+				lwp_sleep_until(curlwp(), deadline);
+				EXPECT_GE(now(), deadline);
+				sleeps++;
+			}
+		});
+	}
+	for (lwp::thread &t : threads) {
+		t.join();
+	}
+	EXPECT_EQ(sleeps, n * threads.size());
+}
+
+namespace {
+
+struct flagged : timer {
+	flagged() {
+		tm_fn = [](void *self) { static_cast<flagged *>(self)->fired = true; };
+		tm_arg = this;
+	}
+	std::atomic<bool> fired{false};
+};
+
+}  // namespace
+
+// An LWP queues others, has one fall asleep with a timer, arms a timer of its own, and then computes without a call until all of that has
+// happened: its vCPU will not do any of it.
+TEST(Idle, WhatWaitsBehindAComputingLwpIsDoneByOthers) {
+	if (vcpus() == 1) {
+		GTEST_SKIP() << "nobody else is there to do it";
+	}
+	const std::size_t n = rounds(200);
+	std::atomic<std::size_t> progress{0};
+	const watchdog w(progress);
+	for (std::size_t k = 0; k < n; k++) {
+		std::atomic<unsigned> behind{0};
+		std::atomic<bool> woken{false};
+		std::atomic<bool> slept{false};
+		bool all_done = false;
+		const unsigned queued = 1 + static_cast<unsigned>(k % 3);
+		lwp::thread hog([&] {
+			subject parked([&woken](subject &self) {
+				self.park_once();
+				woken = true;
+			});
+			subject sleeper([&slept](subject &self) {
+				self.about_to_block();
+				lwp_sleep_until(curlwp(), now() + 300'000);
+				slept = true;
+			});
+			parked.await_blocked();
+			sleeper.await_blocked();
+			std::vector<lwp::thread> others;
+			for (unsigned i = 0; i < queued; i++) {
+				others.emplace_back([&behind] { behind++; });
+			}
+			(void)_lwp_unpark(parked.lid(), nullptr);
+			flagged t;
+			ASSERT_EQ(callout_schedule(curlwp()->l_cpu, &t, now() + 100'000), 0);
+			all_done = compute_until([&] { return behind == queued && woken && slept && t.fired; });
+			callout_halt(&t);
+			if (!all_done) {
+				ADD_FAILURE() << behind << " of " << queued << " ran, woken " << woken << ", slept " << slept << ", fired " << t.fired;
+			}
+			for (lwp::thread &t2 : others) {
+				t2.join();
+			}
+			collect(parked.lid());
+			collect(sleeper.lid());
+		});
+		hog.join();
+		progress++;
+		ASSERT_TRUE(all_done) << "round " << k;
+	}
+}
+
+// The other vCPUs have halted for good before the one that computes begins: nobody watches it, so its queueing has to wake somebody.
+TEST(Idle, WhatWaitsBehindAComputingLwpIsDoneByOthersAlsoAfterALongSilence) {
+	if (vcpus() == 1) {
+		GTEST_SKIP() << "nobody else is there to do it";
+	}
+	const std::size_t n = rounds(50);
+	std::atomic<std::size_t> progress{0};
+	const watchdog w(progress);
+	for (std::size_t k = 0; k < n; k++) {
+		std::atomic<bool> ran{false};
+		bool in_time = false;
+		lwp::thread hog([&] {
+			// Its timer is the only thing in the runtime; until then everybody halts, watches for a while and stops watching.
+			lwp_sleep_until(curlwp(), now() + (k % 2 == 0 ? 60'000'000 : 1'000'000));
+			lwp::thread other([&ran] { ran = true; });
+			in_time = compute_until([&] { return ran.load(); });
+			other.join();
+		});
+		hog.join();
+		progress++;
+		ASSERT_TRUE(in_time) << "round " << k;
+	}
+}
+
+// More LWPs than vCPUs do nothing but yield.
+TEST(Idle, YieldStormStarvesNeitherTimersNorOtherLwps) {
+	std::atomic<bool> stop{false};
+	std::atomic<std::size_t> wakes{0};
+	const watchdog w(wakes);
+	std::vector<lwp::thread> storm;
+	for (int i = 0; i < 2 * vcpus(); i++) {
+		storm.emplace_back([&stop] {
+			while (!stop) {
+				lwp_yield();
+			}
+		});
+	}
+	std::vector<lwp::thread> sleepers;
+	for (int v = 0; v < vcpus(); v++) {
+		sleepers.emplace_back(lwp::attributes{.vcpu = v}, [&wakes] {
+			for (int k = 0; k < 20; k++) {
+				lwp_sleep_until(curlwp(), now() + 200'000);
+				wakes++;
+			}
+			lwp::thread([&wakes] { wakes++; }).join();
+		});
+	}
+	for (lwp::thread &t : sleepers) {
+		t.join();
+	}
+	stop = true;
+	for (lwp::thread &t : storm) {
+		t.join();
+	}
+	EXPECT_EQ(wakes, sleepers.size() * 21);
+}
+
+// Pairs that wake each other as fast as they can on every vCPU.
+TEST(Idle, FloodOfWakeUpsStarvesNeitherTimersNorOtherLwps) {
+	std::atomic<bool> stop{false};
+	std::atomic<std::size_t> wakes{0};
+	const watchdog w(wakes);
+	struct pair_t {
+		std::array<std::atomic<lwpid_t>, 2> lid{};
+	};
+	std::vector<std::unique_ptr<pair_t>> pairs;
+	std::vector<lwp::thread> flood;
+	for (int v = 0; v < vcpus(); v++) {
+		pairs.push_back(std::make_unique<pair_t>());
+		for (unsigned me : {0U, 1U}) {
+			flood.emplace_back(lwp::attributes{.vcpu = v}, [&stop, me, &p = *pairs.back()] {
+				p.lid[me] = _lwp_self();
+				while (p.lid[1 - me] == 0) {
+					lwp_yield();
+				}
+				while (!stop) {
+					(void)_lwp_unpark(p.lid[1 - me], nullptr);
+					(void)park();
+				}
+				(void)_lwp_unpark(p.lid[1 - me], nullptr);
+			});
+		}
+	}
+	std::vector<lwp::thread> sleepers;
+	for (int v = 0; v < vcpus(); v++) {
+		sleepers.emplace_back(lwp::attributes{.vcpu = v}, [&wakes] {
+			for (int k = 0; k < 20; k++) {
+				lwp_sleep_until(curlwp(), now() + 200'000);
+				wakes++;
+			}
+			lwp::thread([&wakes] { wakes++; }).join();
+		});
+	}
+	for (lwp::thread &t : sleepers) {
+		t.join();
+	}
+	stop = true;
+	for (lwp::thread &t : flood) {
+		t.join();
+	}
+	EXPECT_EQ(wakes, sleepers.size() * 21);
+}
+
+// Counters of the protocol, which no LWP sees: when nobody has work, all have halted and nobody searches.
+TEST(Idle, EverybodyHaltsWhenNobodyHasWork) {
+	const int n = vcpus();
+	std::atomic<bool> all_halted{false};
+	std::thread observer([&] {  // no call of the library: it stays outside
+		const auto end = std::chrono::steady_clock::now() + std::chrono::minutes(1);
+		while (!all_halted && std::chrono::steady_clock::now() < end) {
+			int count = 0;
+			for (int v = 0; v < n; v++) {
+				count += halted(v);
+			}
+			all_halted = count == n && sched.sd_searching.load() == 0 && sched.sd_halted.load() == static_cast<unsigned>(n);
+			std::this_thread::yield();
+		}
+		(void)_lwp_unpark(1, nullptr);
+	});
+	(void)park();
+	observer.join();
+	EXPECT_TRUE(all_halted);
+}

@@ -1,0 +1,326 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//
+// The run queue against a plain model, and the order it promises: best priority first, the newest before those who stand in line, and nobody
+// who stands in line for ever.
+#include "sched/runq.h"
+
+#include "core/lwp_pool.h"
+
+#include "../support/support.h"
+
+#include <algorithm>
+#include <deque>
+#include <map>
+#include <memory>
+#include <vector>
+
+namespace {
+
+using namespace lwp::kern;
+
+/// LWPs that nobody runs.
+class some_lwps {
+public:
+	explicit some_lwps(std::size_t n) {
+		for (std::size_t i = 0; i < n; i++) {
+			all_.push_back(lwp_pool_get());
+			all_.back()->l_priority = pri_default;
+		}
+	}
+	~some_lwps() {
+		for (lwp_t *l : all_) {
+			lwp_pool_put(l);
+		}
+	}
+	some_lwps(const some_lwps &) = delete;
+	some_lwps &operator=(const some_lwps &) = delete;
+	lwp_t *operator[](std::size_t i) const { return all_[i]; }
+	[[nodiscard]] const std::vector<lwp_t *> &all() const { return all_; }
+
+private:
+	std::vector<lwp_t *> all_;
+};
+
+std::vector<lwp_t *> pop_all(runq &q) {
+	std::vector<lwp_t *> out;
+	while (lwp_t *l = q.pop()) {
+		out.push_back(l);
+	}
+	return out;
+}
+
+bool anybody(const lwp_t *) { return true; }
+
+/// What the queue is, without turn(): written as plainly as can be.
+class model {
+public:
+	void push(lwp_t *l, queue_end end) {
+		level &v = levels_[l->l_priority];
+		end == queue_end::newest_first ? v.stack.push_front(l) : v.line.push_back(l);
+	}
+	[[nodiscard]] int top() const { return levels_.empty() ? runq::none : levels_.rbegin()->first; }
+	[[nodiscard]] unsigned count() const {
+		std::size_t n = 0;
+		for (const auto &[priority, v] : levels_) {
+			n += v.line.size() + v.stack.size();
+		}
+		return static_cast<unsigned>(n);
+	}
+	[[nodiscard]] lwp_t *next() const {
+		if (levels_.empty()) {
+			return nullptr;
+		}
+		const level &v = levels_.rbegin()->second;
+		return v.stack.empty() ? v.line.front() : v.stack.front();
+	}
+	[[nodiscard]] lwp_t *oldest() const {
+		if (levels_.empty()) {
+			return nullptr;
+		}
+		const level &v = levels_.rbegin()->second;
+		return v.stack.empty() ? v.line.back() : v.stack.back();
+	}
+	void remove(lwp_t *l) {
+		level &v = levels_.at(l->l_priority);
+		std::erase(v.line, l);
+		std::erase(v.stack, l);
+		if (v.line.empty() && v.stack.empty()) {
+			levels_.erase(l->l_priority);
+		}
+	}
+
+private:
+	struct level {
+		std::deque<lwp_t *> line, stack;
+	};
+	std::map<int, level> levels_;
+};
+
+}  // namespace
+
+TEST(Runq, EmptyOneHasNothing) {
+	const auto q = std::make_unique<runq>();
+	EXPECT_EQ(q->top(), runq::none);
+	EXPECT_EQ(q->count(), 0U);
+	EXPECT_EQ(q->pop(), nullptr);
+	EXPECT_EQ(q->find_back(anybody, 64), nullptr);
+	q->turn();
+	EXPECT_EQ(q->pop(), nullptr);
+}
+
+// Every one of the 224 priorities alone and with every other one: the bitmap's words and their edges.
+TEST(Runq, BestOfAnyTwoPrioritiesComesFirst) {
+	const auto q = std::make_unique<runq>();
+	const some_lwps l(2);
+	for (pri_t a = 0; a < pri_count; a++) {
+		for (pri_t b = 0; b < pri_count; b++) {
+			l[0]->l_priority = a;
+			l[1]->l_priority = b;
+			q->push(l[0], queue_end::line);
+			q->push(l[1], queue_end::line);
+			ASSERT_EQ(q->top(), std::max(a, b));
+			ASSERT_EQ(q->pop(), b > a ? l[1] : l[0]);
+			ASSERT_EQ(q->top(), std::min(a, b));
+			ASSERT_EQ(q->pop(), b > a ? l[0] : l[1]);
+			ASSERT_EQ(q->top(), runq::none);
+		}
+	}
+}
+
+TEST(Runq, LineIsFirstInFirstOut) {
+	const auto q = std::make_unique<runq>();
+	const some_lwps l(100);
+	for (lwp_t *each : l.all()) {
+		q->push(each, queue_end::line);
+	}
+	EXPECT_EQ(q->count(), 100U);
+	EXPECT_EQ(pop_all(*q), l.all());
+}
+
+TEST(Runq, NewestGoBeforeTheLineOfTheirPriorityAndBeforeNobodyBetter) {
+	const auto q = std::make_unique<runq>();
+	const some_lwps l(5);
+	l[4]->l_priority = pri_default + 1;
+	q->push(l[0], queue_end::line);
+	q->push(l[1], queue_end::newest_first);
+	q->push(l[2], queue_end::newest_first);
+	q->push(l[3], queue_end::line);
+	q->push(l[4], queue_end::line);
+	EXPECT_EQ(pop_all(*q), (std::vector<lwp_t *>{l[4], l[2], l[1], l[0], l[3]}));
+}
+
+TEST(Runq, RotateSendsTheYieldingOneToTheEndOfTheLine) {
+	const auto q = std::make_unique<runq>();
+	const some_lwps l(4);
+	q->push(l[1], queue_end::line);
+	q->push(l[2], queue_end::line);
+	lwp_t *running = l[0];
+	for (std::size_t turn = 1; turn < 100; turn++) {
+		running = q->rotate(running);
+		ASSERT_EQ(running, l[turn % 3]);
+		ASSERT_EQ(q->count(), 2U);
+	}
+	// One that came by the stack stands in line once it has yielded, and is found there.
+	q->push(l[3], queue_end::newest_first);
+	lwp_t *newest = q->rotate(running);
+	EXPECT_EQ(newest, l[3]);
+	q->push(running = q->rotate(newest), queue_end::line);
+	q->remove(newest);
+	EXPECT_EQ(q->count(), 3U);
+}
+
+TEST(Runq, RandomOperationsMatchAModel) {
+	lwp::test::dice r(lwp::test::seed());
+	const auto q = std::make_unique<runq>();
+	model m;
+	const some_lwps l(300);
+	std::vector<lwp_t *> out = l.all();
+	std::vector<lwp_t *> in;
+	const auto take = [&r](std::vector<lwp_t *> &from) {
+		std::swap(from[r.below(static_cast<unsigned>(from.size()))], from.back());
+		lwp_t *e = from.back();
+		from.pop_back();
+		return e;
+	};
+	const std::size_t n = lwp::test::rounds(100000);
+	for (std::size_t k = 0; k < n; k++) {
+		const unsigned what = r.below(10);
+		if (what < 5 && !out.empty()) {
+			lwp_t *e = take(out);
+			e->l_priority = static_cast<pri_t>(r.one_in(2) ? r.below(pri_count) : r.below(4) * 63);
+			const queue_end end = r.one_in(2) ? queue_end::line : queue_end::newest_first;
+			q->push(e, end);
+			m.push(e, end);
+			in.push_back(e);
+		} else if (what < 7) {
+			lwp_t *e = q->pop();
+			ASSERT_EQ(e, m.next());
+			if (e != nullptr) {
+				m.remove(e);
+				std::erase(in, e);
+				out.push_back(e);
+			}
+		} else if (what < 8 && !in.empty()) {
+			lwp_t *e = take(in);
+			q->remove(e);
+			m.remove(e);
+			out.push_back(e);
+		} else if (what < 9 && !in.empty() && !out.empty()) {
+			lwp_t *running = take(out);
+			running->l_priority = static_cast<pri_t>(q->top());
+			lwp_t *next = q->rotate(running);
+			ASSERT_EQ(next, m.next());
+			m.push(running, queue_end::line);
+			m.remove(next);
+			std::erase(in, next);
+			in.push_back(running);
+			out.push_back(next);
+		} else {
+			ASSERT_EQ(q->find_back(anybody, 64), m.oldest());
+		}
+		ASSERT_EQ(q->top(), m.top());
+		ASSERT_EQ(q->count(), m.count());
+	}
+	while (lwp_t *e = q->pop()) {
+		ASSERT_EQ(e, m.next());
+		m.remove(e);
+	}
+	EXPECT_EQ(m.count(), 0U);
+}
+
+TEST(Runq, ThiefGetsTheOldestOfTheStackThenTheLastInLine) {
+	const auto q = std::make_unique<runq>();
+	const some_lwps l(6);
+	for (std::size_t i : {0, 1, 2}) {
+		q->push(l[i], queue_end::line);
+	}
+	for (std::size_t i : {3, 4, 5}) {
+		q->push(l[i], queue_end::newest_first);
+	}
+	std::vector<lwp_t *> stolen;
+	while (lwp_t *e = q->find_back(anybody, 64)) {
+		q->remove(e);
+		stolen.push_back(e);
+	}
+	EXPECT_EQ(stolen, (std::vector<lwp_t *>{l[3], l[4], l[5], l[2], l[1], l[0]}));
+}
+
+TEST(Runq, ThiefGetsOnlyWhatItWantsAndLooksAtNoMoreThanItsLimit) {
+	const auto q = std::make_unique<runq>();
+	const some_lwps l(10);
+	for (lwp_t *each : l.all()) {
+		q->push(each, queue_end::line);
+	}
+	l[3]->l_bound = 0;
+	const auto wanted = [&](const lwp_t *e) { return e == l[3] || e == l[5]; };
+	EXPECT_EQ(q->find_back(wanted, 64), l[5]);
+	EXPECT_EQ(q->find_back(wanted, 5), l[5]);
+	EXPECT_EQ(q->find_back(wanted, 4), nullptr) << "the fifth from the back";
+	q->remove(l[5]);
+	EXPECT_EQ(q->find_back(wanted, 64), l[3]);
+	EXPECT_EQ(q->count(), 9U) << "looking takes nothing";
+}
+
+TEST(Runq, TurnLetsEverybodyInLineGoFirstOnce) {
+	const auto q = std::make_unique<runq>();
+	const some_lwps l(7);
+	for (std::size_t i : {0, 1, 2}) {
+		q->push(l[i], queue_end::line);
+	}
+	for (std::size_t i : {3, 4, 5}) {
+		q->push(l[i], queue_end::newest_first);
+	}
+	q->turn();
+	EXPECT_EQ(q->count(), 6U);
+	EXPECT_EQ(q->pop(), l[0]);
+	q->push(l[6], queue_end::newest_first);  // news do not get between
+	EXPECT_EQ(q->pop(), l[1]);
+	EXPECT_EQ(q->pop(), l[2]);
+	EXPECT_EQ(q->pop(), l[3]) << "the oldest of the stack was sent to the end of the line";
+	EXPECT_EQ(pop_all(*q), (std::vector<lwp_t *>{l[6], l[5], l[4]})) << "and then the stack again";
+}
+
+TEST(Runq, TurnWithoutAStackChangesNothing) {
+	const auto q = std::make_unique<runq>();
+	const some_lwps l(4);
+	for (std::size_t i : {0, 1, 2}) {
+		q->push(l[i], queue_end::line);
+	}
+	q->turn();
+	q->push(l[3], queue_end::newest_first);
+	EXPECT_EQ(pop_all(*q), (std::vector<lwp_t *>{l[3], l[0], l[1], l[2]}));
+}
+
+// A chain of LWPs that each make the next, with a turn() now and then: everybody in line and in the depth of the stack comes to run, and the
+// wait is bounded by the number of turns it takes to empty the stack.
+TEST(Runq, NobodyStarvesBehindAChainOfNewOnes) {
+	const auto q = std::make_unique<runq>();
+	constexpr std::size_t old = 40;
+	const some_lwps l(old + 1);
+	for (std::size_t i = 0; i < old; i++) {
+		q->push(l[i], i % 2 == 0 ? queue_end::line : queue_end::newest_first);
+	}
+	std::vector<bool> ran(old, false);
+	std::size_t served = 0;
+	lwp_t *link = l[old];
+	q->push(link, queue_end::newest_first);
+	unsigned turns = 0;
+	for (unsigned k = 1; served < old && turns < 2 * old; k++) {
+		lwp_t *next = q->pop();
+		if (next == link) {
+			q->push(link, queue_end::newest_first);  // its successor
+		} else {
+			for (std::size_t i = 0; i < old; i++) {
+				if (l[i] == next && !ran[i]) {
+					ran[i] = true;
+					served++;
+				}
+			}
+		}
+		if (k % 100 == 0) {
+			q->turn();
+			turns++;
+		}
+	}
+	EXPECT_EQ(served, old) << "after " << turns << " turns";
+}
