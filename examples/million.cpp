@@ -4,6 +4,8 @@
 // (resident pages and page tables, as the kernel counts them), and how long they take to wake and to collect.
 #include <lwp/lwp.h>
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
@@ -48,9 +50,12 @@ double memory() {
 	return kib * 1024;
 }
 
+// One line on a terminal; elsewhere a line for each tenth.
 void progress(const char *what, std::size_t done, std::size_t all) {
-	if (done % std::max<std::size_t>(all / 50, 1000) == 0 || done == all) {
-		std::fprintf(stderr, "\r%s %zu of %zu%s", what, done, all, done == all ? "\n" : "");
+	static const bool terminal = isatty(STDERR_FILENO) != 0;
+	const std::size_t step = std::max<std::size_t>(all / (terminal ? 100 : 10), 1);
+	if (done % step == 0 || done == all) {
+		std::fprintf(stderr, "%s%s %zu of %zu%s", terminal ? "\r" : "", what, done, all, !terminal || done == all ? "\n" : "");
 	}
 }
 

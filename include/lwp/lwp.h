@@ -155,7 +155,8 @@ typedef struct lwpctl {
 } lwpctl_t;
 
 /**
- * Stores the address of the caller's control block, the same at each call; it is valid until the LWP has been collected.
+ * Stores the address of the caller's control block, the same at each call; it is the caller's until the
+ * LWP has been collected and may be looked at even later, when it may show another LWP.
  * Errors: ENODEV an unknown feature bit | ENOMEM | EINVAL null pointer.
  */
 LWP_API int _lwp_ctl(int features, struct lwpctl **address);

@@ -3,6 +3,7 @@
 // The C calls: arguments are checked here, the work is done below, and every call that can block passes the boundary on its way out.
 #include "api/errno.h"
 #include "base/assert.h"
+#include "core/lwpctl.h"
 #include "proc/lwp_life.h"
 #include "proc/runtime.h"
 #include "sched/switch.h"
@@ -12,7 +13,6 @@
 #include <cerrno>
 #include <climits>
 #include <csignal>
-#include <cstdlib>
 #include <cstring>
 #include <new>
 #include <pthread.h>
@@ -260,12 +260,11 @@ int _lwp_ctl(int features, struct lwpctl **address) {
 	}
 	lwpctl_t *ctl = l->l_ctl.load(std::memory_order_relaxed);  // relaxed: only we write it
 	if (ctl == nullptr) {
-		ctl = static_cast<lwpctl_t *>(std::aligned_alloc(64, 64));  // a line of its own: the scheduler writes it
+		ctl = lwpctl_get();
 		if (ctl == nullptr) {
 			return c_result(ENOMEM);
 		}
 		ctl->lc_curcpu = l->l_cpu->vc_index;
-		ctl->lc_pctr = 0;
 		l->l_ctl.store(ctl, std::memory_order_relaxed);
 	}
 	*address = ctl;

@@ -59,16 +59,16 @@ LWP_ALWAYS_INLINE void lwp_setstat(lwp_t *l, lwp_stat to, spinlock *lend) noexce
 #if LWP_DEBUG
 	lwp_setstat_check(l, to, lend);
 #endif
-	l->l_stat.store(to, std::memory_order_relaxed);    // relaxed: who needs it exact holds the lock
+	l->l_stat.store(to, std::memory_order_release);     // pairs with the acquire in lwp_state(): a state implies the locks of those before it
 	l->l_mutex.store(lend, std::memory_order_release);  // pairs with the acquires in lwp_lock(): the new lock implies the new state
 }
 
 /// Memory that is no LWP any more; `lend` is a lock that nobody needs.
 inline void lwp_statreset(lwp_t *l, spinlock *lend) noexcept {
-	l->l_stat.store(lwp_stat::none, std::memory_order_relaxed);
+	l->l_stat.store(lwp_stat::none, std::memory_order_release);
 	l->l_mutex.store(lend, std::memory_order_release);  // pairs with the acquires in lwp_lock()
 }
 
-inline lwp_stat lwp_state(const lwp_t *l) noexcept { return l->l_stat.load(std::memory_order_relaxed); }
+inline lwp_stat lwp_state(const lwp_t *l) noexcept { return l->l_stat.load(std::memory_order_acquire); }
 
 }  // namespace lwp::kern

@@ -122,6 +122,9 @@ int newlwp(lwp_t *l1, const lwp_options &o, lwp_t **out) noexcept {
 	}
 	if (l->l_fresh || room > l->l_room) {
 		l->l_room = room;
+		if (l->l_room != 0) {
+			context_destroy(l->l_ctx);  // the one it died in
+		}
 		l->l_ctx = context{};
 		context_make(l->l_ctx, l->l_stack, room, start_routine, l);
 		l->l_fresh = false;
@@ -152,7 +155,7 @@ int lwp_start(lwp_t *l1, lwp_t *l2, void (*func)(void *), void *arg, const lwp_o
 	vcpu_t *home = me->vc_bound ? sched.sd_vcpu[0] : me;
 
 	p->p_lock.lock(me);
-	if (LWP_UNLIKELY(p->p_nlwps >= p->p_maxlwps)) {
+	if (LWP_UNLIKELY(p->p_nlwps >= p->p_maxlwps || !p->p_running)) {
 		p->p_lock.unlock(me);
 		return EAGAIN;
 	}

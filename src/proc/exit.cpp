@@ -2,6 +2,7 @@
 #include "base/assert.h"
 #include "base/sys.h"
 #include "core/lwp_pool.h"
+#include "core/lwpctl.h"
 #include "proc/lwp_life.h"
 #include "proc/runtime.h"
 #include "sched/switch.h"
@@ -76,10 +77,7 @@ void lwp_free_and_unlock(proc_t *p, lwp_t *dead, vcpu_t *me) noexcept {
 	proc_cv_broadcast(p, me);
 	p->p_lock.unlock(me);
 	wait_off_cpu(dead);
-	if (lwpctl_t *ctl = dead->l_ctl.load(std::memory_order_relaxed); ctl != nullptr) {
-		dead->l_ctl.store(nullptr, std::memory_order_relaxed);
-		std::free(ctl);
-	}
+	lwpctl_put(dead);
 	lwp_keep_dead(dead, me);
 }
 
@@ -88,7 +86,8 @@ void lwp_end(lwp_t *l) noexcept {
 	vcpu_t *me = l->l_cpu;
 	LWP_ASSERT(!lockrank_holds_any());
 	p->p_lock.lock(me);
-	if (LWP_UNLIKELY(p->p_nlwps - p->p_nzlwps == 1)) {
+	p->p_mainleft |= l->l_adopted;  // only the LWP of a kernel thread that is a vCPU comes here
+	if (LWP_UNLIKELY(p->p_nlwps - p->p_nzlwps == 1 && p->p_mainleft)) {
 		p->p_lock.unlock(me);
 		specific_fini(l->l_specific);
 		std::exit(0);  // the last LWP ends the process

@@ -67,10 +67,11 @@ lwp_t *lwp_find_and_lock(proc_t *p, lwpid_t lid, vcpu_t *me, spinlock **lock) no
 		return nullptr;
 	}
 	// The table may be looked at without its lock; structs are type-stable, so at worst we lock a stranger.  An LWP that lives and is
-	// locked keeps its id: if it matches it is the one.
+	// locked keeps its id: if it matches it is the one.  A dead one is started anew without its old lock; then the lock pointer has moved
+	// before the state, so it is looked at once more after it.
 	if (auto *l = static_cast<lwp_t *>(p->p_lwps.find(lid)); LWP_LIKELY(l != nullptr)) {
 		*lock = lwp_lock(l, me);
-		if (LWP_LIKELY(lwp_lid(l) == lid && alive(l))) {
+		if (LWP_LIKELY(lwp_lid(l) == lid && alive(l) && l->l_mutex.load(std::memory_order_acquire) == *lock)) {  // pairs with lwp_setstat()
 			return l;
 		}
 		(*lock)->unlock(me);

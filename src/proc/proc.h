@@ -17,6 +17,7 @@ struct waitrec {
 	list_link<waitrec> wr_for;     // p: those for the same LWP, or those for any
 	lwp_t *wr_lwp = nullptr;       // who waits
 	lwp_t *wr_target = nullptr;    // for whom; null: any
+	waitrec *wr_last = nullptr;    // p: of the first for an LWP: the last for it
 	lwp_t *wr_departed = nullptr;  // p: the zombie it was given
 	int wr_error = 0;              // p: how it ended
 	bool wr_done = false;          // p: it has ended: off both lists, no longer counted in p_nlwpwait
@@ -28,13 +29,15 @@ struct proc_t {
 	lwpid_t p_nlwpid = 0;            // last id handed out
 	bool p_lidwrapped = false;       // they have begun again at 1: the next may be alive
 	std::size_t p_maxlwps = 0;
+	bool p_running = false;          // there are vCPUs: LWPs may be started
+	bool p_mainleft = false;         // the main thread was LWP 1 and has left by _lwp_exit(): the last LWP ends the process
 
 	// Under p_lock: p_nrlwps + STOP + SUSPENDED + ZOMB == p_nlwps; a new LWP counts as running from the moment it has a number.
 	std::size_t p_nlwps = 0;         // LWPs in p_lwps
 	std::size_t p_nzlwps = 0;        // those that have begun to end
 	std::size_t p_nrlwps = 0;        // running or likely to run: RUN, ONPROC, SLEEP
 	std::size_t p_ndlwps = 0;        // detached
-	std::size_t p_nlwpwait = 0;      // inside lwp_wait1(), their wait not ended
+	std::size_t p_nlwpwait = 0;      // inside lwp_wait1() or ~runtime, their wait not ended
 	std::size_t p_nadopted = 0;      // kernel threads of the application, among p_nlwps
 
 	std::atomic<lwp_t *> p_zomblwp{nullptr};         // a dead detached LWP, for the next to be made from; peeked at without p_lock

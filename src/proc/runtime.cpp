@@ -3,6 +3,7 @@
 
 #include "base/assert.h"
 #include "core/lwp_pool.h"
+#include "core/lwpctl.h"
 #include "ctx/guard.h"
 #include "proc/lwp_life.h"
 #include "sched/idle.h"
@@ -85,6 +86,9 @@ void leave_proc(lwp_t *l) noexcept {
 	p->p_lwps.erase(l);
 	p->p_nlwps--;
 	p->p_nrlwps--;
+	if ((l->l_prflag & LPR_DETACHED) != 0) {
+		p->p_ndlwps--;
+	}
 }
 
 lwp_t *idle_lwp(vcpu_t *vc) noexcept {
@@ -128,8 +132,14 @@ void idle_entry(void *arg) noexcept {
 /// 0 | ENOMEM | EAGAIN.  What was made stays for unmake_vcpu().
 int make_vcpu(unsigned i, bool home) noexcept {
 	vcpu_t *&vc = sched.sd_vcpu[i];
-	if (vc == nullptr && (vc = vcpu_new()) == nullptr) {
-		return ENOMEM;
+	if (vc == nullptr) {
+		vc = vcpu_new();
+		if (vc == nullptr) {
+			return ENOMEM;
+		}
+		if (i == 0) {
+			proc0.p_lock.bias(vc);  // once and for all: before the first LWP of the process
+		}
 	}
 	vc->vc_index = static_cast<std::int16_t>(i);
 	vc->vc_stop.store(false, std::memory_order_relaxed);
@@ -187,8 +197,19 @@ int become_lwp1(vcpu_t *vc) noexcept {
 	vc->vc_curlwp = l;
 	kernel_thread_init(vc);
 	context_adopt(l->l_ctx);
-	lock_scope hold(proc0.p_lock, vc);
-	return enter_proc(l);
+	int error;
+	{
+		lock_scope hold(proc0.p_lock, vc);
+		error = enter_proc(l);
+	}
+	if (error != 0) {
+		guard_thread_fini();
+		curcpu_set(nullptr);
+		context_destroy(l->l_ctx);
+		lwp_pool_put(l);
+		home_lwp = nullptr;
+	}
+	return error;
 }
 
 /// runtime_lock held.
@@ -215,9 +236,6 @@ int start(const runtime_options &o, bool home) noexcept {
 		sched.sd_count.store(++made, std::memory_order_release);  // pairs with the acquires of who walks sd_vcpu
 	}
 	if (error == 0 && home) {
-		if (proc0.p_nlwps == 0) {
-			proc0.p_lock.bias(sched.sd_vcpu[0]);
-		}
 		error = become_lwp1(sched.sd_vcpu[0]);
 	}
 	if (error != 0) {
@@ -229,6 +247,11 @@ int start(const runtime_options &o, bool home) noexcept {
 		return error;
 	}
 	guard_install(who_runs);
+	{
+		lock_scope hold(proc0.p_lock, curcpu_or_null());
+		proc0.p_running = true;
+		proc0.p_mainleft = false;
+	}
 	running.store(true, std::memory_order_release);  // pairs with the acquire in runtime_running()
 	return 0;
 }
@@ -243,19 +266,15 @@ void bound_release(void *arg) noexcept {
 	p->p_lock.lock(vc);
 	lwp_drainrefs(p, l);
 	leave_proc(l);
-	p->p_ndlwps--;
 	p->p_nadopted--;
-	const bool last = p->p_nlwps == p->p_nzlwps;
+	const bool last = p->p_nlwps == p->p_nzlwps && p->p_mainleft;
 	wait_recheck(p, vc);
 	proc_cv_broadcast(p, vc);
 	vc->vc_lwplock.lock(vc);
 	lwp_setstat(l, lwp_stat::zomb, &vc->vc_lwplock);
 	vc->vc_lwplock.unlock(vc);
 	p->p_lock.unlock(vc);
-	if (lwpctl_t *ctl = l->l_ctl.load(std::memory_order_relaxed); ctl != nullptr) {
-		l->l_ctl.store(nullptr, std::memory_order_relaxed);
-		std::free(ctl);
-	}
+	lwpctl_put(l);
 	lwp_drop_dead(vc);
 	curcpu_set(nullptr);
 	context_destroy(l->l_ctx);
@@ -265,7 +284,7 @@ void bound_release(void *arg) noexcept {
 		vc->vc_nextfree = bound_free;
 		bound_free = vc;
 	}
-	if (last && runtime_running()) {
+	if (last) {
 		std::exit(0);  // as when any other LWP is the last one to end
 	}
 }
@@ -316,12 +335,16 @@ void wait_for_all(proc_t *p, lwp_t *l) noexcept {
 			continue;
 		}
 		if (p->p_nlwps == 1 + p->p_nadopted) {
+			p->p_running = false;  // in the same breath: from now on no LWP is started
 			return;
 		}
 		if (p->p_nrlwps == 1 && p->p_nadopted == 0 && p->p_nzlwps == 0) {
 			fatal("~runtime: %zu LWPs are suspended and nobody is left to continue them", p->p_nlwps - 1);
 		}
+		p->p_nlwpwait++;
+		wait_recheck(p, l->l_cpu);
 		(void)proc_cv_wait(p, l, "runtime", sleep_catch::no);
+		p->p_nlwpwait--;
 	}
 }
 
@@ -343,25 +366,26 @@ void runtime_stop() noexcept {
 	lwp_t *l = curlwp();
 	LWP_CHECK(l == home_lwp, "~runtime: called by another LWP than LWP 1");
 	proc_t *p = &proc0;
+	specific_fini(l->l_specific);  // first: a destructor may start LWPs
 	p->p_lock.lock(l->l_cpu);
 	wait_for_all(p, l);
 	p->p_lock.unlock(l->l_cpu);
-	specific_fini(l->l_specific);
 	lwp_move_to(l, 0);  // back to the kernel thread that we came with: its stack is ours
 
-	std::lock_guard hold(runtime_lock);
 	vcpu_t *vc = l->l_cpu;
-	const unsigned count = sched.sd_count.load(std::memory_order_relaxed);  // relaxed: written under runtime_lock
-	unmake_vcpus(1, count);
+	unmake_vcpus(1, sched.sd_count.load(std::memory_order_relaxed));  // relaxed: only start() and we write it
+	std::lock_guard hold(runtime_lock);
 	lwp_drop_dead(vc);
 	{
 		lock_scope hold_proc(p->p_lock, vc);
+		while (l->l_waiters != nullptr) {
+			wait_end(p, l->l_waiters, ESRCH, nullptr, vc);
+		}
 		leave_proc(l);
+		wait_recheck(p, vc);
+		proc_cv_broadcast(p, vc);
 	}
-	if (lwpctl_t *ctl = l->l_ctl.load(std::memory_order_relaxed); ctl != nullptr) {
-		l->l_ctl.store(nullptr, std::memory_order_relaxed);
-		std::free(ctl);
-	}
+	lwpctl_put(l);
 	drop_home_idle(vc);
 	guard_remove();
 	guard_thread_fini();

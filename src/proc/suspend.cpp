@@ -12,15 +12,9 @@
 namespace lwp::kern {
 namespace {
 
-/// Stops the caller if it is still wanted.  Returns when it was continued.
-void stop_here(lwp_t *l) noexcept {
-	proc_t *p = l->l_proc;
+/// Stops the caller, whose LW_WSUSPEND is set.  p_lock held, released.  Returns when it was continued.
+void stop_and_unlock(proc_t *p, lwp_t *l) noexcept {
 	vcpu_t *me = l->l_cpu;
-	p->p_lock.lock(me);
-	if ((lwp_flags(l) & LW_WSUSPEND) == 0) {  // a continue was first
-		p->p_lock.unlock(me);
-		return;
-	}
 	p->p_nrlwps--;
 	wait_recheck(p, me);
 	proc_cv_broadcast(p, me);  // who waits for us to stop needs p_lock to look: by then we have
@@ -60,8 +54,7 @@ int suspend_self(lwp_t *l) noexcept {
 	spinlock *lock = lwp_lock(l, me);
 	lwp_flag_set(l, LW_WSUSPEND);
 	lock->unlock(me);
-	p->p_lock.unlock(me);
-	stop_here(l);
+	stop_and_unlock(p, l);  // without letting go of p_lock: two that suspend themselves must not both find the other running
 	return 0;
 }
 
@@ -69,7 +62,13 @@ int suspend_self(lwp_t *l) noexcept {
 
 LWP_NOINLINE void lwp_userret_slow(lwp_t *l) noexcept {
 	while ((lwp_flags(l) & LW_WSUSPEND) != 0) {
-		stop_here(l);
+		proc_t *p = l->l_proc;
+		p->p_lock.lock(l->l_cpu);
+		if ((lwp_flags(l) & LW_WSUSPEND) != 0) {
+			stop_and_unlock(p, l);
+		} else {
+			p->p_lock.unlock(l->l_cpu);  // a continue was first
+		}
 	}
 	if (l->l_cpu->vc_resched.load(std::memory_order_relaxed)) {  // relaxed: written by this vCPU under vc_rqlock
 		l->l_cpu->vc_resched.store(false, std::memory_order_relaxed);

@@ -24,13 +24,16 @@ void enter(proc_t *p, waitrec *wr) noexcept {
 		p->p_anywaits.push_back(wr);
 		return;
 	}
-	// Those that wait for one LWP hang in a chain from it; it is short, so the tail is walked to.
+	// Those that wait for one LWP hang in a chain from it; the first of them knows the last.
+	waitrec *&first = wr->wr_target->l_waiters;
 	wr->wr_for = {};
-	waitrec **end = &wr->wr_target->l_waiters;
-	while (*end != nullptr) {
-		end = &(*end)->wr_for.next;
+	if (first == nullptr) {
+		first = wr;
+	} else {
+		wr->wr_for.prev = first->wr_last;
+		first->wr_last->wr_for.next = wr;
 	}
-	*end = wr;
+	first->wr_last = wr;
 }
 
 void leave(proc_t *p, waitrec *wr) noexcept {
@@ -42,15 +45,30 @@ void leave(proc_t *p, waitrec *wr) noexcept {
 		p->p_anywaits.remove(wr);
 		return;
 	}
-	waitrec **link = &wr->wr_target->l_waiters;
-	while (*link != wr) {
-		link = &(*link)->wr_for.next;
+	waitrec *&first = wr->wr_target->l_waiters;
+	waitrec *const next = wr->wr_for.next;
+	waitrec *const prev = wr->wr_for.prev;
+	if (next != nullptr) {
+		next->wr_for.prev = prev;
 	}
-	*link = wr->wr_for.next;
+	if (prev != nullptr) {
+		prev->wr_for.next = next;
+		if (first->wr_last == wr) {
+			first->wr_last = prev;
+		}
+	} else {
+		if (next != nullptr) {
+			next->wr_last = wr->wr_last;
+		}
+		first = next;
+	}
 }
 
 /// Whether `t` waits, at the end of a chain of waits for one LWP each, for `l`.
 bool waits_for(const lwp_t *t, const lwp_t *l) noexcept {
+	if (l->l_waiters == nullptr) {
+		return false;  // nobody waits for the caller: there is no chain to follow
+	}
 	while (t != nullptr && t != l) {
 		t = t->l_wait != nullptr ? t->l_wait->wr_target : nullptr;  // no cycle without `l`: it would have been refused
 	}
@@ -110,7 +128,7 @@ void wait_end(proc_t *p, waitrec *wr, int error, lwp_t *departed, vcpu_t *me) no
 	leave(p, wr);
 	wr->wr_error = error;
 	wr->wr_departed = departed;
-	// It took its sleep's lock before it released p_lock, so it is asleep, or somebody else has woken it and it will find wr_done.
+	// It released p_lock, its interlock, with its own lock held: it is asleep, or somebody else has woken it and it will find wr_done.
 	spinlock *lock = lwp_lock(waiter, me);
 	if (lwp_state(waiter) == lwp_stat::sleep && waiter->l_wchan == wr) {
 		// Like a new LWP it goes first: its child's end may let it end too.
@@ -134,7 +152,7 @@ void wait_recheck(proc_t *p, vcpu_t *me) noexcept {
 		}
 	}
 	// Nobody is left who could end or make another end: the one that began to wait last is told, and may then do something about it.
-	if (LWP_UNLIKELY(p->p_nlwpwait != 0 && p->p_nrlwps == p->p_nlwpwait)) {
+	if (LWP_UNLIKELY(!p->p_waits.empty() && p->p_nrlwps == p->p_nlwpwait)) {
 		wait_end(p, p->p_waits.back(), EDEADLK, nullptr, me);
 	}
 }
@@ -163,10 +181,10 @@ int lwp_wait1(lwp_t *l, lwpid_t lid, lwpid_t *departed) noexcept {
 	wr.wr_lwp = l;
 	wr.wr_target = target;
 	enter(p, &wr);
-	// Our sleep's lock is taken before p_lock is released: from then on whoever ends our wait finds us asleep.
+	// p_lock is the interlock: it is released when our own lock is held, so whoever ends our wait finds us asleep, or awake for good.
 	spinlock *lock = sleepq_enter_self(l);
-	p->p_lock.unlock(me);
-	error = sleepq_block_self_and_unlock(l, lock, {&wr, "lwpwait", &self_syncobj, sleep_catch::yes});
+	error = sleepq_block_self_and_unlock(l, lock, {.wchan = &wr, .wmesg = "lwpwait", .sobj = &self_syncobj, .interruptible = sleep_catch::yes,
+	                                               .deadline = never, .token = 0, .interlock = &p->p_lock});
 	me = l->l_cpu;
 	p->p_lock.lock(me);
 	if (!wr.wr_done) {  // kicked out: suspend, interrupt

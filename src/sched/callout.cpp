@@ -11,8 +11,7 @@ namespace {
 /// With vc_colock held.
 void set_deadline(vcpu_t *vc) noexcept {
 	callout *first = vc->vc_callouts.top();
-	// seq_cst: pairs with the fence of a vCPU that is about to halt until the earliest deadline it saw (idle.cpp)
-	vc->vc_deadline.store(first == nullptr ? never : first->co_deadline, std::memory_order_seq_cst);
+	vc->vc_deadline.store(first == nullptr ? never : first->co_deadline, std::memory_order_relaxed);  // relaxed: see callout_schedule()
 }
 
 }  // namespace
@@ -30,7 +29,11 @@ int callout_schedule(vcpu_t *vc, timer *t, nanotime deadline) noexcept {
 			set_deadline(vc);
 		}
 	}
-	sched_timer_armed();
+	// An adopted kernel thread does nothing else but wait for its timer.  Others may be busy when theirs is due: somebody must look.
+	if (!vc->vc_bound) {
+		std::atomic_thread_fence(std::memory_order_seq_cst);  // pairs with the fence in vcpu_halt(): it sees our deadline, or we see it halt
+		sched_timer_armed();
+	}
 	return 0;
 }
 

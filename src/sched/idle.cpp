@@ -226,12 +226,30 @@ bool sched_search_more(vcpu_t *vc) noexcept {
 	return true;
 }
 
+namespace {
+
+/// Whether somebody should look after vCPUs that run: LWPs that wait for one of them, or timers.
+bool needs_watch(const vcpu_t *vc) noexcept {
+	for (unsigned i = 1, n = vcpus(); i < n; i++) {
+		const vcpu_t *other = neighbour(vc, i, n);
+		if (other->vc_halted.load(std::memory_order_relaxed) == vc_running &&
+		    (other->vc_rq.movable() != 0 || other->vc_inmovable.load(std::memory_order_relaxed) != 0 ||
+		     other->vc_deadline.load(std::memory_order_relaxed) != never)) {
+			return true;
+		}
+	}
+	return false;
+}
+
+}  // namespace
+
 void sched_search_end(vcpu_t *vc, bool found) noexcept {
 	// Searches that find something are worth their time, others are not.
 	vc->vc_patience = found ? (vc->vc_patience < search_most ? vc->vc_patience * 2 : search_most) : (vc->vc_patience / 2 | 1);
 	bool last = sched.sd_searching.fetch_sub(1, std::memory_order_seq_cst) == 1;
-	// While we searched nobody else was woken for what piled up meanwhile.
-	if (found && last && sched.sd_halted.load(std::memory_order_relaxed) != 0 && pile_in_sight(vc, pile)) {
+	// While we searched nobody else was woken for what piled up meanwhile; and now that we run, somebody halted must be the watcher.
+	if (found && last && sched.sd_halted.load(std::memory_order_relaxed) != 0 &&
+	    (pile_in_sight(vc, pile) || (sched.sd_watcher.load(std::memory_order_relaxed) == nullptr && needs_watch(vc)))) {
 		wake_searcher();
 	}
 }
@@ -281,6 +299,9 @@ bool vcpu_halt(vcpu_t *vc) noexcept {
 	}
 	if (found) {
 		watch_take(vc, when);
+	}
+	if ((watching || found) && !to_search && sched.sd_halted.load(std::memory_order_relaxed) != 0 && needs_watch(vc)) {
+		wake_searcher();  // we leave the watch: another takes it
 	}
 	return to_search;
 }

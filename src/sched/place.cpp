@@ -5,6 +5,8 @@
 #include "base/sys.h"
 #include "sched/idle.h"
 
+#include <algorithm>
+
 namespace lwp::kern {
 namespace {
 
@@ -34,6 +36,9 @@ LWP_NOINLINE void queue_there(vcpu_t *vc, lwp_t *l, spinlock *held, vcpu_t *me) 
 	if (l->l_bound < 0) {
 		vc->vc_inmovable.store(vc->vc_inmovable.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
 	}
+	if (l->l_priority > pri_default) {
+		vc->vc_resched.store(true, std::memory_order_relaxed);  // relaxed: it looks at its next boundary, and yields if there is reason to
+	}
 	vc->vc_inlock.unlock(me);
 	if (held != nullptr) {
 		held->unlock(me);
@@ -42,7 +47,7 @@ LWP_NOINLINE void queue_there(vcpu_t *vc, lwp_t *l, spinlock *held, vcpu_t *me) 
 }
 
 vcpu_t *from_outside(const lwp_t *l) noexcept {
-	unsigned count = sched.sd_count.load(std::memory_order_acquire);  // pairs with the release in runtime_start()
+	const unsigned count = std::max(sched.sd_count.load(std::memory_order_acquire), 1U);  // pairs with the release in start()
 	vcpu_t *last = l->l_cpu;
 	bool there = last != nullptr && !last->vc_bound && static_cast<unsigned>(last->vc_index) < count;
 	if (there && last->vc_halted.load(std::memory_order_relaxed) != 0) {  // relaxed: a guess is enough

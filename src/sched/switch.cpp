@@ -64,6 +64,8 @@ LWP_ALWAYS_INLINE void tick(lwp_t *l) noexcept {
 	vcpu_t *vc = l->l_cpu;
 	if (LWP_UNLIKELY(--vc->vc_tick < 0)) {
 		vcpu_poll(vc);
+	} else if (LWP_UNLIKELY(vc->vc_deadline.load(std::memory_order_relaxed) != never) && cycles() - vc->vc_polled_cycles > vc->vc_poll_cycles) {
+		vcpu_poll(vc);  // after a storm of yields an LWP may run for long: with a timer armed the next look must not wait for the count
 	}
 }
 
@@ -219,6 +221,11 @@ LWP_NOINLINE void vcpu_poll(vcpu_t *vc) noexcept {
 	nanotime when = now();
 	nanotime took = when - vc->vc_polled;
 	vc->vc_polled = when;
+	std::uint64_t at = cycles();
+	if (took > 1'000 && took < 1'000'000'000) {  // long enough to measure by
+		vc->vc_poll_cycles = (at - vc->vc_polled_cycles) * (2 * poll_wanted) / took;
+	}
+	vc->vc_polled_cycles = at;
 	if (took > poll_wanted) {
 		vc->vc_ticks = vc->vc_ticks / 2;
 	} else if (took < poll_wanted / 2 && vc->vc_ticks < poll_ticks_most) {

@@ -65,6 +65,8 @@ struct alignas(64) vcpu_t {
 	lwp_t *vc_idle = nullptr;                          // (: runs when nobody else does
 	pthread_t vc_thread{};                             // r
 	nanotime vc_turned = 0;                            // o: when the run queue last had its turn()
+	std::uint64_t vc_polled_cycles = 0;                // o: the same in cycles of the CPU's counter
+	std::uint64_t vc_poll_cycles = 0;                  // o: how many of those make two looks' time
 	nanotime vc_polled = 0;                            // o: when it last looked at the clock
 	unsigned vc_patience = 8;                          // o: rounds that its next search may take
 	unsigned vc_rounds = 0;                            // o: rounds of this search

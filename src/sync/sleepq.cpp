@@ -56,6 +56,9 @@ LWP_ALWAYS_INLINE int block(lwp_t *l, spinlock *lock, sleepq *q, const sleep_on 
 	// vc_lwplock covers us until we are asleep: a suspend or interrupt that comes now either set its flag before, and we see it here, or
 	// finds us LSSLEEP.
 	vc->vc_lwplock.lock(vc);
+	if (on.interlock != nullptr) {
+		on.interlock->unlock(vc);  // who takes it now and wakes us must lock us first: that is vc_lwplock, then, off our stack, `lock`
+	}
 	std::uint32_t flags = lwp_flags(l);
 	const std::uint32_t end = on.token | (on.interruptible == sleep_catch::yes ? kicked : 0);
 	if (LWP_UNLIKELY((flags & end) != 0)) {

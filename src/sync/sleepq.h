@@ -32,14 +32,16 @@ struct sleep_on {
 	const syncobj *sobj;    // how it is undone
 	sleep_catch interruptible;
 	nanotime deadline = never;
-	std::uint32_t token = 0;  // flags that, if set, end the sleep before it begins: taken back, EALREADY
+	std::uint32_t token = 0;         // flags that, if set, end the sleep before it begins: taken back, EALREADY
+	spinlock *interlock = nullptr;   // held by the caller, released once whoever has it next finds us asleep
 };
 
 extern const syncobj sleep_syncobj;  // on a queue
 extern const syncobj self_syncobj;   // on itself
 
-/// Locks what the caller will sleep on: itself.  What the sleep waits for is tested between this and sleepq_block...: a waker needs this
-/// very lock to find us asleep, so it comes before the test or after the switch.
+/// Locks what the caller will sleep on: itself.  This alone keeps no waker out, since an LWP that still runs is covered by vc_lwplock: a waker
+/// that comes before we are LSSLEEP finds us LSONPROC.  So it either leaves a token in our flags (park), or what it changes and what we test
+/// is under an interlock, which is not released before vc_lwplock is ours (lwp_wait1).
 inline spinlock *sleepq_enter_self(lwp_t *l) noexcept {
 	spinlock *lock = &l->l_cpu->vc_slplock;
 	lock->lock(l->l_cpu);

@@ -199,7 +199,7 @@ TEST(Place, ManyThatMayNotMoveDoNotHideOneThatMay) { compute_until_the_free_one_
 
 namespace {
 
-/// Runs `body` in an LWP that stays on one vCPU; so do those that it makes.
+/// Runs `body` in an LWP that stays on one vCPU; so do those that it makes, at its own priority unless they say otherwise.
 template <class Body>
 void on_one_vcpu(const lwp::attributes &attr, const Body &body) {
 	lwp::attributes here_only = attr;
