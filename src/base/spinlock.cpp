@@ -7,7 +7,8 @@
 namespace lwp::kern {
 namespace {
 
-constexpr unsigned spins_before_yield = 200;       // some microseconds: longer than any section of ours
+constexpr unsigned pauses_most = 64;               // about a microsecond
+constexpr unsigned rounds_before_yield = 8;        // longer than any section of ours: the holder has lost its CPU
 constexpr std::uint16_t enough_most = 1U << 15;
 
 bool barrier_works() noexcept {
@@ -19,18 +20,25 @@ bool barrier_works() noexcept {
 	return works;
 }
 
+// Looks at the lock ever less often.  A waiter that keeps looking takes the lock's cache line, and with it those that the lock covers, from
+// the holder at each release; one that stays away lets the holder's vCPU do many short sections in a row at full speed.  What it
+// loses by coming late is less than one such transfer saves.
 class backoff {
 public:
 	void wait() noexcept {
-		if (++spins_ % spins_before_yield != 0) {
+		for (unsigned i = 0; i < pauses_; i++) {
 			cpu_relax();
-		} else {
+		}
+		if (pauses_ < pauses_most) {
+			pauses_ *= 2;
+		} else if (++rounds_ % rounds_before_yield == 0) {
 			sys::yield();
 		}
 	}
 
 private:
-	unsigned spins_ = 0;
+	unsigned pauses_ = 4;
+	unsigned rounds_ = 0;
 };
 
 }  // namespace
