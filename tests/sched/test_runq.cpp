@@ -49,8 +49,6 @@ std::vector<lwp_t *> pop_all(runq &q) {
 	return out;
 }
 
-bool anybody(const lwp_t *) { return true; }
-
 /// What the queue is, without turn(): written as plainly as can be.
 class model {
 public:
@@ -73,12 +71,17 @@ public:
 		const level &v = levels_.rbegin()->second;
 		return v.stack.empty() ? v.line.front() : v.stack.front();
 	}
-	[[nodiscard]] lwp_t *oldest() const {
-		if (levels_.empty()) {
-			return nullptr;
+	[[nodiscard]] lwp_t *best_movable() const {
+		const auto movable = [](const lwp_t *l) { return l->l_bound < 0; };
+		for (auto at = levels_.rbegin(); at != levels_.rend(); ++at) {
+			for (const std::deque<lwp_t *> &from : {at->second.stack, at->second.line}) {
+				const auto found = std::find_if(from.rbegin(), from.rend(), movable);
+				if (found != from.rend()) {
+					return *found;
+				}
+			}
 		}
-		const level &v = levels_.rbegin()->second;
-		return v.stack.empty() ? v.line.back() : v.stack.back();
+		return nullptr;
 	}
 	void remove(lwp_t *l) {
 		level &v = levels_.at(l->l_priority);
@@ -103,7 +106,7 @@ TEST(Runq, EmptyOneHasNothing) {
 	EXPECT_EQ(q->top(), runq::none);
 	EXPECT_EQ(q->count(), 0U);
 	EXPECT_EQ(q->pop(), nullptr);
-	EXPECT_EQ(q->find_back(anybody, 64), nullptr);
+	EXPECT_EQ(q->find_movable(64), nullptr);
 	q->turn();
 	EXPECT_EQ(q->pop(), nullptr);
 }
@@ -188,6 +191,7 @@ TEST(Runq, RandomOperationsMatchAModel) {
 		if (what < 5 && !out.empty()) {
 			lwp_t *e = take(out);
 			e->l_priority = static_cast<pri_t>(r.one_in(2) ? r.below(pri_count) : r.below(4) * 63);
+			e->l_bound = r.one_in(2) ? -1 : 0;
 			const queue_end end = r.one_in(2) ? queue_end::line : queue_end::newest_first;
 			q->push(e, end);
 			m.push(e, end);
@@ -216,10 +220,11 @@ TEST(Runq, RandomOperationsMatchAModel) {
 			in.push_back(running);
 			out.push_back(next);
 		} else {
-			ASSERT_EQ(q->find_back(anybody, 64), m.oldest());
+			ASSERT_EQ(q->find_movable(1000), m.best_movable());
 		}
 		ASSERT_EQ(q->top(), m.top());
 		ASSERT_EQ(q->count(), m.count());
+		ASSERT_EQ(q->movable(), static_cast<unsigned>(std::count_if(in.begin(), in.end(), [](const lwp_t *e) { return e->l_bound < 0; })));
 	}
 	while (lwp_t *e = q->pop()) {
 		ASSERT_EQ(e, m.next());
@@ -238,27 +243,49 @@ TEST(Runq, ThiefGetsTheOldestOfTheStackThenTheLastInLine) {
 		q->push(l[i], queue_end::newest_first);
 	}
 	std::vector<lwp_t *> stolen;
-	while (lwp_t *e = q->find_back(anybody, 64)) {
+	while (lwp_t *e = q->find_movable(64)) {
 		q->remove(e);
 		stolen.push_back(e);
 	}
 	EXPECT_EQ(stolen, (std::vector<lwp_t *>{l[3], l[4], l[5], l[2], l[1], l[0]}));
 }
 
-TEST(Runq, ThiefGetsOnlyWhatItWantsAndLooksAtNoMoreThanItsLimit) {
+// Those that may not move are passed over, also a whole priority of them.
+TEST(Runq, ThiefGetsTheBestThatMayMove) {
+	const auto q = std::make_unique<runq>();
+	const some_lwps l(6);
+	for (std::size_t i : {0, 1, 2}) {
+		l[i]->l_priority = pri_default + 1;
+		l[i]->l_bound = 0;
+		q->push(l[i], i == 1 ? queue_end::line : queue_end::newest_first);
+	}
+	l[4]->l_bound = 1;
+	for (std::size_t i : {3, 4, 5}) {
+		q->push(l[i], queue_end::line);
+	}
+	EXPECT_EQ(q->count(), 6U);
+	EXPECT_EQ(q->movable(), 2U);
+	EXPECT_EQ(q->find_movable(64), l[5]);
+	EXPECT_EQ(q->count(), 6U) << "looking takes nothing";
+	q->remove(l[5]);
+	EXPECT_EQ(q->find_movable(64), l[3]);
+	q->remove(l[3]);
+	EXPECT_EQ(q->movable(), 0U);
+	EXPECT_EQ(q->find_movable(64), nullptr);
+	EXPECT_EQ(q->count(), 4U);
+}
+
+TEST(Runq, ThiefLooksAtNoMoreThanItsLimit) {
 	const auto q = std::make_unique<runq>();
 	const some_lwps l(10);
-	for (lwp_t *each : l.all()) {
-		q->push(each, queue_end::line);
+	for (std::size_t i = 0; i < 10; i++) {
+		l[i]->l_bound = i == 3 ? -1 : 0;
+		l[i]->l_priority = static_cast<pri_t>(100 + (i < 5 ? 0 : 50));
+		q->push(l[i], queue_end::line);
 	}
-	l[3]->l_bound = 0;
-	const auto wanted = [&](const lwp_t *e) { return e == l[3] || e == l[5]; };
-	EXPECT_EQ(q->find_back(wanted, 64), l[5]);
-	EXPECT_EQ(q->find_back(wanted, 5), l[5]);
-	EXPECT_EQ(q->find_back(wanted, 4), nullptr) << "the fifth from the back";
-	q->remove(l[5]);
-	EXPECT_EQ(q->find_back(wanted, 64), l[3]);
-	EXPECT_EQ(q->count(), 9U) << "looking takes nothing";
+	EXPECT_EQ(q->find_movable(7), l[3]) << "five of the better priority, and the second from the back of the other";
+	EXPECT_EQ(q->find_movable(6), nullptr);
+	EXPECT_EQ(q->find_movable(0), nullptr);
 }
 
 TEST(Runq, TurnLetsEverybodyInLineGoFirstOnce) {
