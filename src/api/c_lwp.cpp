@@ -264,7 +264,7 @@ int _lwp_ctl(int features, struct lwpctl **address) {
 		if (ctl == nullptr) {
 			return c_result(ENOMEM);
 		}
-		ctl->lc_curcpu = l->l_cpu->vc_index;
+		lwpctl_show(ctl, l->l_cpu->vc_index);
 		l->l_ctl.store(ctl, std::memory_order_relaxed);
 	}
 	*address = ctl;

@@ -22,7 +22,7 @@ lwpctl_t *lwpctl_get() noexcept {
 		std::lock_guard hold(ctl_lock);
 		if (block *b = ctl_free; b != nullptr) {
 			ctl_free = b->b_next;
-			b->b_ctl.lc_pctr = 0;
+			lwpctl_show_turns(&b->b_ctl, 0);
 			return &b->b_ctl;
 		}
 	}
@@ -36,7 +36,7 @@ void lwpctl_put(lwp_t *l) noexcept {
 		return;
 	}
 	l->l_ctl.store(nullptr, std::memory_order_relaxed);
-	ctl->lc_curcpu = LWPCTL_CPU_EXITED;
+	lwpctl_show(ctl, LWPCTL_CPU_EXITED);
 	static_assert(offsetof(block, b_ctl) == 0);
 	auto *b = reinterpret_cast<block *>(ctl);
 	std::lock_guard hold(ctl_lock);

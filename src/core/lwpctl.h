@@ -10,6 +10,10 @@ namespace lwp::kern {
 
 /// Null if there is no memory.
 [[nodiscard]] lwpctl_t *lwpctl_get() noexcept;
+/// Atomic, because others look at any time; release: pairs with the acquire of one who looks, who then sees what the LWP did before.
+inline void lwpctl_show(lwpctl_t *ctl, int cpu) noexcept { __atomic_store_n(&ctl->lc_curcpu, cpu, __ATOMIC_RELEASE); }
+inline void lwpctl_show_turns(lwpctl_t *ctl, int turns) noexcept { __atomic_store_n(&ctl->lc_pctr, turns, __ATOMIC_RELEASE); }
+
 /// Of an LWP that has been collected, if it has one.
 void lwpctl_put(lwp_t *) noexcept;
 

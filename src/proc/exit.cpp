@@ -122,7 +122,7 @@ void lwp_end(lwp_t *l) noexcept {
 	wait_recheck(p, me);
 	proc_cv_broadcast(p, me);
 	if (lwpctl_t *ctl = l->l_ctl.load(std::memory_order_relaxed); ctl != nullptr) {
-		ctl->lc_curcpu = LWPCTL_CPU_EXITED;
+		lwpctl_show(ctl, LWPCTL_CPU_EXITED);
 	}
 	l->l_fresh = !context_may_loop();
 	me->vc_lwplock.lock(me);

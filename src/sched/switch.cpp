@@ -2,6 +2,7 @@
 #include "sched/switch.h"
 
 #include "base/assert.h"
+#include "core/lwpctl.h"
 #include "sched/callout.h"
 #include "sched/idle.h"
 #include "sched/place.h"
@@ -17,14 +18,14 @@ constexpr nanotime turn_after = 1'000'000;  // how long the newest may go first,
 
 LWP_ALWAYS_INLINE void ctl_switched_out(lwp_t *l) noexcept {
 	if (lwpctl_t *ctl = l->l_ctl.load(std::memory_order_relaxed); LWP_UNLIKELY(ctl != nullptr)) {
-		ctl->lc_curcpu = LWPCTL_CPU_NONE;
+		lwpctl_show(ctl, LWPCTL_CPU_NONE);
 	}
 }
 
 LWP_ALWAYS_INLINE void ctl_switched_in(lwp_t *l, vcpu_t *vc) noexcept {
 	if (lwpctl_t *ctl = l->l_ctl.load(std::memory_order_relaxed); LWP_UNLIKELY(ctl != nullptr)) {
-		ctl->lc_curcpu = vc->vc_index;
-		ctl->lc_pctr = ctl->lc_pctr + 1;
+		lwpctl_show(ctl, vc->vc_index);
+		lwpctl_show_turns(ctl, ctl->lc_pctr + 1);  // only its vCPU writes it
 	}
 }
 
