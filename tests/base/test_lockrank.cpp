@@ -49,7 +49,7 @@ TEST(Lockrank, AllInOrderAreAcceptedAndMayBeReleasedInAnyOrder) {
 #if LWP_DEBUG
 	EXPECT_TRUE(lockrank_holds_any());
 #endif
-	for (std::size_t i : {3, 0, 7, 1, 6, 2, 5, 4}) {
+	for (std::size_t i : {3U, 0U, 7U, 1U, 6U, 2U, 5U, 4U}) {
 		locks[i]->unlock();
 		EXPECT_FALSE(locks[i]->held());
 	}

@@ -361,37 +361,43 @@ TEST(Place, BetterOneRunsAtTheBoundaryOfWhoeverDetachesWhatItWaitsFor) {
 	});
 }
 
-// An LWP on its own vCPU goes from boundary to boundary without blocking; one that is better, and may run only there, is woken by
-// somebody on another vCPU.
-TEST(Place, BetterOneQueuedFromAnotherVcpuRunsAtTheNextBoundary) {
-	if (vcpus() == 1) {
-		GTEST_SKIP() << "there is no other vCPU";
-	}
-	const int there = vcpus() - 1;
-	std::atomic<bool> busy{false};
-	std::atomic<bool> ran{false};
-	std::atomic<bool> parked{false};
-	bool in_time = false;
-	lwp::thread better({.priority = 40, .vcpu = there}, [&] {
-		parked = true;
-		(void)park();
-		ran = true;
-	});
-	lwp::thread worse({.priority = 20, .vcpu = there}, [&] {
-		while (!parked) {
-			lwp_yield();
-		}
-		busy = true;
-		in_time = compute_until([&] {
-			(void)_lwp_unpark(_lwp_self(), nullptr);
-			return ran.load();
+// An LWP on its own vCPU goes from boundary to boundary without blocking; one that is better, and may run only there, is woken from elsewhere.
+TEST(Place, BetterOneQueuedByAnotherVcpuRunsAtTheNextBoundary) {
+	struct {
+		int worse, better;
+	} const cases[] = {{20, 40}, {5, 25}};
+	for (const auto &priority : cases) {
+		const int there = vcpus() - 1;
+		std::atomic<bool> busy{false};
+		std::atomic<bool> ran{false};
+		std::atomic<bool> parked{false};
+		bool in_time = false;
+		lwp::thread better({.priority = priority.better, .vcpu = there}, [&] {
+			parked = true;
+			(void)park();
+			ran = true;
 		});
-	});
-	EXPECT_TRUE(wait_until([&] { return busy.load(); }));
-	EXPECT_EQ(_lwp_unpark(better.native_handle(), nullptr), 0);
-	worse.join();
-	better.join();
-	EXPECT_TRUE(in_time) << "it was kept waiting by a worse one";
+		lwp::thread worse({.priority = priority.worse, .vcpu = there}, [&] {
+			while (!parked) {
+				lwp_yield();
+			}
+			busy = true;
+			in_time = compute_until([&] {
+				(void)_lwp_unpark(_lwp_self(), nullptr);
+				return ran.load();
+			});
+		});
+		std::thread waker([&] {
+			while (!busy) {
+				std::this_thread::yield();
+			}
+			(void)_lwp_unpark(better.native_handle(), nullptr);
+		});
+		worse.join();
+		better.join();
+		waker.join();
+		EXPECT_TRUE(in_time) << "one of priority " << priority.better << " was kept waiting by one of " << priority.worse;
+	}
 }
 
 // ---- nobody is kept waiting for ever

@@ -236,10 +236,10 @@ TEST(Runq, RandomOperationsMatchAModel) {
 TEST(Runq, ThiefGetsTheOldestOfTheStackThenTheLastInLine) {
 	const auto q = std::make_unique<runq>();
 	const some_lwps l(6);
-	for (std::size_t i : {0, 1, 2}) {
+	for (std::size_t i : {0U, 1U, 2U}) {
 		q->push(l[i], queue_end::line);
 	}
-	for (std::size_t i : {3, 4, 5}) {
+	for (std::size_t i : {3U, 4U, 5U}) {
 		q->push(l[i], queue_end::newest_first);
 	}
 	std::vector<lwp_t *> stolen;
@@ -254,13 +254,13 @@ TEST(Runq, ThiefGetsTheOldestOfTheStackThenTheLastInLine) {
 TEST(Runq, ThiefGetsTheBestThatMayMove) {
 	const auto q = std::make_unique<runq>();
 	const some_lwps l(6);
-	for (std::size_t i : {0, 1, 2}) {
+	for (std::size_t i : {0U, 1U, 2U}) {
 		l[i]->l_priority = pri_default + 1;
 		l[i]->l_bound = 0;
 		q->push(l[i], i == 1 ? queue_end::line : queue_end::newest_first);
 	}
 	l[4]->l_bound = 1;
-	for (std::size_t i : {3, 4, 5}) {
+	for (std::size_t i : {3U, 4U, 5U}) {
 		q->push(l[i], queue_end::line);
 	}
 	EXPECT_EQ(q->count(), 6U);
@@ -291,10 +291,10 @@ TEST(Runq, ThiefLooksAtNoMoreThanItsLimit) {
 TEST(Runq, TurnLetsEverybodyInLineGoFirstOnce) {
 	const auto q = std::make_unique<runq>();
 	const some_lwps l(7);
-	for (std::size_t i : {0, 1, 2}) {
+	for (std::size_t i : {0U, 1U, 2U}) {
 		q->push(l[i], queue_end::line);
 	}
-	for (std::size_t i : {3, 4, 5}) {
+	for (std::size_t i : {3U, 4U, 5U}) {
 		q->push(l[i], queue_end::newest_first);
 	}
 	q->turn();
@@ -310,7 +310,7 @@ TEST(Runq, TurnLetsEverybodyInLineGoFirstOnce) {
 TEST(Runq, TurnWithoutAStackChangesNothing) {
 	const auto q = std::make_unique<runq>();
 	const some_lwps l(4);
-	for (std::size_t i : {0, 1, 2}) {
+	for (std::size_t i : {0U, 1U, 2U}) {
 		q->push(l[i], queue_end::line);
 	}
 	q->turn();

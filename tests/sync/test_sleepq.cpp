@@ -228,7 +228,7 @@ TEST(Sleepq, WakesAsManyAsAskedForOnTheChannelNamed) {
 	EXPECT_EQ(wake(q, &wchan[1]), 5U);
 	EXPECT_EQ(wake(q, &wchan[0], 100), 3U) << "no more than there are";
 	EXPECT_TRUE(queued(q).empty());
-	for (std::size_t i : {1, 3, 4, 5, 6, 7, 8, 9}) {
+	for (std::size_t i : {1U, 3U, 4U, 5U, 6U, 7U, 8U, 9U}) {
 		collect(lids[i]);
 	}
 	EXPECT_EQ(awake[0], 5U);
@@ -298,7 +298,7 @@ TEST(Sleepq, TimeoutOfOneLeavesTheOthersInOrder) {
 	EXPECT_EQ(middle, ETIMEDOUT);
 	EXPECT_EQ(queued(q), (std::vector<lwpid_t>{lids[0], lids[1], lids[3], lids[4]}));
 	EXPECT_EQ(wake(q, &wchan), 4U);
-	for (std::size_t i : {0, 1, 3, 4}) {
+	for (std::size_t i : {0U, 1U, 3U, 4U}) {
 		collect(lids[i]);
 	}
 }
