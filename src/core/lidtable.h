@@ -117,8 +117,8 @@ private:
 	static void unlink(lid_node *, bucket_t *) noexcept;
 
 	std::atomic<std::uint64_t> layout_{layout(first_buckets, first_buckets - 1)};     // p, read without lock
-	std::atomic<bucket_t *> segment_[segments] = {first_};                            // p, read without lock; set once
 	std::atomic<std::size_t> size_{0};                                                // p, read without lock
+	std::atomic<bucket_t *> segment_[segments] = {first_};                            // p, read without lock; set once
 	bucket_t first_[first_buckets] = {};                                              // p, read without lock
 };
 

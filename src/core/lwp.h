@@ -3,7 +3,7 @@
 // What an LWP is: the struct, and nothing that happens to it.
 //
 // Each field carries the key of what covers it:
-//   l  the LWP's lock: whatever l_mutex points to now (core/lwp_lock.h)
+//   l  the LWP's lock: whatever l_mutex points to now (core/lwp_lock.h); the LWP itself may read such a field while it runs
 //   p  the proc's p_lock
 //   !  the LWP itself, while it runs; or whoever builds or recycles it
 //   (  fixed from the moment others can find it
@@ -41,7 +41,8 @@ using pri_t = std::int16_t;
 inline constexpr pri_t pri_user = 0, pri_kernel = 64, pri_kthread = 96, pri_user_rt = 128, pri_kernel_rt = 192, pri_count = 224;
 inline constexpr pri_t pri_default = 31;  ///< a time-sharing LWP that nobody gave another
 
-/// l_flag.  Written with the LWP locked; LW_USERRET is also tested without a lock at the boundary.
+/// l_flag.  Written with the LWP locked; LW_USERRET is also tested without a lock at the boundary.  Nobody sets LW_WEXIT, LW_WCORE, LW_WREBOOT
+/// or LW_CANCELLED yet; the tests for them stand where they must.
 enum : std::uint32_t {
 	LW_IDLE = 0x00000001,       // a vCPU's idle LWP
 	LW_SINTR = 0x00000080,      // its sleep may be interrupted
@@ -70,23 +71,23 @@ struct syncobj {
 };
 
 struct alignas(64) lwp_t : lid_node {        // lid_node: l_lid and the id table's link, p
-	context l_ctx;                           // l: where it goes on; valid while off its vCPU
+	context l_ctx;                           // l: where it goes on; valid while off its vCPU, stored by the one that runs next
 	std::atomic<spinlock *> l_mutex;         // l: the lock that covers it; read without it by who wants to take it
-	vcpu_t *l_cpu;                           // l: the vCPU it runs on, is queued on, or ran on last
-	list_link<lwp_t> l_link;                 // l: run queue, inbox, sleep queue; p: zombie list; !: dead cache
+	vcpu_t *l_cpu;                           // l: the vCPU it runs on, is queued on, or ran on last; anew after each switch
+	list_link<lwp_t> l_link;                 // l: run queue, inbox, sleep queue; p: zombie list; !: dead cache; l_stat says which
 
-	std::atomic<lwp_stat> l_stat;            // l: written by lwp_setstat() alone
+	std::atomic<lwp_stat> l_stat;            // l: written by lwp_setstat() alone; into and out of IDL, SUSPENDED, ZOMB p too, so p can test for these
 	sched_class l_class;                     // l
 	pri_t l_priority;                        // l
-	std::atomic<std::uint32_t> l_flag;       // l, see above
-	std::atomic<lwpctl_t *> l_ctl;           // !: shows the scheduler's doings to the application; written by its vCPU
+	std::atomic<std::uint32_t> l_flag;       // l, see above; LW_WSUSPEND p too
+	std::atomic<lwpctl_t *> l_ctl;           // a: set by the LWP; its block is written by its vCPU at each switch
 	const void *l_wchan;                     // l: what it sleeps on, null if it does not
 	const char *l_wmesg;                     // l: why, in one word
 	const syncobj *l_syncobj;                // l: how to end that sleep
-	int l_error;                             // l: how its sleep ended
-	std::int16_t l_bound;                    // l: index of the only vCPU it may run on, or -1
+	int l_error;                             // l: how its sleep ended; the LWP reads it after
+	std::int16_t l_bound;                    // l: index of the only vCPU it may run on, or -1 (kernel threads that were adopted: always -1)
 	std::uint8_t l_prflag;                   // p
-	std::atomic<bool> l_oncpu;               // a: set while building, cleared by the LWP that runs after a dead one: its stack is free
+	std::atomic<bool> l_oncpu;               // a: its stack may be in use: from building until whoever runs after its end has left it
 	bool l_fresh;                            // !: l_ctx must be made anew before it runs
 	bool l_stacked;                          // l: on the stack of its run queue, not in its line
 	bool l_adopted;                          // (: a kernel thread's own stack; never recycled with it

@@ -1,8 +1,16 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// The lock pointer.  l_mutex names the lock that covers an LWP now; it moves with the LWP's state: run queue, sleep queue, vCPU.
+// The lock pointer.  l_mutex names the lock that covers an LWP now; it moves with the LWP's state: run queue or inbox, sleep queue, vCPU.
 // Whoever holds an LWP's lock sees the LWP either fully on a vCPU or fully off it, because the lock under which it left its vCPU is
-// released by the LWP that runs there next, once the switch is over.
+// released by the LWP that runs there next, once the switch is over.  (An adopted kernel thread is the exception: it lets go while it still
+// stands on its stack, which nobody else runs.)
+//
+//   vc_lwplock   LWPs that are LSONPROC, LSIDL, LSSUSPENDED or LSZOMB and were on that vCPU last; across a switch, what the one hands the other
+//   vc_rqlock    the vCPU's run queue and the LSRUN LWPs on it
+//   vc_inlock    its inbox and the LSRUN LWPs in it
+//   sq_lock      a sleep queue and the LSSLEEP LWPs on it; vc_slplock: those that sleep on themselves and fell asleep on that vCPU
+// Order: p_lock, sleep queue, vc_lwplock, vc_rqlock, vc_inlock (base/lockrank.h).  lwp_lock() may take any of the last four: call it with none
+// of them held.  Every lock that l_mutex may name lasts for ever, as LWPs do.
 //
 // A lock pointer may change while somebody waits for the lock it named; so one looks again after taking it.  The second look must be
 // an acquire: the pointer may have gone A -> B -> A, and what was done under B happened before only through the pointer's own store.

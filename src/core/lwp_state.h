@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// The states of an LWP, the lock that covers each, and the edges between them: tables.  lwp_setstat() is the only writer of l_stat, and
-// it changes the lock pointer with it; names, checks, a test over all 49 pairs and the picture in ARCHITECTURE.md are made from here.
+// The states of an LWP, the lock that covers each, and the edges between them: tables.  Only lwp_setstat() writes l_stat (and lwp_statreset(),
+// when it is no LWP any more), and it changes the lock pointer with it; names, checks, a test over all pairs and the picture in
+// ARCHITECTURE.md are made from here.  No code makes the edges of LSSTOP yet, nor those from a state to itself but run -> run.
 #pragma once
 
 #include "core/lwp.h"
@@ -59,11 +60,11 @@ LWP_ALWAYS_INLINE void lwp_setstat(lwp_t *l, lwp_stat to, spinlock *lend) noexce
 #if LWP_DEBUG
 	lwp_setstat_check(l, to, lend);
 #endif
-	l->l_stat.store(to, std::memory_order_release);     // pairs with the acquire in lwp_state(): a state implies the locks of those before it
+	l->l_stat.store(to, std::memory_order_release);     // pairs with the acquire in lwp_state(): who sees the state sees all that was done before it
 	l->l_mutex.store(lend, std::memory_order_release);  // pairs with the acquires in lwp_lock(): the new lock implies the new state
 }
 
-/// Memory that is no LWP any more; `lend` is a lock that nobody needs.
+/// Memory that is no LWP any more; `lend`: any lock that lasts for ever, for those who still chase the pointer.
 inline void lwp_statreset(lwp_t *l, spinlock *lend) noexcept {
 	l->l_stat.store(lwp_stat::none, std::memory_order_release);
 	l->l_mutex.store(lend, std::memory_order_release);  // pairs with the acquires in lwp_lock()

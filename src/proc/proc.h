@@ -9,6 +9,8 @@
 #include "core/lwp_state.h"
 #include "sync/sleepq.h"
 
+#include <cstddef>
+
 namespace lwp::kern {
 
 /// One LWP's wait for another's end, on the waiter's stack while it is in lwp_wait1().
@@ -23,30 +25,32 @@ struct waitrec {
 	bool wr_done = false;          // p: it has ended: off both lists, no longer counted in p_nlwpwait
 };
 
+/// p: all of it, unless said otherwise.  What every life and death touches stands in two cache lines: on several vCPUs they travel.
 struct proc_t {
-	spinlock p_lock{lock_rank::proc, "p_lock"};
-	lidtable p_lwps;                 // by id, in whatever state
+	alignas(64) spinlock p_lock{lock_rank::proc, "p_lock"};
 	lwpid_t p_nlwpid = 0;            // last id handed out
 	bool p_lidwrapped = false;       // they have begun again at 1: the next may be alive
-	std::size_t p_maxlwps = 0;
 	bool p_running = false;          // there are vCPUs: LWPs may be started
 	bool p_mainleft = false;         // the main thread was LWP 1 and has left by _lwp_exit(): the last LWP ends the process
+	// p_nrlwps + STOP + SUSPENDED + ZOMB == p_nlwps; a new LWP counts as running from the moment it has a number.
+	std::uint32_t p_nlwps = 0;       // LWPs in p_lwps
+	std::uint32_t p_nzlwps = 0;      // those that have begun to end
+	std::uint32_t p_nrlwps = 0;      // running or likely to run: RUN, ONPROC, SLEEP
+	std::uint32_t p_ndlwps = 0;      // detached
+	std::uint32_t p_nlwpwait = 0;    // inside lwp_wait1() or ~runtime, their wait not ended
 
-	// Under p_lock: p_nrlwps + STOP + SUSPENDED + ZOMB == p_nlwps; a new LWP counts as running from the moment it has a number.
-	std::size_t p_nlwps = 0;         // LWPs in p_lwps
-	std::size_t p_nzlwps = 0;        // those that have begun to end
-	std::size_t p_nrlwps = 0;        // running or likely to run: RUN, ONPROC, SLEEP
-	std::size_t p_ndlwps = 0;        // detached
-	std::size_t p_nlwpwait = 0;      // inside lwp_wait1() or ~runtime, their wait not ended
-	std::size_t p_nadopted = 0;      // kernel threads of the application, among p_nlwps
-
-	std::atomic<lwp_t *> p_zomblwp{nullptr};         // a dead detached LWP, for the next to be made from; peeked at without p_lock
+	alignas(64) std::atomic<lwp_t *> p_zomblwp{nullptr};  // a dead detached LWP, for the next to be made from; peeked at without p_lock
 	list<lwp_t, &lwp_t::l_link> p_zombies;           // dead, not detached, given to no waiter yet; oldest first
 	list<waitrec, &waitrec::wr_link> p_waits;
 	list<waitrec, &waitrec::wr_for> p_anywaits;      // waits for any
-	unsigned p_ncvwaits = 0;                         // LWPs asleep on p_lwpcv
-	char p_lwpcv = 0;                                // its address is the channel: somebody was suspended, continued, dereferenced, freed
+	std::uint32_t p_ncvwaits = 0;                    // LWPs asleep on p_lwpcv
+	std::uint32_t p_nadopted = 0;                    // kernel threads of the application, among p_nlwps
+
+	alignas(64) lidtable p_lwps;     // by id, in whatever state
+	std::size_t p_maxlwps = 0;
+	char p_lwpcv = 0;                // its address is the channel: somebody was suspended, continued, dereferenced, freed
 };
+static_assert(offsetof(proc_t, p_zomblwp) == 64 && offsetof(proc_t, p_lwps) == 128);
 
 /// The proc of this process.  Never destroyed: LWPs run on while the process exits.
 extern proc_t &proc0;

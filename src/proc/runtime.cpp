@@ -339,7 +339,7 @@ void wait_for_all(proc_t *p, lwp_t *l) noexcept {
 			return;
 		}
 		if (p->p_nrlwps == 1 && p->p_nadopted == 0 && p->p_nzlwps == 0) {
-			fatal("~runtime: %zu LWPs are suspended and nobody is left to continue them", p->p_nlwps - 1);
+			fatal("~runtime: %u LWPs are suspended and nobody is left to continue them", p->p_nlwps - 1);
 		}
 		p->p_nlwpwait++;
 		wait_recheck(p, l->l_cpu);

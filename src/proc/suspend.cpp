@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// Suspend and continue, and the boundary where a suspend takes effect.  A suspend only asks: LW_WSUSPEND is set under p_lock and the LWP's
-// lock, and tested again under both before the LWP stops, so a continue that comes between is never lost (quirk Q3).
+// Suspend and continue, and the boundary where a suspend takes effect.  A suspend only asks.  LW_WSUSPEND changes under p_lock and the LWP's
+// lock; the LWP tests it under p_lock and keeps that until it is LSSUSPENDED, so a continue that comes between is never lost (quirk Q3).
 #include "base/assert.h"
 #include "proc/lwp_life.h"
 #include "sched/place.h"
@@ -47,7 +47,7 @@ int suspend_self(lwp_t *l) noexcept {
 	proc_t *p = l->l_proc;
 	vcpu_t *me = l->l_cpu;
 	p->p_lock.lock(me);
-	if (p->p_nrlwps == 1) {
+	if (p->p_nrlwps == 1 || (lwp_flags(l) & (LW_WEXIT | LW_WCORE)) != 0) {
 		p->p_lock.unlock(me);
 		return EDEADLK;
 	}
@@ -70,8 +70,7 @@ LWP_NOINLINE void lwp_userret_slow(lwp_t *l) noexcept {
 			p->p_lock.unlock(l->l_cpu);  // a continue was first
 		}
 	}
-	if (l->l_cpu->vc_resched.load(std::memory_order_relaxed)) {  // relaxed: written by this vCPU under vc_rqlock
-		l->l_cpu->vc_resched.store(false, std::memory_order_relaxed);
+	if (l->l_cpu->vc_resched.load(std::memory_order_relaxed)) {  // relaxed: a hint; lwp_yield_cpu() takes it back and looks
 		lwp_yield_cpu(l);
 	}
 }
@@ -104,10 +103,11 @@ int lwp_suspend(lwp_t *l, lwpid_t lid) noexcept {
 		if (lwp_state(t) == lwp_stat::suspended || (lwp_flags(t) & LW_WSUSPEND) == 0) {  // stopped, or continued meanwhile
 			break;
 		}
-		error = proc_cv_wait(p, l, "lwpsusp", sleep_catch::yes);
-		if (error == 0 && (lwp_flags(l) & LW_USERRET) != 0) {
-			error = ERESTART;  // we are to stop ourselves first
+		if ((lwp_flags(l) & LW_USERRET) != 0) {
+			error = ERESTART;  // we are to stop ourselves; only after a look at the target, which a restart would stop a second time
+			break;
 		}
+		error = proc_cv_wait(p, l, "lwpsusp", sleep_catch::yes);
 		if (error != 0) {
 			break;
 		}

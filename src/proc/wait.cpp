@@ -4,7 +4,7 @@
 // rule) takes the record off both lists and gives the result in the same breath, so p_nlwpwait counts exactly those that nobody has
 // satisfied yet, and no two waiters ever stampede for one zombie.
 //
-// EDEADLK, in place of rev 1.73's formula (quirk Q9): nobody outside lwp_wait1() is RUN, ONPROC or SLEEP, detached ones included; or the
+// EDEADLK, in place of rev 1.73's formula (quirk Q9): nobody but unsatisfied waiters is RUN, ONPROC or SLEEP, detached ones included; or the
 // LWP waited for waits, directly or along a chain, for the caller.
 #include "base/assert.h"
 #include "proc/lwp_life.h"
@@ -128,7 +128,8 @@ void wait_end(proc_t *p, waitrec *wr, int error, lwp_t *departed, vcpu_t *me) no
 	leave(p, wr);
 	wr->wr_error = error;
 	wr->wr_departed = departed;
-	// It released p_lock, its interlock, with its own lock held: it is asleep, or somebody else has woken it and it will find wr_done.
+	// It let go of p_lock, its interlock, with its own lock held: so it is asleep on wr, or awake for good (woken, or kicked before it slept)
+	// and will find wr_done.
 	spinlock *lock = lwp_lock(waiter, me);
 	if (lwp_state(waiter) == lwp_stat::sleep && waiter->l_wchan == wr) {
 		// Like a new LWP it goes first: its child's end may let it end too.
@@ -209,7 +210,7 @@ int lwp_detach(lwp_t *l, lwpid_t lid) noexcept {
 		error = EINVAL;
 	} else if (lwp_state(t) == lwp_stat::zomb) {
 		p->p_zombies.remove(t);
-		lwp_free_and_unlock(p, t, me);
+		lwp_free_and_unlock(p, t, me);  // the id is out of the table before it lets go of p_lock
 		return 0;
 	} else {
 		t->l_prflag |= LPR_DETACHED;

@@ -37,7 +37,7 @@ LWP_NOINLINE void queue_there(vcpu_t *vc, lwp_t *l, spinlock *held, vcpu_t *me) 
 		vc->vc_inmovable.store(vc->vc_inmovable.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
 	}
 	if (l->l_priority > pri_default) {
-		vc->vc_resched.store(true, std::memory_order_relaxed);  // relaxed: it looks at its next boundary, and yields if there is reason to
+		vc->vc_resched.store(true, std::memory_order_release);  // pairs with the exchange in lwp_yield_cpu(): at its next boundary it looks
 	}
 	vc->vc_inlock.unlock(me);
 	if (held != nullptr) {

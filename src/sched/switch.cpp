@@ -35,6 +35,8 @@ LWP_ALWAYS_INLINE void count_switch(vcpu_t *vc, lwp_t *to) noexcept {
 	vc->vc_switches.store(vc->vc_switches.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
 }
 
+/// First thing after a switch, by the one that arrives, `l`: releases what the one that left had locked, vc_lwplock and the lock that covers it
+/// now.  Until then nobody can lock the one that left.  vc_dying is set only with a null vc_handoff.
 LWP_ALWAYS_INLINE void arrive(lwp_t *l) noexcept {
 	vcpu_t *vc = l->l_cpu;  // read here: it may not be the vCPU we left
 	spinlock *handoff = vc->vc_handoff;
@@ -58,7 +60,7 @@ LWP_ALWAYS_INLINE void cpu_switchto(vcpu_t *vc, lwp_t *from, lwp_t *to, spinlock
 	ctl_switched_out(from);
 	ctl_switched_in(to, vc);
 	context_switch(from->l_ctx, to->l_ctx, vc->vc_image);
-	arrive(from);
+	arrive(from);  // when somebody switches back to it, perhaps on another vCPU
 }
 
 LWP_ALWAYS_INLINE void tick(lwp_t *l) noexcept {
@@ -95,7 +97,6 @@ LWP_ALWAYS_INLINE lwp_t *take_next(vcpu_t *vc) noexcept {
 	if (next != nullptr) {
 		lwp_setstat(next, lwp_stat::onproc, &vc->vc_lwplock);
 		next->l_cpu = vc;
-		vc->vc_resched.store(false, std::memory_order_relaxed);  // relaxed: set and cleared by whoever holds vc_rqlock
 	}
 	return next;
 }
@@ -109,8 +110,9 @@ LWP_ALWAYS_INLINE lwp_t *take_next_or_idle(vcpu_t *vc) noexcept {
 	return next;
 }
 
-/// What an ended LWP does before the switch; returns who is next.
+/// What an ended LWP does before the switch; returns who is next.  LSZOMB, vc_lwplock held; what its control block shows was said by lwp_end().
 LWP_ALWAYS_INLINE lwp_t *leave_dead(vcpu_t *vc, lwp_t *l) noexcept {
+	LWP_ASSERT(!vc->vc_bound);
 	lwp_t *next = take_next_or_idle(vc);
 	vc->vc_dying = l;
 	vc->vc_handoff = nullptr;
@@ -181,10 +183,14 @@ void lwp_run_units(lwp_t *l, const lwp_hooks &hooks) noexcept {
 
 LWP_NOINLINE void lwp_yield_cpu(lwp_t *l) noexcept {
 	vcpu_t *vc = l->l_cpu;
+	if (LWP_UNLIKELY(vc->vc_resched.load(std::memory_order_relaxed))) {
+		// Taken back before we look.  acquire: pairs with the release in queue_there(), so we see whoever was queued before it was set.
+		(void)vc->vc_resched.exchange(false, std::memory_order_acquire);
+	}
 	if (LWP_UNLIKELY(inbox_waiting(vc))) {
 		vcpu_drain_inbox(vc);
 	}
-	if (vc->vc_rq.count() != 0) {  // a thief may still empty it; nobody else fills it
+	if (vc->vc_rq.count() != 0) {  // an unlocked look: thieves only take, and only this vCPU puts in
 		vc->vc_lwplock.lock(vc);
 		vc->vc_rqlock.lock(vc);
 		int top = vc->vc_rq.top();
@@ -199,7 +205,6 @@ LWP_NOINLINE void lwp_yield_cpu(lwp_t *l) noexcept {
 			}
 			lwp_setstat(next, lwp_stat::onproc, &vc->vc_lwplock);
 			next->l_cpu = vc;
-			vc->vc_resched.store(false, std::memory_order_relaxed);
 			cpu_switchto(vc, l, next, &vc->vc_rqlock);
 			tick(l);
 			return;
@@ -262,6 +267,9 @@ void vcpu_idle_loop(vcpu_t *vc, bool entered_by_switch) noexcept {
 		}
 		vc->vc_lwplock.unlock(vc);
 		if (vc->vc_stop.load(std::memory_order_acquire)) {  // pairs with the release in runtime_stop()
+			if (searched) {
+				sched_search_end(vc, false);
+			}
 			return;
 		}
 		if (!searched) {

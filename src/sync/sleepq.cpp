@@ -13,12 +13,11 @@ namespace {
 
 // What ends an interruptible sleep before it begins.
 constexpr std::uint32_t kicked = LW_CANCELLED | LW_WSUSPEND | LW_WEXIT | LW_WCORE | LW_WREBOOT;
+// Of these, what makes it fail with EINTR.  The others return 0: the caller must pass the boundary, not loop.
 constexpr std::uint32_t interrupted = LW_CANCELLED | LW_WEXIT | LW_WCORE;
 
 constexpr unsigned table_size = 128;
 sleepq table[table_size];
-
-void unsleep_queue(lwp_t *l) noexcept;
 
 /// The queue an LWP is on is found through its lock: sq_lock is the first thing in a sleepq.
 sleepq *queue_of(const lwp_t *l) noexcept {
@@ -42,7 +41,7 @@ void sleepq_timeout(void *arg) noexcept {
 	auto *l = static_cast<lwp_t *>(arg);
 	vcpu_t *me = curcpu_or_null();
 	spinlock *lock = lwp_lock(l, me);
-	if (l->l_wchan == nullptr || lwp_state(l) != lwp_stat::sleep) {
+	if (l->l_wchan == nullptr) {
 		lock->unlock(me);  // somebody was first
 		return;
 	}
@@ -53,8 +52,8 @@ void sleepq_timeout(void *arg) noexcept {
 LWP_ALWAYS_INLINE int block(lwp_t *l, spinlock *lock, sleepq *q, const sleep_on &on) noexcept {
 	vcpu_t *vc = l->l_cpu;
 	LWP_ASSERT(l->l_wchan == nullptr);
-	// vc_lwplock covers us until we are asleep: a suspend or interrupt that comes now either set its flag before, and we see it here, or
-	// finds us LSSLEEP.
+	// vc_lwplock covers us until we are asleep: a suspend or interrupt sets its flag before we get the lock, and we see it below, or gets the
+	// lock after us and finds us LSSLEEP.
 	vc->vc_lwplock.lock(vc);
 	if (on.interlock != nullptr) {
 		on.interlock->unlock(vc);  // who takes it now and wakes us must lock us first: that is vc_lwplock, then, off our stack, `lock`
@@ -62,7 +61,7 @@ LWP_ALWAYS_INLINE int block(lwp_t *l, spinlock *lock, sleepq *q, const sleep_on 
 	std::uint32_t flags = lwp_flags(l);
 	const std::uint32_t end = on.token | (on.interruptible == sleep_catch::yes ? kicked : 0);
 	if (LWP_UNLIKELY((flags & end) != 0)) {
-		lwp_flag_clear(l, LW_CANCELLED | on.token);
+		lwp_flag_clear(l, LW_CANCELLED | on.token);  // as NetBSD's lwp_park(): one EALREADY uses up both
 		vc->vc_lwplock.unlock(vc);
 		lock->unlock(vc);
 		return (flags & on.token) != 0 ? EALREADY : (flags & interrupted) != 0 ? EINTR : 0;
@@ -125,11 +124,12 @@ unsigned sleepq_wake(sleepq *q, const void *wchan, unsigned count) noexcept {
 	for (lwp_t *l = q->sq_list.front(), *next; l != nullptr && woken < count; l = next) {
 		next = queue::next(l);
 		if (l->l_wchan == wchan) {
+			LWP_ASSERT(lwp_state(l) == lwp_stat::sleep);
 			q->sq_list.remove(l);
 			l->l_wchan = nullptr;
 			l->l_error = 0;
 			lwp_flag_clear(l, LW_SINTR);
-			sched_wake_and_unlock(l, nullptr);
+			sched_wake_and_unlock(l, nullptr);  // null: the queue's lock stays ours
 			woken++;
 		}
 	}
