@@ -112,6 +112,7 @@ int _lwp_create(const ucontext_t *context, unsigned long flags, lwpid_t *new_lwp
 			lwp_abandon(fresh);
 		}
 	}
+	lwp_userret(l);
 	return c_result(error);
 }
 
@@ -130,14 +131,24 @@ int _lwp_wait(lwpid_t lid, lwpid_t *departed) {
 	return c_result(restarted(l, [&] { return lwp_wait1(l, lid, departed); }));
 }
 
-int _lwp_detach(lwpid_t lid) { return c_result(lwp_detach(curlwp(), lid)); }
+int _lwp_detach(lwpid_t lid) {
+	lwp_t *l = curlwp();
+	const int error = lwp_detach(l, lid);
+	lwp_userret(l);
+	return c_result(error);
+}
 
 int _lwp_suspend(lwpid_t lid) {
 	lwp_t *l = curlwp();
 	return c_result(restarted(l, [&] { return lwp_suspend(l, lid); }));
 }
 
-int _lwp_continue(lwpid_t lid) { return c_result(lwp_continue(curlwp(), lid)); }
+int _lwp_continue(lwpid_t lid) {
+	lwp_t *l = curlwp();
+	const int error = lwp_continue(l, lid);
+	lwp_userret(l);
+	return c_result(error);
+}
 
 int _lwp_park(clockid_t clock_id, int flags, struct timespec *ts, lwpid_t unpark, const void *, const void *) {
 	lwp_t *l = curlwp();

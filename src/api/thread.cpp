@@ -79,7 +79,10 @@ void thread_detach(lwpid_t lid) {
 	if (lid == 0) {
 		fail(EINVAL, "lwp::thread::detach");
 	}
-	if (int error = lwp_detach(curlwp(), lid)) {
+	lwp_t *l = curlwp();
+	const int error = lwp_detach(l, lid);
+	lwp_userret(l);
+	if (error != 0) {
 		fail(error, "lwp::thread::detach");
 	}
 }

@@ -7,6 +7,9 @@
 #include <mutex>
 #include <new>
 #include <sys/mman.h>
+#if LWP_ASAN
+#include <sanitizer/lsan_interface.h>
+#endif
 
 namespace lwp::kern {
 namespace {
@@ -25,6 +28,9 @@ lwp_t *pool_carve() noexcept {
 		if (chunk == MAP_FAILED) {
 			return nullptr;
 		}
+#if LWP_ASAN
+		__lsan_register_root_region(chunk, chunk_size);  // LWPs own memory of the heap: specific data, control blocks
+#endif
 		chunk_next = static_cast<char *>(chunk);
 		chunk_end = chunk_next + chunk_size;
 	}

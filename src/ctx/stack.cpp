@@ -297,6 +297,11 @@ void stack_free(stack &s) {
 			cool(k, size);
 		}
 	}
+#if LWP_ASAN
+	if (s.s_foreign) {
+		__asan_unpoison_memory_region(s.s_base, s.s_size);  // frames that were abandoned on it: the memory is its owner's again
+	}
+#endif
 	s = stack();
 }
 

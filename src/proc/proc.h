@@ -25,10 +25,11 @@ struct waitrec {
 	bool wr_done = false;          // p: it has ended: off both lists, no longer counted in p_nlwpwait
 };
 
-/// p: all of it, unless said otherwise.  What every life and death touches stands in two cache lines: on several vCPUs they travel.
+/// p: all of it, unless said otherwise.  What every life and death touches stands in one cache line, because on several vCPUs it travels; the
+/// lock in another, because those that wait for it look at it.
 struct proc_t {
 	alignas(64) spinlock p_lock{lock_rank::proc, "p_lock"};
-	lwpid_t p_nlwpid = 0;            // last id handed out
+	alignas(64) lwpid_t p_nlwpid = 0;  // last id handed out
 	bool p_lidwrapped = false;       // they have begun again at 1: the next may be alive
 	bool p_running = false;          // there are vCPUs: LWPs may be started
 	bool p_mainleft = false;         // the main thread was LWP 1 and has left by _lwp_exit(): the last LWP ends the process
@@ -38,10 +39,10 @@ struct proc_t {
 	std::uint32_t p_nrlwps = 0;      // running or likely to run: RUN, ONPROC, SLEEP
 	std::uint32_t p_ndlwps = 0;      // detached
 	std::uint32_t p_nlwpwait = 0;    // inside lwp_wait1() or ~runtime, their wait not ended
+	std::atomic<lwp_t *> p_zomblwp{nullptr};  // a dead detached LWP, for the next to be made from; peeked at without p_lock
+	list<lwp_t, &lwp_t::l_link> p_zombies;    // dead, not detached, given to no waiter yet; oldest first
 
-	alignas(64) std::atomic<lwp_t *> p_zomblwp{nullptr};  // a dead detached LWP, for the next to be made from; peeked at without p_lock
-	list<lwp_t, &lwp_t::l_link> p_zombies;           // dead, not detached, given to no waiter yet; oldest first
-	list<waitrec, &waitrec::wr_link> p_waits;
+	alignas(64) list<waitrec, &waitrec::wr_link> p_waits;
 	list<waitrec, &waitrec::wr_for> p_anywaits;      // waits for any
 	std::uint32_t p_ncvwaits = 0;                    // LWPs asleep on p_lwpcv
 	std::uint32_t p_nadopted = 0;                    // kernel threads of the application, among p_nlwps
@@ -50,7 +51,7 @@ struct proc_t {
 	std::size_t p_maxlwps = 0;
 	char p_lwpcv = 0;                // its address is the channel: somebody was suspended, continued, dereferenced, freed
 };
-static_assert(offsetof(proc_t, p_zomblwp) == 64 && offsetof(proc_t, p_lwps) == 128);
+static_assert(offsetof(proc_t, p_nlwpid) == 64 && offsetof(proc_t, p_waits) == 128);
 
 /// The proc of this process.  Never destroyed: LWPs run on while the process exits.
 extern proc_t &proc0;

@@ -70,8 +70,8 @@ LWP_NOINLINE void lwp_userret_slow(lwp_t *l) noexcept {
 			p->p_lock.unlock(l->l_cpu);  // a continue was first
 		}
 	}
-	if (l->l_cpu->vc_resched.load(std::memory_order_relaxed)) {  // relaxed: a hint; lwp_yield_cpu() takes it back and looks
-		lwp_yield_cpu(l);
+	if (l->l_cpu->vc_resched.load(std::memory_order_relaxed)) {  // relaxed: a hint; lwp_preempt_cpu() takes it back and looks
+		lwp_preempt_cpu(l);
 	}
 }
 

@@ -23,7 +23,8 @@ constexpr nanotime watch_most = 4'000'000;
 constexpr unsigned watch_idle_looks = 12;           // looks after everybody else has halted
 constexpr nanotime timer_late = 500'000;            // a timer this late is fired by whoever sees it
 constexpr nanotime timer_guard = 2'000'000;         // when a halted vCPU looks after a timer of another one
-constexpr unsigned steal_look = 64;                 // LWPs of a queue that a thief looks at for one that may move
+constexpr nanotime steal_pays = 20'000;             // a theft that keeps the thief busy for less was not worth it
+constexpr nanotime steal_pause_most = 1'000'000;
 constexpr unsigned pile = 2;                        // LWPs queued behind a running one that are worth waking or coming for
 
 bool movable(const lwp_t *l) noexcept { return l->l_bound < 0; }
@@ -42,7 +43,7 @@ unsigned steal_queue(vcpu_t *me, vcpu_t *from, unsigned want) noexcept {
 	lock_scope queue(from->vc_rqlock, me);
 	lock_scope inbox(me->vc_inlock, me);
 	while (got < want) {
-		lwp_t *l = from->vc_rq.find_movable(steal_look);
+		lwp_t *l = from->vc_rq.find_movable();
 		if (l == nullptr) {
 			break;
 		}
@@ -90,10 +91,21 @@ vcpu_t *neighbour(const vcpu_t *vc, unsigned i, unsigned count) noexcept {
 
 unsigned vcpus() noexcept { return sched.sd_count.load(std::memory_order_acquire); }  // pairs with the release in runtime_start()
 
+bool large(const vcpu_t *vc, unsigned queued) noexcept {
+	return queued >= pile && static_cast<int>(queued) >= vc->vc_ticks.load(std::memory_order_relaxed);  // relaxed: a hint
+}
+
+/// Whether `me` should come for what waits on `from`.
+bool worth_it(const vcpu_t *me, const vcpu_t *from, nanotime when) noexcept {
+	const unsigned queued = from->vc_rq.movable();
+	return queued >= pile && (large(from, queued) || when - me->vc_stole >= me->vc_steal_pause);
+}
+
 /// Whether a search would find something.
-bool pile_in_sight(const vcpu_t *me, unsigned enough) noexcept {
+bool pile_in_sight(const vcpu_t *me) noexcept {
+	const nanotime when = now();
 	for (unsigned i = 1, n = vcpus(); i < n; i++) {
-		if (neighbour(me, i, n)->vc_rq.movable() >= enough) {
+		if (worth_it(me, neighbour(me, i, n), when)) {
 			return true;
 		}
 	}
@@ -199,15 +211,22 @@ const parker futex_parker = {futex_park, futex_unpark};
 
 void sched_search_begin(vcpu_t *vc) noexcept {
 	vc->vc_rounds = 0;
+	if (vc->vc_stole_unjudged) {
+		vc->vc_stole_unjudged = false;
+		const bool paid = now() - vc->vc_stole >= steal_pays;
+		vc->vc_steal_pause = paid ? 0 : std::clamp(vc->vc_steal_pause * 2, steal_pays, steal_pause_most);
+	}
 	sched.sd_searching.fetch_add(1, std::memory_order_seq_cst);
 }
 
 bool sched_steal(vcpu_t *vc) noexcept {
+	const nanotime when = now();
 	for (unsigned i = 1, n = vcpus(); i < n; i++) {
 		vcpu_t *other = neighbour(vc, i, n);
-		unsigned queued = other->vc_rq.movable();
-		if (queued >= pile) {
-			if (unsigned got = steal_queue(vc, other, queued / 2)) {
+		if (worth_it(vc, other, when)) {
+			if (unsigned got = steal_queue(vc, other, other->vc_rq.movable() / 2)) {
+				vc->vc_stole = when;
+				vc->vc_stole_unjudged = true;
 				vc->vc_steals.store(vc->vc_steals.load(std::memory_order_relaxed) + got, std::memory_order_relaxed);  // relaxed: statistics
 				return true;
 			}
@@ -249,7 +268,7 @@ void sched_search_end(vcpu_t *vc, bool found) noexcept {
 	bool last = sched.sd_searching.fetch_sub(1, std::memory_order_seq_cst) == 1;
 	// While we searched nobody else was woken for what piled up meanwhile; and now that we run, somebody halted must be the watcher.
 	if (found && last && sched.sd_halted.load(std::memory_order_relaxed) != 0 &&
-	    (pile_in_sight(vc, pile) || (sched.sd_watcher.load(std::memory_order_relaxed) == nullptr && needs_watch(vc)))) {
+	    (pile_in_sight(vc) || (sched.sd_watcher.load(std::memory_order_relaxed) == nullptr && needs_watch(vc)))) {
 		wake_searcher();
 	}
 }
@@ -258,7 +277,7 @@ bool vcpu_halt(vcpu_t *vc) noexcept {
 	vc->vc_halted.store(vc_waits, std::memory_order_relaxed);  // relaxed: the fence below orders it
 	sched.sd_halted.fetch_add(1, std::memory_order_relaxed);
 	std::atomic_thread_fence(std::memory_order_seq_cst);  // pairs with the fence in vcpu_unhalt() and the compare-exchange in wake_searcher()
-	bool work = vc->vc_incount.load(std::memory_order_relaxed) != 0 || vc->vc_stop.load(std::memory_order_relaxed) || pile_in_sight(vc, pile);
+	bool work = vc->vc_incount.load(std::memory_order_relaxed) != 0 || vc->vc_stop.load(std::memory_order_relaxed) || pile_in_sight(vc);
 	bool watching = false;
 	bool found = false;
 	nanotime period = watch_first;
@@ -325,7 +344,7 @@ void vcpu_unhalt(vcpu_t *vc) noexcept {
 }
 
 LWP_NOINLINE void sched_work_queued_slow(unsigned queued) noexcept {
-	if (queued >= pile || sched.sd_watcher.load(std::memory_order_relaxed) == nullptr) {
+	if (large(curcpu_or_null(), queued) || sched.sd_watcher.load(std::memory_order_relaxed) == nullptr) {
 		if (sched.sd_searching.load(std::memory_order_relaxed) == 0) {
 			wake_searcher();
 		}

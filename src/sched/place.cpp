@@ -36,9 +36,7 @@ LWP_NOINLINE void queue_there(vcpu_t *vc, lwp_t *l, spinlock *held, vcpu_t *me) 
 	if (l->l_bound < 0) {
 		vc->vc_inmovable.store(vc->vc_inmovable.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
 	}
-	if (l->l_priority > pri_default) {
-		vc->vc_resched.store(true, std::memory_order_release);  // pairs with the exchange in lwp_yield_cpu(): at its next boundary it looks
-	}
+	vc->vc_resched.store(true, std::memory_order_release);  // pairs with the exchange in lwp_preempt_cpu(): at its next boundary it looks
 	vc->vc_inlock.unlock(me);
 	if (held != nullptr) {
 		held->unlock(me);

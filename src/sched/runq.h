@@ -12,7 +12,8 @@
 
 namespace lwp::kern {
 
-enum class queue_end : bool { line, newest_first };
+/// Where an LWP is queued: at the end of the line, at its head (it was preempted), or on the stack.
+enum class queue_end : std::uint8_t { line, head, newest_first };
 
 class runq {
 public:
@@ -27,7 +28,7 @@ public:
 	LWP_ALWAYS_INLINE void push(lwp_t *l, queue_end end) noexcept {
 		level &v = level_[l->l_priority];
 		l->l_stacked = end == queue_end::newest_first;
-		l->l_stacked ? v.stack.push_front(l) : v.line.push_back(l);
+		l->l_stacked ? v.stack.push_front(l) : end == queue_end::head ? v.line.push_front(l) : v.line.push_back(l);
 		bitmap_[l->l_priority / 64] |= std::uint64_t{1} << (l->l_priority % 64);
 		if (l->l_priority > top()) {
 			top_.store(l->l_priority, std::memory_order_relaxed);
@@ -68,24 +69,25 @@ public:
 
 	/// Whoever stands in line goes first once.
 	void turn() noexcept {
-		if (top() == none || level_[top()].stack.empty()) {
-			line_first_ = 0;
+		line_first_ = count();  // at least those in line; more does no harm, the line ends when it is empty
+		if (top() == none) {
 			return;
 		}
 		level &v = level_[top()];
-		line_first_ = count();  // at least those in line; more does no harm, the line ends when it is empty
-		lwp_t *oldest = v.stack.back();
-		v.stack.remove(oldest);
-		oldest->l_stacked = false;
-		v.line.push_back(oldest);
+		// The stack may be empty just now: of a chain of LWPs that each make the next there is never more than one.
+		if (lwp_t *oldest = v.stack.back(); oldest != nullptr) {
+			v.stack.remove(oldest);
+			oldest->l_stacked = false;
+			v.line.push_back(oldest);
+		}
 	}
 
 	/// The one that a thief takes: the best that may move; of equals the oldest of the stack (the largest part of a tree), else the last in
-	/// line.  It looks at no more than `limit` LWPs in all.
-	[[nodiscard]] lwp_t *find_movable(unsigned limit) const noexcept {
-		for (int p = top(); p != none && limit != 0; p = below(p)) {
-			lwp_t *l = last_movable(level_[p].stack, limit);
-			if (l != nullptr || (l = last_movable(level_[p].line, limit)) != nullptr) {
+	/// line; null if none may.  O(1) unless LWPs that may not move stand in its way.
+	[[nodiscard]] lwp_t *find_movable() const noexcept {
+		for (int p = movable() == 0 ? none : top(); p != none; p = below(p)) {
+			lwp_t *l = last_movable(level_[p].stack);
+			if (l != nullptr || (l = last_movable(level_[p].line)) != nullptr) {
 				return l;
 			}
 		}
@@ -113,9 +115,8 @@ private:
 		return v.stack.pop_front();
 	}
 
-	static lwp_t *last_movable(const lwp_list &from, unsigned &limit) noexcept {
-		for (lwp_t *l = from.back(); l != nullptr && limit != 0; l = lwp_list::prev(l)) {
-			limit--;
+	static lwp_t *last_movable(const lwp_list &from) noexcept {
+		for (lwp_t *l = from.back(); l != nullptr; l = lwp_list::prev(l)) {
 			if (l->l_bound < 0) {
 				return l;
 			}

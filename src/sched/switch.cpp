@@ -168,6 +168,7 @@ LWP_NOINLINE void mi_switch_dead(lwp_t *l) noexcept {
 void lwp_run_units(lwp_t *l, const lwp_hooks &hooks) noexcept {
 	arrive(l);
 	for (;;) {
+		tick(l);  // a chain of LWPs that each make the next and end switches nowhere else
 		hooks.begin(l);
 		l->l_func(l->l_arg);
 		hooks.end(l);
@@ -183,10 +184,6 @@ void lwp_run_units(lwp_t *l, const lwp_hooks &hooks) noexcept {
 
 LWP_NOINLINE void lwp_yield_cpu(lwp_t *l) noexcept {
 	vcpu_t *vc = l->l_cpu;
-	if (LWP_UNLIKELY(vc->vc_resched.load(std::memory_order_relaxed))) {
-		// Taken back before we look.  acquire: pairs with the release in queue_there(), so we see whoever was queued before it was set.
-		(void)vc->vc_resched.exchange(false, std::memory_order_acquire);
-	}
 	if (LWP_UNLIKELY(inbox_waiting(vc))) {
 		vcpu_drain_inbox(vc);
 	}
@@ -218,6 +215,32 @@ LWP_NOINLINE void lwp_yield_cpu(lwp_t *l) noexcept {
 	tick(l);
 }
 
+LWP_NOINLINE void lwp_preempt_cpu(lwp_t *l) noexcept {
+	vcpu_t *vc = l->l_cpu;
+	// Taken back before we look.  acquire: pairs with the release in queue_there(), so we see whoever was queued before it was set.
+	(void)vc->vc_resched.exchange(false, std::memory_order_acquire);
+	if (vc->vc_bound) {
+		return;
+	}
+	if (inbox_waiting(vc)) {
+		vcpu_drain_inbox(vc);
+	}
+	vc->vc_lwplock.lock(vc);
+	vc->vc_rqlock.lock(vc);
+	if (vc->vc_rq.top() <= l->l_priority) {
+		vc->vc_rqlock.unlock(vc);
+		vc->vc_lwplock.unlock(vc);
+		return;
+	}
+	lwp_setstat(l, lwp_stat::run, &vc->vc_rqlock);
+	lwp_t *next = vc->vc_rq.pop();
+	vc->vc_rq.push(l, queue_end::head);
+	lwp_setstat(next, lwp_stat::onproc, &vc->vc_lwplock);
+	next->l_cpu = vc;
+	cpu_switchto(vc, l, next, &vc->vc_rqlock);
+	tick(l);
+}
+
 LWP_NOINLINE void vcpu_drain_inbox(vcpu_t *vc) noexcept {
 	lock_scope hold(vc->vc_rqlock, vc);
 	drain_locked(vc);
@@ -232,12 +255,14 @@ LWP_NOINLINE void vcpu_poll(vcpu_t *vc) noexcept {
 		vc->vc_poll_cycles = (at - vc->vc_polled_cycles) * (2 * poll_wanted) / took;
 	}
 	vc->vc_polled_cycles = at;
+	int ticks = vc->vc_ticks.load(std::memory_order_relaxed);  // relaxed: only we write it, for others it is a hint
 	if (took > poll_wanted) {
-		vc->vc_ticks = vc->vc_ticks / 2;
-	} else if (took < poll_wanted / 2 && vc->vc_ticks < poll_ticks_most) {
-		vc->vc_ticks = vc->vc_ticks * 2 + 1;
+		ticks /= 2;
+	} else if (took < poll_wanted / 2 && ticks < poll_ticks_most) {
+		ticks = ticks * 2 + 1;
 	}
-	vc->vc_tick = vc->vc_ticks;
+	vc->vc_ticks.store(ticks, std::memory_order_relaxed);
+	vc->vc_tick = ticks;
 	if (LWP_UNLIKELY(when - vc->vc_turned >= turn_after)) {
 		vc->vc_turned = when;
 		lock_scope hold(vc->vc_rqlock, vc);

@@ -35,6 +35,9 @@ struct lwp_hooks {
 /// To the tail of its queue, and the best LWP queued runs, if that one is at least as good.  The vCPU has one look at the clock in a while.
 void lwp_yield_cpu(lwp_t *l) noexcept;
 
+/// Lets a better LWP run, if one is queued; the caller stays first of its own priority.
+void lwp_preempt_cpu(lwp_t *l) noexcept;
+
 /// Once in `vc_ticks` switches: timers that are due, LWPs that others made runnable for us.  No lock held.
 void vcpu_poll(vcpu_t *vc) noexcept;
 

@@ -34,7 +34,7 @@ struct alignas(64) vcpu_t {
 	lwp_t *vc_dying = nullptr;                         // o: that LWP if it ended: its stack is free once we have arrived
 	kthread_image vc_image{};                          // (
 	int vc_tick = 0;                                   // o: switches until the next look at the clock
-	int vc_ticks = 1;                                  // o: how many those are at the moment
+	std::atomic<int> vc_ticks{1};                      // a: how many switches take some ten microseconds; written by its kernel thread
 	bool vc_bound = false;                             // (: an adopted kernel thread of the application
 	std::int16_t vc_index = -1;                        // (: 0 up; -1: bound
 	std::atomic<bool> vc_resched{false};               // a: somebody better than vc_curlwp is queued: yield at the boundary
@@ -69,6 +69,9 @@ struct alignas(64) vcpu_t {
 	std::uint64_t vc_poll_cycles = 0;                  // o: how many of those make two looks' time
 	nanotime vc_polled = 0;                            // o: when it last looked at the clock
 	unsigned vc_patience = 8;                          // o: rounds that its next search may take
+	nanotime vc_stole = 0;                             // o: when it last took work from another one
+	nanotime vc_steal_pause = 0;                       // o: how long it lets small piles alone after that
+	bool vc_stole_unjudged = false;                    // o: whether that paid is not known yet
 	unsigned vc_rounds = 0;                            // o: rounds of this search
 	std::atomic<std::uint64_t> vc_steals{0};           // a: written by its kernel thread
 	std::atomic<std::uint64_t> vc_wakeups{0};          // a: times it was woken out of its parker

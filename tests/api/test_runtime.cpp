@@ -7,6 +7,7 @@
 #include <sys/resource.h>
 
 #include <dirent.h>
+#include <pthread.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -587,6 +588,37 @@ TEST_P(Foreign, HasNamePrivatePointerAndControlBlock) {
 		EXPECT_EQ(error_of(_lwp_ctl(LWPCTL_FEATURE_CURCPU, &b)), 0);
 		EXPECT_EQ(a, b);
 	});
+}
+
+// _lwp_exit() on a kernel thread of the application is pthread_exit(3): unlike those of other LWPs its frames are unwound.
+TEST_P(Foreign, ExitEndsTheKernelThread) {
+	static std::atomic<int> unwound;
+	static std::atomic<lwpid_t> id;
+	static std::atomic<bool> came_back;
+	unwound = 0;
+	id = 0;
+	came_back = false;
+	pthread_t thread{};
+	ASSERT_EQ(pthread_create(
+	              &thread, nullptr,
+	              [](void *) -> void * {
+		              struct frame {
+			              frame() = default;
+			              frame(const frame &) = delete;
+			              frame &operator=(const frame &) = delete;
+			              ~frame() { unwound.fetch_add(1); }
+		              } f;
+		              id = _lwp_self();
+		              _lwp_exit();
+		              came_back = true;
+		              return nullptr;
+	              },
+	              nullptr),
+	          0);
+	EXPECT_TRUE(wait_until([] { return unwound.load() == 1; }));
+	ASSERT_EQ(pthread_join(thread, nullptr), 0);
+	EXPECT_FALSE(came_back);
+	EXPECT_FALSE(alive(id.load()));
 }
 
 // Its specific data ends with it, as an LWP's does.

@@ -63,7 +63,7 @@ TEST(Callout, FireInTheOrderOfTheirDeadlinesAndEqualsInTheOrderOfArming) {
 	const auto vc = std::make_unique<vcpu_t>();
 	std::vector<noted *> diary;
 	std::vector<std::unique_ptr<noted>> t;
-	for (nanotime deadline : {50, 10, 30, 10, 50, 10}) {
+	for (nanotime deadline : {50U, 10U, 30U, 10U, 50U, 10U}) {
 		t.push_back(std::make_unique<noted>(&diary));
 		ASSERT_EQ(callout_schedule(vc.get(), t.back().get(), deadline), 0);
 	}

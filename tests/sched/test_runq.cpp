@@ -106,7 +106,7 @@ TEST(Runq, EmptyOneHasNothing) {
 	EXPECT_EQ(q->top(), runq::none);
 	EXPECT_EQ(q->count(), 0U);
 	EXPECT_EQ(q->pop(), nullptr);
-	EXPECT_EQ(q->find_movable(64), nullptr);
+	EXPECT_EQ(q->find_movable(), nullptr);
 	q->turn();
 	EXPECT_EQ(q->pop(), nullptr);
 }
@@ -220,7 +220,7 @@ TEST(Runq, RandomOperationsMatchAModel) {
 			in.push_back(running);
 			out.push_back(next);
 		} else {
-			ASSERT_EQ(q->find_movable(1000), m.best_movable());
+			ASSERT_EQ(q->find_movable(), m.best_movable());
 		}
 		ASSERT_EQ(q->top(), m.top());
 		ASSERT_EQ(q->count(), m.count());
@@ -243,7 +243,7 @@ TEST(Runq, ThiefGetsTheOldestOfTheStackThenTheLastInLine) {
 		q->push(l[i], queue_end::newest_first);
 	}
 	std::vector<lwp_t *> stolen;
-	while (lwp_t *e = q->find_movable(64)) {
+	while (lwp_t *e = q->find_movable()) {
 		q->remove(e);
 		stolen.push_back(e);
 	}
@@ -265,27 +265,14 @@ TEST(Runq, ThiefGetsTheBestThatMayMove) {
 	}
 	EXPECT_EQ(q->count(), 6U);
 	EXPECT_EQ(q->movable(), 2U);
-	EXPECT_EQ(q->find_movable(64), l[5]);
+	EXPECT_EQ(q->find_movable(), l[5]);
 	EXPECT_EQ(q->count(), 6U) << "looking takes nothing";
 	q->remove(l[5]);
-	EXPECT_EQ(q->find_movable(64), l[3]);
+	EXPECT_EQ(q->find_movable(), l[3]);
 	q->remove(l[3]);
 	EXPECT_EQ(q->movable(), 0U);
-	EXPECT_EQ(q->find_movable(64), nullptr);
+	EXPECT_EQ(q->find_movable(), nullptr);
 	EXPECT_EQ(q->count(), 4U);
-}
-
-TEST(Runq, ThiefLooksAtNoMoreThanItsLimit) {
-	const auto q = std::make_unique<runq>();
-	const some_lwps l(10);
-	for (std::size_t i = 0; i < 10; i++) {
-		l[i]->l_bound = i == 3 ? -1 : 0;
-		l[i]->l_priority = static_cast<pri_t>(100 + (i < 5 ? 0 : 50));
-		q->push(l[i], queue_end::line);
-	}
-	EXPECT_EQ(q->find_movable(7), l[3]) << "five of the better priority, and the second from the back of the other";
-	EXPECT_EQ(q->find_movable(6), nullptr);
-	EXPECT_EQ(q->find_movable(0), nullptr);
 }
 
 TEST(Runq, TurnLetsEverybodyInLineGoFirstOnce) {
