@@ -7,6 +7,10 @@
  * first call.  Unless its comment says otherwise a call returns 0, or -1 with errno set.  "Blocks" always means
  * that the calling LWP stops and its virtual CPU runs others.
  *
+ * errno belongs to the calling LWP and follows it from kernel thread to kernel thread.  Its address does not: a function that reads errno,
+ * blocks, and reads errno again may look at the kernel thread it left, because compilers compute the address once (glibc declares it
+ * `const`).  Read it in another function, or before the next call that can block.
+ *
  * Sources: NetBSD's _lwp_create(2) and its neighbours; what differs is said at the call.
  */
 #ifndef LWP_LWP_H

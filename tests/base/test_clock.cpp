@@ -47,7 +47,8 @@ TEST(Clock, AfterSaturatesAtNever) {
 }
 
 TEST(Clock, TimespecIsExactToTheNanosecond) {
-	for (nanotime t : {nanotime{0}, nanotime{1}, second - 1, second, second + 1, 123 * second + 456'789'012, static_cast<nanotime>(INT64_MAX)}) {
+	for (nanotime t :
+	    {nanotime{0}, nanotime{1}, second - 1, second, second + 1, 123 * second + 456'789'012, static_cast<nanotime>(INT64_MAX)}) {
 		const timespec ts = to_timespec(t);
 		EXPECT_GE(ts.tv_nsec, 0);
 		EXPECT_LT(ts.tv_nsec, static_cast<long>(second));

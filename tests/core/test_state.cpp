@@ -130,8 +130,9 @@ TEST(State, NumbersAndNamesAreThoseOfNetbsd) {
 		lwp_stat s;
 		int number;
 		const char *name;
-	} expected[] = {{lwp_stat::idl, 1, "LSIDL"}, {lwp_stat::run, 2, "LSRUN"}, {lwp_stat::sleep, 3, "LSSLEEP"}, {lwp_stat::stop, 4, "LSSTOP"},
-	    {lwp_stat::zomb, 5, "LSZOMB"}, {lwp_stat::onproc, 7, "LSONPROC"}, {lwp_stat::suspended, 8, "LSSUSPENDED"}};
+	} expected[] = {{lwp_stat::idl, 1, "LSIDL"}, {lwp_stat::run, 2, "LSRUN"}, {lwp_stat::sleep, 3, "LSSLEEP"},
+	    {lwp_stat::stop, 4, "LSSTOP"}, {lwp_stat::zomb, 5, "LSZOMB"}, {lwp_stat::onproc, 7, "LSONPROC"},
+	    {lwp_stat::suspended, 8, "LSSUSPENDED"}};
 	for (const auto &e : expected) {
 		EXPECT_EQ(static_cast<int>(e.s), e.number) << e.name;
 		EXPECT_STREQ(lwp_stat_name(e.s), e.name);

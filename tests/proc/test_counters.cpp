@@ -23,7 +23,8 @@ struct counters {
 	long nlwps, nzlwps, nrlwps, ndlwps, nlwpwait;
 	friend bool operator==(const counters &, const counters &) = default;
 	friend std::ostream &operator<<(std::ostream &out, const counters &c) {
-		return out << "nlwps " << c.nlwps << " nzlwps " << c.nzlwps << " nrlwps " << c.nrlwps << " ndlwps " << c.ndlwps << " nlwpwait " << c.nlwpwait;
+		return out << "nlwps " << c.nlwps << " nzlwps " << c.nzlwps << " nrlwps " << c.nrlwps << " ndlwps " << c.ndlwps << " nlwpwait "
+		           << c.nlwpwait;
 	}
 };
 
@@ -72,7 +73,8 @@ void empty_the_slot() {
 counters since(const counters &before) {
 	const survey s = look_around();
 	expect_invariant(s);
-	return {s.c.nlwps - before.nlwps, s.c.nzlwps - before.nzlwps, s.c.nrlwps - before.nrlwps, s.c.ndlwps - before.ndlwps, s.c.nlwpwait - before.nlwpwait};
+	return {s.c.nlwps - before.nlwps, s.c.nzlwps - before.nzlwps, s.c.nrlwps - before.nrlwps, s.c.ndlwps - before.ndlwps,
+	    s.c.nlwpwait - before.nlwpwait};
 }
 
 void unpark(lwpid_t lid) { EXPECT_EQ(lwp_unpark(curlwp(), lid), 0); }

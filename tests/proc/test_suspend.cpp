@@ -250,7 +250,6 @@ namespace {
 
 /// Whether an LWP that is to be suspended stops before `call` returns.
 void expect_boundary(const char *name, const std::function<void()> &call) {
-	SCOPED_TRACE(name);
 	std::atomic<bool> returned{false};
 	std::atomic<bool> ran_on{false};
 	std::atomic<bool> looked{false};
@@ -271,7 +270,7 @@ void expect_boundary(const char *name, const std::function<void()> &call) {
 		return returned.load();
 	}));
 	looked = true;
-	EXPECT_TRUE(stopped && !ran_on) << "the call returned and the LWP ran on";
+	EXPECT_TRUE(stopped && !ran_on) << name << " returned and the LWP ran on";
 	collect(lid);
 }
 

@@ -51,7 +51,9 @@ bool refused_by_1_73() {
 	return wait_deadlock_1_73(c.nrlwps, c.nzlwps, c.ndlwps, c.nlwpwait + 1);
 }
 
-void empty_the_slot() { collect(spawn([] {})); }
+void empty_the_slot() {
+	collect(spawn([] {}));
+}
 
 void expect_no_waits_left() {
 	lock_scope hold(proc0.p_lock, curlwp()->l_cpu);
@@ -146,7 +148,9 @@ TEST(WaitRecord, ZombieThatWasGivenAwayIsNobodyElses) {
 		lwpid_t lid = 0;
 		const lwp_options better = {.priority = 30};
 		ASSERT_EQ(newlwp(curlwp(), better, &target), 0);
-		ASSERT_EQ(lwp_start(curlwp(), target, [](void *) { (void)park(); }, nullptr, better, &lid), 0);
+		ASSERT_EQ(lwp_start(
+		              curlwp(), target, [](void *) { (void)park(); }, nullptr, better, &lid),
+		    0);
 		int result = -1;
 		lwpid_t departed = 0;
 		bool waiting = false;
@@ -253,9 +257,7 @@ TEST(WaitDeadlock, SuspendedDetachedLwpIsNotSubtracted) {
 	subject d([](subject &self) { self.park_once(); }, LWP_DETACHED);
 	d.await_blocked();
 	EXPECT_EQ(lwp_suspend(curlwp(), d.lid()), 0);
-	const lwpid_t w = spawn([] {
-		EXPECT_TRUE(wait_until([] { return count().nlwpwait == 1; }));
-	});
+	const lwpid_t w = spawn([] { EXPECT_TRUE(wait_until([] { return count().nlwpwait == 1; })); });
 	EXPECT_TRUE(refused_by_1_73()) << "where 1.73 is wrong";
 	EXPECT_EQ(lwp_wait1(curlwp(), w, nullptr), 0);
 	EXPECT_EQ(lwp_continue(curlwp(), d.lid()), 0);

@@ -86,7 +86,8 @@ TEST(NcpuDeathTest, EmptyEnvironmentIsAsIfUnset) { EXPECT_EXIT(wanted_with(""), 
 
 TEST(NcpuDeathTest, BadEnvironmentEndsTheProgramWithAMessage) {
 	for (const char *text : {"0", "-1", "257", "100000000000000000000", "two", "2x", "2 ", "1.5", "0x2"}) {
-		EXPECT_EXIT(wanted_with(text), testing::KilledBySignal(SIGABRT), std::string("LWP_VCPUS='") + text + "' is no number from 1 to 256");
+		EXPECT_EXIT(
+		    wanted_with(text), testing::KilledBySignal(SIGABRT), std::string("LWP_VCPUS='") + text + "' is no number from 1 to 256");
 	}
 }
 

@@ -294,15 +294,32 @@ TEST(Runq, TurnLetsEverybodyInLineGoFirstOnce) {
 	EXPECT_EQ(pop_all(*q), (std::vector<lwp_t *>{l[6], l[5], l[4]})) << "and then the stack again";
 }
 
-TEST(Runq, TurnWithoutAStackChangesNothing) {
+// Of a chain of LWPs that each make the next there is never more than one, and none at the moment of the turn.
+TEST(Runq, TurnWithoutAStackLetsTheLineGoBeforeWhatIsStackedAfterwards) {
 	const auto q = std::make_unique<runq>();
-	const some_lwps l(4);
+	const some_lwps l(5);
 	for (std::size_t i : {0U, 1U, 2U}) {
 		q->push(l[i], queue_end::line);
 	}
 	q->turn();
 	q->push(l[3], queue_end::newest_first);
-	EXPECT_EQ(pop_all(*q), (std::vector<lwp_t *>{l[3], l[0], l[1], l[2]}));
+	EXPECT_EQ(pop_all(*q), (std::vector<lwp_t *>{l[0], l[1], l[2], l[3]}));
+	q->push(l[0], queue_end::line);
+	q->push(l[4], queue_end::newest_first);
+	EXPECT_EQ(pop_all(*q), (std::vector<lwp_t *>{l[4], l[0]})) << "once";
+}
+
+// One that had to give way to a better one goes on where it was.
+TEST(Runq, HeadIsBeforeTheLineAndBehindTheStack) {
+	const auto q = std::make_unique<runq>();
+	const some_lwps l(4);
+	q->push(l[0], queue_end::line);
+	q->push(l[1], queue_end::line);
+	q->push(l[2], queue_end::head);
+	EXPECT_EQ(q->pop(), l[2]);
+	q->push(l[2], queue_end::head);
+	q->push(l[3], queue_end::newest_first);
+	EXPECT_EQ(pop_all(*q), (std::vector<lwp_t *>{l[3], l[2], l[0], l[1]}));
 }
 
 // A chain of LWPs that each make the next, with a turn() now and then: everybody in line and in the depth of the stack comes to run, and the

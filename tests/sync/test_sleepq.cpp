@@ -480,8 +480,8 @@ TEST(Sleepq, EveryWakeIsForExactlyOneSleep) {
 	const std::size_t wakes = rounds(20000);
 	sleepq q;
 	char wchan = 0;
-	bool stop = false;          // under q.sq_lock
-	std::size_t returned = 0;   // same
+	bool stop = false;         // under q.sq_lock
+	std::size_t returned = 0;  // same
 	std::vector<lwpid_t> lids;
 	for (std::size_t i = 0; i < lwps; i++) {
 		lids.push_back(spawn([&] {
