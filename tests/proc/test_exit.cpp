@@ -49,8 +49,9 @@ TEST(Exit, GoesStraightToTheNextLwp) {
 		vcpu_t *vc = curlwp()->l_cpu;
 		const std::uint64_t before = vc->vc_switches;
 		unsigned yields = 0;
-		for (; ran != n; yields++) {
+		while (ran != n) {
 			lwp_yield();
+			yields++;
 		}
 		// From us to the next at each yield, and from each LWP to whoever is next; a detour by the idle LWP would be one more each.
 		EXPECT_LE(vc->vc_switches - before, n + yields);
