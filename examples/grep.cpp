@@ -104,7 +104,7 @@ int grep(std::string_view pattern, const std::vector<std::string> &files, unsign
 int usage(std::FILE *out) {
 	std::fputs("usage: grep [-j JOBS] [-e] STRING [FILE|DIRECTORY]...\n"
 	           "Searches STRING in the files, JOBS (16) at a time; no FILE means the working directory.  Exits as grep does: 0, 1, 2.\n",
-	           out);
+	    out);
 	return out == stdout ? 0 : 2;
 }
 

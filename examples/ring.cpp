@@ -20,7 +20,7 @@ constexpr long stop = -2;
 
 struct seat {
 	std::atomic<long> token{no_token};
-	lwpid_t lid = 0;       // written before the token sets out
+	lwpid_t lid = 0;  // written before the token sets out
 	seat *next = nullptr;
 };
 
@@ -57,7 +57,7 @@ void run(seat &mine, int number, std::atomic<int> &last) {
 int usage(std::FILE *out) {
 	std::fputs("usage: ring [LWPS [HOPS]]\n"
 	           "Passes a token HOPS times (1000000) round a ring of LWPS (503) LWPs, says who ends up with it and what a hop costs.\n",
-	           out);
+	    out);
 	return out == stdout ? 0 : 2;
 }
 

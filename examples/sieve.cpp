@@ -131,7 +131,8 @@ int main(int argc, char **argv) {
 		limit = error == std::errc{} && stopped == end ? limit : -1;
 	}
 	if (help || argc > 2 || limit < 1 || limit > 1000000) {
-		std::fputs("usage: sieve [LIMIT]\nFinds the primes up to LIMIT (10000, at most 1000000) with a chain of LWPs.\n", help ? stdout : stderr);
+		std::fputs(
+		    "usage: sieve [LIMIT]\nFinds the primes up to LIMIT (10000, at most 1000000) with a chain of LWPs.\n", help ? stdout : stderr);
 		return help ? 0 : 2;
 	}
 	try {

@@ -109,7 +109,8 @@ int main(int argc, char **argv) {
 	const char *path = argc > 1 ? argv[1] : "/proc/self/exe";
 	workers = argc > 2 ? atoi(argv[2]) : workers;
 	if (strcmp(path, "--help") == 0 || argc > 3 || workers < 1 || workers > max_workers) {
-		printf("usage: workers [FILE [WORKERS]]\nAdds up the CRC-32s of the 64 KiB blocks of FILE (of itself) with WORKERS (4, at most 64) LWPs.\n");
+		printf("usage: workers [FILE [WORKERS]]\nAdds up the CRC-32s of the 64 KiB blocks of FILE (of itself) with WORKERS (4, at most 64) "
+		       "LWPs.\n");
 		return argc == 2 ? 0 : 2;
 	}
 	read_file(path);

@@ -30,27 +30,27 @@ enum class sched_policy : unsigned char {
 
 /// How an LWP is made: lwp::thread t({.name = "worker", .stack_size = 256 * 1024}, f);
 struct attributes {
-	const char *name = nullptr;                    ///< cut to LWP_MAXNAME - 1 bytes
-	std::size_t stack_size = 0;                    ///< bytes; 0: the runtime's default; EINVAL below 16 KiB or above 1 GiB
-	int priority = -1;                             ///< 0 to 63 within its class, higher runs first; -1: as the creator, or its class's default
-	int vcpu = -1;                                 ///< run on this vCPU only; -1: on any
-	bool detached = false;                         ///< nobody joins; the thread object is not joinable
+	const char *name = nullptr;  ///< cut to LWP_MAXNAME - 1 bytes
+	std::size_t stack_size = 0;  ///< bytes; 0: the runtime's default; EINVAL below 16 KiB or above 1 GiB
+	int priority = -1;           ///< 0 to 63 within its class, higher runs first; -1: as the creator, or its class's default
+	int vcpu = -1;               ///< run on this vCPU only; -1: on any
+	bool detached = false;       ///< nobody joins; the thread object is not joinable
 	sched_policy policy = sched_policy::inherit;
 };
 
 namespace detail {
 
-struct nascent {      // an LWP that does not run yet
-	void *lwp;        // opaque
-	void *payload;    // memory at the top of its stack
+struct nascent {    // an LWP that does not run yet
+	void *lwp;      // opaque
+	void *payload;  // memory at the top of its stack
 };
 
-LWP_API nascent thread_prepare(const attributes &, std::size_t size, std::size_t align);     // throws system_error
+LWP_API nascent thread_prepare(const attributes &, std::size_t size, std::size_t align);  // throws system_error
 LWP_API void thread_abandon(const nascent &) noexcept;
 LWP_API lwpid_t thread_launch(const nascent &, void (*run)(void *)) noexcept;  // its id, or a negative error number: it does not run
-[[noreturn]] LWP_API void thread_failed(int error);                           // throws system_error
-LWP_API void thread_join(lwpid_t);       // throws system_error
-LWP_API void thread_detach(lwpid_t);     // throws system_error
+[[noreturn]] LWP_API void thread_failed(int error);                            // throws system_error
+LWP_API void thread_join(lwpid_t);                                             // throws system_error
+LWP_API void thread_detach(lwpid_t);                                           // throws system_error
 LWP_API unsigned thread_concurrency() noexcept;
 LWP_API void sleep_until_steady(std::chrono::steady_clock::time_point) noexcept;
 
@@ -120,7 +120,7 @@ public:
 	/// its stack; and what copying the arguments throws.
 	template <class F, class... Args>
 		requires(!std::is_same_v<std::remove_cvref_t<F>, thread> && !std::is_same_v<std::remove_cvref_t<F>, attributes> &&
-		         std::is_invocable_v<std::decay_t<F>, std::decay_t<Args>...>)
+		    std::is_invocable_v<std::decay_t<F>, std::decay_t<Args>...>)
 	explicit thread(F &&f, Args &&...args) : thread(attributes{}, std::forward<F>(f), std::forward<Args>(args)...) {}
 
 	/// As above with attributes; EINVAL one of them is out of range.
@@ -185,8 +185,7 @@ public:
 	explicit jthread(F &&f, Args &&...args) : jthread(attributes{}, std::forward<F>(f), std::forward<Args>(args)...) {}
 
 	template <class F, class... Args>
-	jthread(const attributes &attr, F &&f, Args &&...args)
-	    : thread_(start(attr, stop_, std::forward<F>(f), std::forward<Args>(args)...)) {}
+	jthread(const attributes &attr, F &&f, Args &&...args) : thread_(start(attr, stop_, std::forward<F>(f), std::forward<Args>(args)...)) {}
 
 	jthread(jthread &&) noexcept = default;
 	jthread &operator=(jthread &&other) noexcept {
@@ -225,7 +224,8 @@ private:
 		if constexpr (std::is_invocable_v<std::decay_t<F>, std::stop_token, std::decay_t<Args>...>) {
 			return thread(attr, std::forward<F>(f), stop.get_token(), std::forward<Args>(args)...);
 		} else {
-			static_assert(std::is_invocable_v<std::decay_t<F>, std::decay_t<Args>...>, "lwp::jthread: the function cannot be called with these arguments");
+			static_assert(std::is_invocable_v<std::decay_t<F>, std::decay_t<Args>...>,
+			    "lwp::jthread: the function cannot be called with these arguments");
 			return thread(attr, std::forward<F>(f), std::forward<Args>(args)...);
 		}
 	}
@@ -248,7 +248,8 @@ void sleep_until(const std::chrono::time_point<Clock, Duration> &deadline) {
 	} else {
 		// Another clock may be set while we sleep: sleep by the steady one, then ask again.
 		for (auto now = Clock::now(); now < deadline; now = Clock::now()) {
-			detail::sleep_until_steady(std::chrono::steady_clock::now() + std::chrono::ceil<std::chrono::steady_clock::duration>(deadline - now));
+			detail::sleep_until_steady(
+			    std::chrono::steady_clock::now() + std::chrono::ceil<std::chrono::steady_clock::duration>(deadline - now));
 		}
 	}
 }

@@ -14,7 +14,8 @@ namespace lwp::kern {
 }  // namespace lwp::kern
 
 #if LWP_DEBUG
-#define LWP_ASSERT(cond) (LWP_LIKELY(cond) ? (void)0 : ::lwp::kern::fatal("%s:%d: %s: assertion failed: %s", __FILE__, __LINE__, __func__, #cond))
+#define LWP_ASSERT(cond) \
+	(LWP_LIKELY(cond) ? (void)0 : ::lwp::kern::fatal("%s:%d: %s: assertion failed: %s", __FILE__, __LINE__, __func__, #cond))
 #else
 #define LWP_ASSERT(cond) ((void)sizeof(cond))
 #endif

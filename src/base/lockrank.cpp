@@ -31,8 +31,8 @@ thread_local held_locks held;
 LWP_NOINLINE void lockrank_wanted(const spinlock *wanted) noexcept {
 	for (unsigned i = 0; i < held.count; i++) {
 		if (held.lock[i]->rank() >= wanted->rank()) {
-			fatal("lock order: %s (%s) is wanted while %s (%s) is held", wanted->name(), lock_rank_name(wanted->rank()), held.lock[i]->name(),
-			      lock_rank_name(held.lock[i]->rank()));
+			fatal("lock order: %s (%s) is wanted while %s (%s) is held", wanted->name(), lock_rank_name(wanted->rank()),
+			    held.lock[i]->name(), lock_rank_name(held.lock[i]->rank()));
 		}
 	}
 }

@@ -10,14 +10,14 @@
 
 // X(rank, what it covers).  kern_lwp.c's comment puts spc_lwplock before the sleep queue lock; here the sleep queue comes first,
 // because an LWP that falls asleep already holds it when it gives up its vCPU.
-#define LWP_LOCK_RANKS(X)                                                                           \
-	X(runtime, "start, stop and adoption of kernel threads")                                        \
-	X(proc, "p_lock: the proc's LWPs, their ids, counters and waits")                               \
-	X(sleepq, "a sleep queue and the LWPs asleep on it")                                            \
-	X(turnstile, "a turnstile chain")                                                               \
-	X(vcpu_lwp, "vc_lwplock: the LWPs that run, stopped or ended on a vCPU")                        \
-	X(run_queue, "vc_rqlock: a run queue and the LWPs on it")                                       \
-	X(inbox, "vc_inlock: LWPs made runnable for a vCPU by others")                                  \
+#define LWP_LOCK_RANKS(X)                                                    \
+	X(runtime, "start, stop and adoption of kernel threads")                 \
+	X(proc, "p_lock: the proc's LWPs, their ids, counters and waits")        \
+	X(sleepq, "a sleep queue and the LWPs asleep on it")                     \
+	X(turnstile, "a turnstile chain")                                        \
+	X(vcpu_lwp, "vc_lwplock: the LWPs that run, stopped or ended on a vCPU") \
+	X(run_queue, "vc_rqlock: a run queue and the LWPs on it")                \
+	X(inbox, "vc_inlock: LWPs made runnable for a vCPU by others")           \
 	X(leaf, "memory, timers: takes nothing further")
 
 namespace lwp::kern {
@@ -32,7 +32,7 @@ const char *lock_rank_name(lock_rank) noexcept;
 
 #if LWP_DEBUG
 class spinlock;
-void lockrank_wanted(const spinlock *) noexcept;    // aborts if the order is broken
+void lockrank_wanted(const spinlock *) noexcept;  // aborts if the order is broken
 void lockrank_acquired(const spinlock *) noexcept;
 void lockrank_released(const spinlock *) noexcept;  // aborts if this kernel thread does not hold it
 bool lockrank_holds(const spinlock *) noexcept;

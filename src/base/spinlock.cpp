@@ -7,8 +7,8 @@
 namespace lwp::kern {
 namespace {
 
-constexpr unsigned pauses_most = 64;               // about a microsecond
-constexpr unsigned rounds_before_yield = 8;        // longer than any section of ours: the holder has lost its CPU
+constexpr unsigned pauses_most = 64;         // about a microsecond
+constexpr unsigned rounds_before_yield = 8;  // longer than any section of ours: the holder has lost its CPU
 constexpr std::uint16_t enough_most = 1U << 15;
 
 bool barrier_works() noexcept {

@@ -89,13 +89,13 @@ private:
 	void settle(vcpu_t *me) noexcept;
 	void revoke() noexcept;
 
-	std::uintptr_t bias_ = nobody;           // (: who may take it by plain stores
-	std::atomic<std::uint8_t> mine_{0};      // written by that vCPU only: it holds the lock, or is about to look whether it may
-	std::atomic<std::uint8_t> revoked_{0};   // written under word_: plain for everybody
-	std::uint16_t quiet_ = 0;                // word_: times the owner took it in a row since somebody else did
-	std::uint16_t enough_ = 64;              // word_: how often gives the bias back
+	std::uintptr_t bias_ = nobody;          // (: who may take it by plain stores
+	std::atomic<std::uint8_t> mine_{0};     // written by that vCPU only: it holds the lock, or is about to look whether it may
+	std::atomic<std::uint8_t> revoked_{0};  // written under word_: plain for everybody
+	std::uint16_t quiet_ = 0;               // word_: times the owner took it in a row since somebody else did
+	std::uint16_t enough_ = 64;             // word_: how often gives the bias back
 	lock_rank rank_;
-	std::atomic<std::uint32_t> word_{0};     // 1: held the plain way
+	std::atomic<std::uint32_t> word_{0};  // 1: held the plain way
 	const char *name_;
 };
 

@@ -101,9 +101,7 @@ private:
 	static constexpr std::uint32_t segment_of(std::uint32_t i) noexcept {
 		return static_cast<std::uint32_t>(std::bit_width(i | (first_buckets - 1))) - first_bits;  // no case for i = 0
 	}
-	static constexpr std::size_t segment_size(std::uint32_t s) noexcept {
-		return std::size_t{first_buckets} << (s == 0 ? 0 : s - 1);
-	}
+	static constexpr std::size_t segment_size(std::uint32_t s) noexcept { return std::size_t{first_buckets} << (s == 0 ? 0 : s - 1); }
 	LWP_ALWAYS_INLINE bucket_t *bucket(std::uint32_t i) const noexcept {
 		std::uint32_t s = segment_of(i);
 		// A segment s > 0 begins at bucket first_buckets << (s - 1), its own size.
@@ -116,10 +114,10 @@ private:
 	void link(lid_node *, bucket_t *) noexcept;
 	static void unlink(lid_node *, bucket_t *) noexcept;
 
-	std::atomic<std::uint64_t> layout_{layout(first_buckets, first_buckets - 1)};     // p, read without lock
-	std::atomic<std::size_t> size_{0};                                                // p, read without lock
-	std::atomic<bucket_t *> segment_[segments] = {first_};                            // p, read without lock; set once
-	bucket_t first_[first_buckets] = {};                                              // p, read without lock
+	std::atomic<std::uint64_t> layout_{layout(first_buckets, first_buckets - 1)};  // p, read without lock
+	std::atomic<std::size_t> size_{0};                                             // p, read without lock
+	std::atomic<bucket_t *> segment_[segments] = {first_};                         // p, read without lock; set once
+	bucket_t first_[first_buckets] = {};                                           // p, read without lock
 };
 
 }  // namespace lwp::kern

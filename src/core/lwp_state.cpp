@@ -19,9 +19,9 @@ const char *lwp_stat_name(lwp_stat s) noexcept {
 }
 
 const char *lwp_edge_reason(lwp_stat from, lwp_stat to) noexcept {
-#define X(a, b, who, why)                                   \
-	if (from == lwp_stat::a && to == lwp_stat::b) {         \
-		return why;                                         \
+#define X(a, b, who, why)                           \
+	if (from == lwp_stat::a && to == lwp_stat::b) { \
+		return why;                                 \
 	}
 	LWP_EDGES(X)
 #undef X

@@ -8,40 +8,40 @@
 #include "core/lwp.h"
 
 // X(state, NetBSD's name, lock rank that covers it, another rank that may)
-#define LWP_STATES(X)                                  \
-	X(idl, "LSIDL", vcpu_lwp, vcpu_lwp)                \
-	X(run, "LSRUN", run_queue, inbox)                  \
-	X(onproc, "LSONPROC", vcpu_lwp, vcpu_lwp)          \
-	X(sleep, "LSSLEEP", sleepq, turnstile)             \
-	X(stop, "LSSTOP", vcpu_lwp, sleepq)                \
-	X(suspended, "LSSUSPENDED", vcpu_lwp, sleepq)      \
+#define LWP_STATES(X)                             \
+	X(idl, "LSIDL", vcpu_lwp, vcpu_lwp)           \
+	X(run, "LSRUN", run_queue, inbox)             \
+	X(onproc, "LSONPROC", vcpu_lwp, vcpu_lwp)     \
+	X(sleep, "LSSLEEP", sleepq, turnstile)        \
+	X(stop, "LSSTOP", vcpu_lwp, sleepq)           \
+	X(suspended, "LSSUSPENDED", vcpu_lwp, sleepq) \
 	X(zomb, "LSZOMB", vcpu_lwp, vcpu_lwp)
 
 // X(from, to, who may do it, why)
-#define LWP_EDGES(X)                                                             \
-	X(none, idl, "proc/create", "memory becomes an LWP")                       \
-	X(none, onproc, "proc/runtime", "a kernel thread is adopted where it runs")  \
-	X(idl, run, "sched/place", "started")                                        \
-	X(idl, suspended, "proc/create", "created suspended")                        \
-	X(idl, stop, "proc/create", "created in a stopped proc")                     \
-	X(idl, onproc, "sched/switch", "an idle LWP is dispatched")                  \
-	X(idl, zomb, "proc/create", "creation was given up")                         \
-	X(run, run, "sched/idle", "stolen, or taken out of the inbox")               \
-	X(run, onproc, "sched/switch", "dispatched")                                 \
-	X(onproc, run, "sched/switch", "yielded or preempted")                       \
-	X(onproc, sleep, "sync/sleepq", "blocked")                                   \
-	X(onproc, suspended, "proc/suspend", "suspended at the boundary")            \
-	X(onproc, stop, "proc/stop", "its proc is stopped")                          \
-	X(onproc, zomb, "proc/exit", "ended")                                        \
-	X(onproc, idl, "sched/switch", "an idle LWP gave way")                       \
-	X(sleep, run, "sched/place", "woken, timed out or interrupted")              \
-	X(sleep, sleep, "sync/sleepq", "moved to another queue")                     \
-	X(sleep, stop, "proc/stop", "stopped in its sleep")                          \
-	X(stop, run, "proc/stop", "continued")                                       \
-	X(stop, sleep, "proc/stop", "continued, its wait unfinished")                \
-	X(stop, stop, "sync/sleepq", "its wait ended, its lock moves")               \
-	X(suspended, run, "sched/place", "continued")                                \
-	X(suspended, suspended, "sync/sleepq", "its wait ended, its lock moves")     \
+#define LWP_EDGES(X)                                                            \
+	X(none, idl, "proc/create", "memory becomes an LWP")                        \
+	X(none, onproc, "proc/runtime", "a kernel thread is adopted where it runs") \
+	X(idl, run, "sched/place", "started")                                       \
+	X(idl, suspended, "proc/create", "created suspended")                       \
+	X(idl, stop, "proc/create", "created in a stopped proc")                    \
+	X(idl, onproc, "sched/switch", "an idle LWP is dispatched")                 \
+	X(idl, zomb, "proc/create", "creation was given up")                        \
+	X(run, run, "sched/idle", "stolen, or taken out of the inbox")              \
+	X(run, onproc, "sched/switch", "dispatched")                                \
+	X(onproc, run, "sched/switch", "yielded or preempted")                      \
+	X(onproc, sleep, "sync/sleepq", "blocked")                                  \
+	X(onproc, suspended, "proc/suspend", "suspended at the boundary")           \
+	X(onproc, stop, "proc/stop", "its proc is stopped")                         \
+	X(onproc, zomb, "proc/exit", "ended")                                       \
+	X(onproc, idl, "sched/switch", "an idle LWP gave way")                      \
+	X(sleep, run, "sched/place", "woken, timed out or interrupted")             \
+	X(sleep, sleep, "sync/sleepq", "moved to another queue")                    \
+	X(sleep, stop, "proc/stop", "stopped in its sleep")                         \
+	X(stop, run, "proc/stop", "continued")                                      \
+	X(stop, sleep, "proc/stop", "continued, its wait unfinished")               \
+	X(stop, stop, "sync/sleepq", "its wait ended, its lock moves")              \
+	X(suspended, run, "sched/place", "continued")                               \
+	X(suspended, suspended, "sync/sleepq", "its wait ended, its lock moves")    \
 	X(zomb, idl, "proc/create", "recycled: ceased one unit of work, waits for the next")
 
 namespace lwp::kern {
@@ -60,7 +60,8 @@ LWP_ALWAYS_INLINE void lwp_setstat(lwp_t *l, lwp_stat to, spinlock *lend) noexce
 #if LWP_DEBUG
 	lwp_setstat_check(l, to, lend);
 #endif
-	l->l_stat.store(to, std::memory_order_release);     // pairs with the acquire in lwp_state(): who sees the state sees all that was done before it
+	l->l_stat.store(
+	    to, std::memory_order_release);  // pairs with the acquire in lwp_state(): who sees the state sees all that was done before it
 	l->l_mutex.store(lend, std::memory_order_release);  // pairs with the acquires in lwp_lock(): the new lock implies the new state
 }
 

@@ -45,12 +45,12 @@ struct tss_cell {
 
 // !: the owning LWP only | c: written by the owning LWP with specific_lock held, read by it without | v: see the top of this file
 struct specdata {
-	list_link<specdata> sd_link;                            // under specific_lock: containers with NetBSD values
-	std::unique_ptr<std::atomic<void *>[]> sd_values;       // c: the array; v: the values, by key
-	unsigned sd_nvalues = 0;                                // c
-	unsigned sd_ncells = 0;                                 // !
-	std::unique_ptr<tss_cell[]> sd_cells;                   // !: by the key's index
-	bool sd_listed = false;                                 // !
+	list_link<specdata> sd_link;                       // under specific_lock: containers with NetBSD values
+	std::unique_ptr<std::atomic<void *>[]> sd_values;  // c: the array; v: the values, by key
+	unsigned sd_nvalues = 0;                           // c
+	unsigned sd_ncells = 0;                            // !
+	std::unique_ptr<tss_cell[]> sd_cells;              // !: by the key's index
+	bool sd_listed = false;                            // !
 };
 
 namespace {
@@ -137,8 +137,8 @@ int key_table::add_segment(unsigned s) noexcept {
 		return ENOMEM;
 	}
 	std::lock_guard guard(specific_lock);
-	if (segment_[s].load(std::memory_order_relaxed) == nullptr) {             // relaxed: written under the lock
-		segment_[s].store(fresh.release(), std::memory_order_release);        // pairs with the acquire in find()
+	if (segment_[s].load(std::memory_order_relaxed) == nullptr) {       // relaxed: written under the lock
+		segment_[s].store(fresh.release(), std::memory_order_release);  // pairs with the acquire in find()
 	}
 	return 0;
 }

@@ -57,10 +57,10 @@ void context_enter(birth &b, std::byte *top, std::size_t size) {
 	where.size = size;
 	birth *in = &b;
 	::new (b.child->c_fiber) boost::context::fiber(std::allocator_arg, boost::context::preallocated(top, size, where), callers_stack{},
-	                                               [in](boost::context::fiber &&left) -> boost::context::fiber {
-		                                               ::new (in->maker.c_fiber) boost::context::fiber(std::move(left));
-		                                               context_begin(in);
-	                                               });
+	    [in](boost::context::fiber &&left) -> boost::context::fiber {
+		    ::new (in->maker.c_fiber) boost::context::fiber(std::move(left));
+		    context_begin(in);
+	    });
 	detail::context_jump(b.maker, *b.child, false);
 }
 

@@ -59,8 +59,9 @@ namespace lwp::kern {
 /// Written by the kernel thread that runs it, until the end of the switch that leaves it; then by the one that resumes it.
 struct context {
 #if LWP_PORTABLE_SWITCH
-	alignas(boost::context::fiber) std::byte c_fiber[sizeof(boost::context::fiber)] = {};  // a fiber that is never destroyed: that would unwind
-	context *c_from = nullptr;                                                              // who resumed us, told by the resumer
+	// A fiber that is never destroyed: that would unwind.
+	alignas(boost::context::fiber) std::byte c_fiber[sizeof(boost::context::fiber)] = {};
+	context *c_from = nullptr;  // who resumed us, told by the resumer
 #else
 	void *c_sp = nullptr;  // Boost's fcontext_t; x86-64: rbp is kept at c_sp + 0x30, the return address at c_sp + 0x38
 #endif
@@ -154,6 +155,7 @@ LWP_ALWAYS_INLINE void context_jump(context &from, context &to, bool final) {
 	// What a call of jump_fcontext(sp, data) does, except that the return address is pushed by hand.  It returns transfer_t in rax:rdx:
 	// the stack pointer of the context that resumed us, and the data which that one passed.  First the red zone is stepped over.
 	// jump_fcontext itself keeps rbx, rbp, r12 to r15, MXCSR and the x87 control word; nothing else survives.
+	// clang-format off
 	asm volatile(
 	    "leaq -128(%%rsp), %%rsp\n\t"
 	    "leaq 1f(%%rip), %%rcx\n\t"
@@ -170,6 +172,7 @@ LWP_ALWAYS_INLINE void context_jump(context &from, context &to, bool final) {
 	      "xmm30", "xmm31", "k0", "k1", "k2", "k3", "k4", "k5", "k6", "k7",
 #endif
 	      "memory", "cc");
+	// clang-format on
 #undef LWP_ASM_NEEDS_FRAME
 	context *resumer = static_cast<context *>(resumed_by);
 	resumer->c_sp = left;

@@ -64,14 +64,14 @@ std::atomic<unsigned> arenas_used{1};  // never goes down
 /// Free stacks of one size.
 struct stack_class {
 	spinlock k_lock{lock_rank::leaf, "stack class"};
-	slot_t k_warm = 0;        // newest
-	slot_t k_warm_last = 0;   // oldest
+	slot_t k_warm = 0;       // newest
+	slot_t k_warm_last = 0;  // oldest
 	std::size_t k_warm_count = 0;
-	slot_t k_cold = 0;        // newest first
+	slot_t k_cold = 0;  // newest first
 	std::size_t k_cold_count = 0;
-	std::uint32_t k_arena = 0;       // the newest
-	std::uint32_t k_fresh = 0;       // its slots from here on were never handed out and have no guard
-	std::size_t k_arena_bytes = 0;   // how big it became
+	std::uint32_t k_arena = 0;      // the newest
+	std::uint32_t k_fresh = 0;      // its slots from here on were never handed out and have no guard
+	std::size_t k_arena_bytes = 0;  // how big it became
 	std::size_t k_in_use = 0;
 };
 

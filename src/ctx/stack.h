@@ -21,12 +21,12 @@ namespace lwp::kern {
 
 /// A stack, by value: whoever holds it owns it.
 struct stack {
-	std::byte *s_base = nullptr;   // lowest usable byte; the guard page is below
-	std::uint32_t s_size = 0;      // usable bytes
-	std::uint32_t s_slot = 0;      // its number in ctx/stack.cpp's books; 0: none
-	std::uint16_t s_colour = 0;    // bytes to leave at the top, a multiple of 64
-	std::uint8_t s_class = 0;      // its size class
-	bool s_foreign = false;        // caller's memory: no guard, not ours to free
+	std::byte *s_base = nullptr;  // lowest usable byte; the guard page is below
+	std::uint32_t s_size = 0;     // usable bytes
+	std::uint32_t s_slot = 0;     // its number in ctx/stack.cpp's books; 0: none
+	std::uint16_t s_colour = 0;   // bytes to leave at the top, a multiple of 64
+	std::uint8_t s_class = 0;     // its size class
+	bool s_foreign = false;       // caller's memory: no guard, not ours to free
 };
 static_assert(sizeof(stack) <= 24);
 

@@ -100,7 +100,7 @@ int newlwp(lwp_t *l1, const lwp_options &o, lwp_t **out) noexcept {
 		return EINVAL;
 	}
 	if (LWP_UNLIKELY(sched.sd_count.load(std::memory_order_relaxed) == 0)) {  // relaxed: whoever ends a runtime is alone in it
-		runtime_ensure();  // we were adopted under one that has ended
+		runtime_ensure();                                                     // we were adopted under one that has ended
 	}
 	if (o.vcpu < -1 || o.vcpu >= static_cast<int>(sched.sd_count.load(std::memory_order_relaxed))) {  // relaxed: fixed while LWPs live
 		return EINVAL;

@@ -43,7 +43,7 @@ void lwp_keep_dead(lwp_t *dead, vcpu_t *me) noexcept {
 	if (dead->l_adopted) {
 		lwp_pool_put(dead);
 	} else if (dead->l_stack.s_foreign || dead->l_stack.s_size / 2 >= runtime_default_stack() ||
-	           dead->l_stack.s_size < runtime_default_stack() || me->vc_ndead.load(std::memory_order_relaxed) >= dead_most) {
+	    dead->l_stack.s_size < runtime_default_stack() || me->vc_ndead.load(std::memory_order_relaxed) >= dead_most) {
 		context_destroy(dead->l_ctx);
 		stack_free(dead->l_stack);
 		lwp_pool_put(dead);

@@ -12,14 +12,14 @@ namespace lwp::kern {
 
 struct lwp_options {
 	const char *name = nullptr;
-	std::size_t stack_size = 0;      // 0: the runtime's default
-	void *stack_base = nullptr;      // the caller's own stack
-	int vcpu = -1;                   // bound to this one, or -1: as the creator
-	int priority = -1;               // within its class, or -1: as the creator
-	int policy = -1;                 // a sched_class, or -1: as the creator
+	std::size_t stack_size = 0;  // 0: the runtime's default
+	void *stack_base = nullptr;  // the caller's own stack
+	int vcpu = -1;               // bound to this one, or -1: as the creator
+	int priority = -1;           // within its class, or -1: as the creator
+	int policy = -1;             // a sched_class, or -1: as the creator
 	bool detached = false;
 	bool suspended = false;
-	std::size_t room = 0;            // bytes on its stack for the creator's use, 64-aligned
+	std::size_t room = 0;  // bytes on its stack for the creator's use, 64-aligned
 	void *private_ = nullptr;
 };
 

@@ -30,26 +30,26 @@ struct waitrec {
 struct proc_t {
 	alignas(64) spinlock p_lock{lock_rank::proc, "p_lock"};
 	alignas(64) lwpid_t p_nlwpid = 0;  // last id handed out
-	bool p_lidwrapped = false;       // they have begun again at 1: the next may be alive
-	bool p_running = false;          // there are vCPUs: LWPs may be started
-	bool p_mainleft = false;         // the main thread was LWP 1 and has left by _lwp_exit(): the last LWP ends the process
+	bool p_lidwrapped = false;         // they have begun again at 1: the next may be alive
+	bool p_running = false;            // there are vCPUs: LWPs may be started
+	bool p_mainleft = false;           // the main thread was LWP 1 and has left by _lwp_exit(): the last LWP ends the process
 	// p_nrlwps + STOP + SUSPENDED + ZOMB == p_nlwps; a new LWP counts as running from the moment it has a number.
-	std::uint32_t p_nlwps = 0;       // LWPs in p_lwps
-	std::uint32_t p_nzlwps = 0;      // those that have begun to end
-	std::uint32_t p_nrlwps = 0;      // running or likely to run: RUN, ONPROC, SLEEP
-	std::uint32_t p_ndlwps = 0;      // detached
-	std::uint32_t p_nlwpwait = 0;    // inside lwp_wait1() or ~runtime, their wait not ended
+	std::uint32_t p_nlwps = 0;                // LWPs in p_lwps
+	std::uint32_t p_nzlwps = 0;               // those that have begun to end
+	std::uint32_t p_nrlwps = 0;               // running or likely to run: RUN, ONPROC, SLEEP
+	std::uint32_t p_ndlwps = 0;               // detached
+	std::uint32_t p_nlwpwait = 0;             // inside lwp_wait1() or ~runtime, their wait not ended
 	std::atomic<lwp_t *> p_zomblwp{nullptr};  // a dead detached LWP, for the next to be made from; peeked at without p_lock
 	list<lwp_t, &lwp_t::l_link> p_zombies;    // dead, not detached, given to no waiter yet; oldest first
 
 	alignas(64) list<waitrec, &waitrec::wr_link> p_waits;
-	list<waitrec, &waitrec::wr_for> p_anywaits;      // waits for any
-	std::uint32_t p_ncvwaits = 0;                    // LWPs asleep on p_lwpcv
-	std::uint32_t p_nadopted = 0;                    // kernel threads of the application, among p_nlwps
+	list<waitrec, &waitrec::wr_for> p_anywaits;  // waits for any
+	std::uint32_t p_ncvwaits = 0;                // LWPs asleep on p_lwpcv
+	std::uint32_t p_nadopted = 0;                // kernel threads of the application, among p_nlwps
 
-	alignas(64) lidtable p_lwps;     // by id, in whatever state
+	alignas(64) lidtable p_lwps;  // by id, in whatever state
 	std::size_t p_maxlwps = 0;
-	char p_lwpcv = 0;                // its address is the channel: somebody was suspended, continued, dereferenced, freed
+	char p_lwpcv = 0;  // its address is the channel: somebody was suspended, continued, dereferenced, freed
 };
 static_assert(offsetof(proc_t, p_nlwpid) == 64 && offsetof(proc_t, p_waits) == 128);
 
@@ -75,8 +75,8 @@ lwp_t *lwp_find_and_lock(proc_t *, lwpid_t lid, vcpu_t *me, spinlock **lock) noe
 
 /// References keep an LWP from ending, not from running.  p_lock held.  False if it has begun to end.
 [[nodiscard]] bool lwp_addref(lwp_t *) noexcept;
-void lwp_delref(proc_t *, lwp_t *) noexcept;      // p_lock not held
-void lwp_drainrefs(proc_t *, lwp_t *) noexcept;   // p_lock held: waits until only its own is left
+void lwp_delref(proc_t *, lwp_t *) noexcept;     // p_lock not held
+void lwp_drainrefs(proc_t *, lwp_t *) noexcept;  // p_lock held: waits until only its own is left
 
 /// Debug builds: p_lock held; the counters agree with each other, and in a small proc with the states of its LWPs.
 void proc_check(const proc_t *) noexcept;

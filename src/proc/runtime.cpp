@@ -25,13 +25,13 @@ namespace {
 
 constexpr std::size_t max_lwps_default = 16U << 20;
 
-std::mutex runtime_lock;                 // start, stop, adoption; taken by kernel threads, never with a lock of ours held
-std::atomic<bool> running{false};        // written under runtime_lock
+std::mutex runtime_lock;           // start, stop, adoption; taken by kernel threads, never with a lock of ours held
+std::atomic<bool> running{false};  // written under runtime_lock
 std::size_t default_stack = stack_default;
-lwp_t *home_lwp;                         // LWP 1, if vCPU 0 is the kernel thread that started the runtime
-vcpu_t *bound_all;                       // vCPUs of kernel threads of the application, also of those that have gone
-vcpu_t *bound_free;                      // vCPUs of kernel threads that have gone
-stack idle_stack;                        // of vCPU 0's idle LWP: the kernel thread's own belongs to LWP 1
+lwp_t *home_lwp;     // LWP 1, if vCPU 0 is the kernel thread that started the runtime
+vcpu_t *bound_all;   // vCPUs of kernel threads of the application, also of those that have gone
+vcpu_t *bound_free;  // vCPUs of kernel threads that have gone
+stack idle_stack;    // of vCPU 0's idle LWP: the kernel thread's own belongs to LWP 1
 pthread_key_t bound_key;
 bool bound_key_made;
 
@@ -107,8 +107,8 @@ lwp_t *idle_lwp(vcpu_t *vc) noexcept {
 void kernel_thread_init(vcpu_t *vc) noexcept {
 	curcpu_set(vc);
 	vc->vc_image.init();
-	(void)guard_thread_init();                 // without it an overflow still ends in SIGSEGV, only without our line
-	(void)::prctl(PR_SET_TIMERSLACK, 1UL);     // a vCPU that halts for a timer wants it on time
+	(void)guard_thread_init();              // without it an overflow still ends in SIGSEGV, only without our line
+	(void)::prctl(PR_SET_TIMERSLACK, 1UL);  // a vCPU that halts for a timer wants it on time
 }
 
 void *vcpu_main(void *arg) noexcept {
@@ -150,7 +150,8 @@ int make_vcpu(unsigned i, bool home) noexcept {
 	}
 	if (!home) {
 		lwp_setstat(vc->vc_idle, lwp_stat::onproc, &vc->vc_lwplock);
-		const int error = ::pthread_create(&vc->vc_thread, nullptr, [](void *a) -> void * { return vcpu_main(a); }, vc);
+		const int error = ::pthread_create(
+		    &vc->vc_thread, nullptr, [](void *a) -> void * { return vcpu_main(a); }, vc);
 		if (error != 0) {
 			lwp_pool_put(vc->vc_idle);
 			vc->vc_idle = nullptr;

@@ -184,8 +184,14 @@ int lwp_wait1(lwp_t *l, lwpid_t lid, lwpid_t *departed) noexcept {
 	enter(p, &wr);
 	// p_lock is the interlock: it is released when our own lock is held, so whoever ends our wait finds us asleep, or awake for good.
 	spinlock *lock = sleepq_enter_self(l);
-	error = sleepq_block_self_and_unlock(l, lock, {.wchan = &wr, .wmesg = "lwpwait", .sobj = &self_syncobj, .interruptible = sleep_catch::yes,
-	                                               .deadline = never, .token = 0, .interlock = &p->p_lock});
+	error = sleepq_block_self_and_unlock(l, lock,
+	    {.wchan = &wr,
+	        .wmesg = "lwpwait",
+	        .sobj = &self_syncobj,
+	        .interruptible = sleep_catch::yes,
+	        .deadline = never,
+	        .token = 0,
+	        .interlock = &p->p_lock});
 	me = l->l_cpu;
 	p->p_lock.lock(me);
 	if (!wr.wr_done) {  // kicked out: suspend, interrupt

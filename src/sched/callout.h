@@ -13,7 +13,7 @@ namespace lwp::kern {
 struct timer : callout {
 	void (*tm_fn)(void *) = nullptr;  // may take any lock; must not switch
 	void *tm_arg = nullptr;
-	vcpu_t *tm_vcpu = nullptr;        // whose heap it is in
+	vcpu_t *tm_vcpu = nullptr;  // whose heap it is in
 };
 
 /// Arms it on `vc`.  0 | ENOMEM.

@@ -29,9 +29,9 @@ inline constexpr std::uint32_t callout_idle = UINT32_MAX;
 
 /// A timer; what it does when it is due is added by derivation.
 struct callout {
-	std::uint64_t co_deadline = 0;           // ns, CLOCK_MONOTONIC; set before insert, fixed while in a heap
-	std::uint32_t co_index = callout_idle;   // place in the heap, or callout_idle
-	std::uint32_t co_sequence = 0;           // order of insertion; of two with equal deadlines the lower is due first
+	std::uint64_t co_deadline = 0;          // ns, CLOCK_MONOTONIC; set before insert, fixed while in a heap
+	std::uint32_t co_index = callout_idle;  // place in the heap, or callout_idle
+	std::uint32_t co_sequence = 0;          // order of insertion; of two with equal deadlines the lower is due first
 };
 
 class callout_heap {
@@ -95,7 +95,7 @@ private:
 	};
 	// The array begins at a page and the root in its fourth entry, so the children of p, 4p-8 to 4p-5, are one 64-byte line.
 	static constexpr std::uint32_t root = 3;
-	static constexpr std::uint32_t least = 4096 / sizeof(entry);   // entries in the smallest array: a page
+	static constexpr std::uint32_t least = 4096 / sizeof(entry);  // entries in the smallest array: a page
 	static constexpr std::uint32_t most = 1U << 31;
 	static constexpr std::uint32_t parent(std::uint32_t p) noexcept { return p / 4 + 2; }
 	static constexpr std::uint64_t first_child(std::uint32_t p) noexcept { return std::uint64_t{p} * 4 - 8; }
@@ -138,7 +138,7 @@ private:
 			const std::uint64_t b = std::min(e[2].deadline, e[3].deadline);
 			const std::uint64_t earliest = std::min(a, b);
 			const unsigned is = static_cast<unsigned>(e[0].deadline == earliest) | static_cast<unsigned>(e[1].deadline == earliest) << 1 |
-			                    static_cast<unsigned>(e[2].deadline == earliest) << 2 | static_cast<unsigned>(e[3].deadline == earliest) << 3;
+			    static_cast<unsigned>(e[2].deadline == earliest) << 2 | static_cast<unsigned>(e[3].deadline == earliest) << 3;
 			if (LWP_LIKELY((is & (is - 1)) == 0)) {
 				return static_cast<std::uint32_t>(c) + static_cast<std::uint32_t>(std::countr_zero(is));
 			}
@@ -183,7 +183,7 @@ private:
 
 	entry *heap_ = nullptr;
 	std::uint32_t size_ = 0;
-	std::uint32_t capacity_ = 0;   // entries of the array, the unused ones before the root included
+	std::uint32_t capacity_ = 0;  // entries of the array, the unused ones before the root included
 	std::uint32_t sequence_;
 };
 

@@ -17,15 +17,15 @@
 namespace lwp::kern {
 namespace {
 
-constexpr unsigned search_most = 32;                // rounds of about a microsecond
-constexpr nanotime watch_first = 500'000;           // between two looks of the watcher, doubled while it finds nothing
+constexpr unsigned search_most = 32;       // rounds of about a microsecond
+constexpr nanotime watch_first = 500'000;  // between two looks of the watcher, doubled while it finds nothing
 constexpr nanotime watch_most = 4'000'000;
-constexpr unsigned watch_idle_looks = 12;           // looks after everybody else has halted
-constexpr nanotime timer_late = 500'000;            // a timer this late is fired by whoever sees it
-constexpr nanotime timer_guard = 2'000'000;         // when a halted vCPU looks after a timer of another one
-constexpr nanotime steal_pays = 20'000;             // a theft that keeps the thief busy for less was not worth it
+constexpr unsigned watch_idle_looks = 12;    // looks after everybody else has halted
+constexpr nanotime timer_late = 500'000;     // a timer this late is fired by whoever sees it
+constexpr nanotime timer_guard = 2'000'000;  // when a halted vCPU looks after a timer of another one
+constexpr nanotime steal_pays = 20'000;      // a theft that keeps the thief busy for less was not worth it
 constexpr nanotime steal_pause_most = 1'000'000;
-constexpr unsigned pile = 2;                        // LWPs queued behind a running one that are worth waking or coming for
+constexpr unsigned pile = 2;  // LWPs queued behind a running one that are worth waking or coming for
 
 bool movable(const lwp_t *l) noexcept { return l->l_bound < 0; }
 
@@ -156,7 +156,8 @@ nanotime halt_until(const vcpu_t *vc, nanotime when) noexcept {
 
 bool try_to_watch(vcpu_t *vc) noexcept {
 	vcpu_t *nobody = nullptr;
-	if (!sched.sd_watcher.compare_exchange_strong(nobody, vc, std::memory_order_relaxed)) {  // relaxed: a role, it guards no data but vc_seen
+	if (!sched.sd_watcher.compare_exchange_strong(
+	        nobody, vc, std::memory_order_relaxed)) {  // relaxed: a role, it guards no data but vc_seen
 		return false;
 	}
 	for (unsigned i = 1, n = vcpus(); i < n; i++) {
@@ -253,7 +254,7 @@ bool needs_watch(const vcpu_t *vc) noexcept {
 		const vcpu_t *other = neighbour(vc, i, n);
 		if (other->vc_halted.load(std::memory_order_relaxed) == vc_running &&
 		    (other->vc_rq.movable() != 0 || other->vc_inmovable.load(std::memory_order_relaxed) != 0 ||
-		     other->vc_deadline.load(std::memory_order_relaxed) != never)) {
+		        other->vc_deadline.load(std::memory_order_relaxed) != never)) {
 			return true;
 		}
 	}
@@ -276,7 +277,8 @@ void sched_search_end(vcpu_t *vc, bool found) noexcept {
 bool vcpu_halt(vcpu_t *vc) noexcept {
 	vc->vc_halted.store(vc_waits, std::memory_order_relaxed);  // relaxed: the fence below orders it
 	sched.sd_halted.fetch_add(1, std::memory_order_relaxed);
-	std::atomic_thread_fence(std::memory_order_seq_cst);  // pairs with the fence in vcpu_unhalt() and the compare-exchange in wake_searcher()
+	std::atomic_thread_fence(
+	    std::memory_order_seq_cst);  // pairs with the fence in vcpu_unhalt() and the compare-exchange in wake_searcher()
 	bool work = vc->vc_incount.load(std::memory_order_relaxed) != 0 || vc->vc_stop.load(std::memory_order_relaxed) || pile_in_sight(vc);
 	bool watching = false;
 	bool found = false;

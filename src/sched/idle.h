@@ -18,8 +18,8 @@ namespace lwp::kern {
 
 /// Search for work: begin once, steal and more in turns, end once.
 void sched_search_begin(vcpu_t *) noexcept;
-bool sched_steal(vcpu_t *) noexcept;         ///< true: something came into our inbox
-bool sched_search_more(vcpu_t *) noexcept;   ///< whether searching a little longer is worth it
+bool sched_steal(vcpu_t *) noexcept;        ///< true: something came into our inbox
+bool sched_search_more(vcpu_t *) noexcept;  ///< whether searching a little longer is worth it
 void sched_search_end(vcpu_t *, bool found) noexcept;
 
 /// Waits until woken, the first timer is due, or the watch has found something.  True: woken to search, and already counted as searching.
@@ -34,7 +34,8 @@ void sched_watch_slow() noexcept;
 
 /// After an LWP was queued on the caller's own vCPU, as the `queued`th.
 LWP_ALWAYS_INLINE void sched_work_queued(unsigned queued) noexcept {
-	if (LWP_UNLIKELY(sched.sd_halted.load(std::memory_order_relaxed) != 0)) {  // relaxed: what we miss the watcher or the thief's re-check finds
+	if (LWP_UNLIKELY(
+	        sched.sd_halted.load(std::memory_order_relaxed) != 0)) {  // relaxed: what we miss the watcher or the thief's re-check finds
 		sched_work_queued_slow(queued);
 	}
 }

@@ -20,7 +20,7 @@ public:
 	static constexpr int none = -1;
 
 	/// Best priority queued, or none.
-	[[nodiscard]] int top() const noexcept { return top_.load(std::memory_order_relaxed); }      // relaxed: exact under the lock, else a hint
+	[[nodiscard]] int top() const noexcept { return top_.load(std::memory_order_relaxed); }  // relaxed: exact under the lock, else a hint
 	[[nodiscard]] unsigned count() const noexcept { return count_.load(std::memory_order_relaxed); }  // same
 	/// How many of them may run on another vCPU.
 	[[nodiscard]] unsigned movable() const noexcept { return count() - bound_.load(std::memory_order_relaxed); }  // same

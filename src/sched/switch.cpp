@@ -67,7 +67,8 @@ LWP_ALWAYS_INLINE void tick(lwp_t *l) noexcept {
 	vcpu_t *vc = l->l_cpu;
 	if (LWP_UNLIKELY(--vc->vc_tick < 0)) {
 		vcpu_poll(vc);
-	} else if (LWP_UNLIKELY(vc->vc_deadline.load(std::memory_order_relaxed) != never) && cycles() - vc->vc_polled_cycles > vc->vc_poll_cycles) {
+	} else if (LWP_UNLIKELY(vc->vc_deadline.load(std::memory_order_relaxed) != never) &&
+	    cycles() - vc->vc_polled_cycles > vc->vc_poll_cycles) {
 		vcpu_poll(vc);  // after a storm of yields an LWP may run for long: with a timer armed the next look must not wait for the count
 	}
 }
@@ -84,7 +85,8 @@ void drain_locked(vcpu_t *vc) noexcept {
 }
 
 LWP_ALWAYS_INLINE bool inbox_waiting(const vcpu_t *vc) noexcept {
-	return vc->vc_incount.load(std::memory_order_relaxed) != 0;  // relaxed: exact under vc_inlock; before a halt idle.cpp looks with a fence
+	return vc->vc_incount.load(std::memory_order_relaxed) !=
+	    0;  // relaxed: exact under vc_inlock; before a halt idle.cpp looks with a fence
 }
 
 /// With vc_lwplock held: takes the best queued LWP and makes it LSONPROC, or returns null.

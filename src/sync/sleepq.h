@@ -27,13 +27,13 @@ enum class sleep_catch : bool { no, yes };
 
 /// What a sleep is about.
 struct sleep_on {
-	const void *wchan;      // never null
-	const char *wmesg;      // why, in one word
-	const syncobj *sobj;    // how it is undone
+	const void *wchan;    // never null
+	const char *wmesg;    // why, in one word
+	const syncobj *sobj;  // how it is undone
 	sleep_catch interruptible;
 	nanotime deadline = never;
-	std::uint32_t token = 0;         // flags that, if set, end the sleep before it begins: taken back, EALREADY
-	spinlock *interlock = nullptr;   // held by the caller, released once whoever has it next finds us asleep
+	std::uint32_t token = 0;        // flags that, if set, end the sleep before it begins: taken back, EALREADY
+	spinlock *interlock = nullptr;  // held by the caller, released once whoever has it next finds us asleep
 };
 
 extern const syncobj sleep_syncobj;  // on a queue
