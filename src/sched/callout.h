@@ -11,7 +11,7 @@ namespace lwp::kern {
 
 /// Lives where it is used, normally on the stack of the LWP that sleeps.
 struct timer : callout {
-	void (*tm_fn)(void *) = nullptr;  // may take any lock; must not switch
+	void (*tm_fn)(void *) = nullptr;  // may take any lock; must not switch, nor arm its own timer again
 	void *tm_arg = nullptr;
 	vcpu_t *tm_vcpu = nullptr;  // whose heap it is in
 };
