@@ -177,7 +177,7 @@ TEST(Create, LibraryStackHasTheSizeAskedFor) {
 		              }
 	              },
 	              &sum, &lid, nullptr, size),
-	          0);
+	    0);
 	collect(lid);
 	EXPECT_EQ(sum.load(), 225);
 }
@@ -305,9 +305,7 @@ namespace {
 
 }  // namespace
 
-TEST(CreateDeathTest, RunningOutOfMemoryIsEnomemAndTheRestGoesOn) {
-	EXPECT_EXIT(run_out_of_memory(), testing::ExitedWithCode(0), "");
-}
+TEST(CreateDeathTest, RunningOutOfMemoryIsEnomemAndTheRestGoesOn) { EXPECT_EXIT(run_out_of_memory(), testing::ExitedWithCode(0), ""); }
 #endif
 
 // Behaviour 12.

@@ -50,9 +50,7 @@ double cpu_seconds() {
 }
 
 /// Nothing left but the caller.
-void expect_clean() {
-	EXPECT_EQ(what_is_left(), "");
-}
+void expect_clean() { EXPECT_EQ(what_is_left(), ""); }
 
 /// Ends the child process of a death test: 0 if all went well in it.
 [[noreturn]] void finish(bool right = true) { std::_Exit(right && !testing::Test::HasFailure() ? 0 : 1); }
@@ -347,7 +345,9 @@ TEST(RuntimeDeathTest, DefaultIsNoMoreThanTheAffinityMask) {
 	EXPECT_EXIT(vcpus_of_a_mask_of_one(), testing::ExitedWithCode(0), "");
 }
 TEST(RuntimeDeathTest, OptionBeatsTheEnvironment) { EXPECT_EXIT(option_beats_environment(), testing::ExitedWithCode(0), ""); }
-TEST(RuntimeDeathTest, FirstCallFromAnotherKernelThread) { EXPECT_EXIT(first_call_from_another_kernel_thread(), testing::ExitedWithCode(0), ""); }
+TEST(RuntimeDeathTest, FirstCallFromAnotherKernelThread) {
+	EXPECT_EXIT(first_call_from_another_kernel_thread(), testing::ExitedWithCode(0), "");
+}
 TEST(RuntimeDeathTest, ProcessExitsWithItsOwnStatus) { EXPECT_EXIT(main_returns_after_a_simple_use(), testing::ExitedWithCode(7), ""); }
 
 // ---- kernel threads that the library did not make ------------------------------------------------------------------
@@ -614,7 +614,7 @@ TEST_P(Foreign, ExitEndsTheKernelThread) {
 		              return nullptr;
 	              },
 	              nullptr),
-	          0);
+	    0);
 	EXPECT_TRUE(wait_until([] { return unwound.load() == 1; }));
 	ASSERT_EQ(pthread_join(thread, nullptr), 0);
 	EXPECT_FALSE(came_back);

@@ -50,7 +50,9 @@ struct spinner {
 
 /// Computes without ever calling the library, on vCPU 1: LWP 1 lives on vCPU 0, and nothing preempts in this version.
 struct computer {
-	computer() { EXPECT_TRUE(wait_until([this] { return computing.load(); })); }
+	computer() {
+		EXPECT_TRUE(wait_until([this] { return computing.load(); }));
+	}
 	void finish() {
 		leave = true;
 		thread.join();

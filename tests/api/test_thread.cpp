@@ -377,8 +377,12 @@ namespace {
 TEST(ThreadDeathTest, EscapingExceptionTerminates) {
 	EXPECT_EXIT(let_an_exception_escape(), testing::KilledBySignal(SIGABRT), "nobody catches this");
 }
-TEST(ThreadDeathTest, DestroyingAJoinableOneTerminates) { EXPECT_EXIT(destroy_a_joinable_one(), testing::KilledBySignal(SIGABRT), "terminate"); }
-TEST(ThreadDeathTest, AssigningToAJoinableOneTerminates) { EXPECT_EXIT(assign_to_a_joinable_one(), testing::KilledBySignal(SIGABRT), "terminate"); }
+TEST(ThreadDeathTest, DestroyingAJoinableOneTerminates) {
+	EXPECT_EXIT(destroy_a_joinable_one(), testing::KilledBySignal(SIGABRT), "terminate");
+}
+TEST(ThreadDeathTest, AssigningToAJoinableOneTerminates) {
+	EXPECT_EXIT(assign_to_a_joinable_one(), testing::KilledBySignal(SIGABRT), "terminate");
+}
 
 // [thread.thread.id]
 TEST(ThreadId, OrderHashAndText) {

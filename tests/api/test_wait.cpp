@@ -311,9 +311,7 @@ namespace {
 
 }  // namespace
 
-TEST(WaitDeathTest, AnyWaiterGetsEsrchWhenNothingIsLeft) {
-	EXPECT_EXIT(any_waiter_is_left_with_nothing(), testing::ExitedWithCode(0), "");
-}
+TEST(WaitDeathTest, AnyWaiterGetsEsrchWhenNothingIsLeft) { EXPECT_EXIT(any_waiter_is_left_with_nothing(), testing::ExitedWithCode(0), ""); }
 
 TEST(Wait, AnyWaiterGetsEsrchWhenTheLastCandidateIsDetached) {
 	subject target([](subject &s) { s.park_once(); });

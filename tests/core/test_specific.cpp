@@ -464,8 +464,8 @@ TEST_F(Tss, ExitDestroysEachValueOnceAndLeavesThoseWithoutADestructor) {
 	const unsigned k = tss_with(call_on_destroy), plain = tss_with(nullptr), m = tss_with(counted::destroy);
 	on_destroy = [&](void *p) {
 		EXPECT_EQ(p, something);
-		EXPECT_EQ(tss_get(l.ref, k), nullptr);         // its own reads null by now,
-		EXPECT_EQ(tss_get(l.ref, plain), &l);          // others live until their turn
+		EXPECT_EQ(tss_get(l.ref, k), nullptr);  // its own reads null by now,
+		EXPECT_EQ(tss_get(l.ref, plain), &l);   // others live until their turn
 		EXPECT_EQ(tss_get(l.ref, m), &value);
 	};
 	ASSERT_EQ(tss_set(l.ref, k, something), 0);

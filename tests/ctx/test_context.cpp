@@ -91,7 +91,8 @@ struct fiber {
 	bool done = false;
 };
 
-template <class F> struct fiber_of final : fiber {
+template <class F>
+struct fiber_of final : fiber {
 	explicit fiber_of(F f, std::size_t top_offset = 0) : fiber(top_offset), f_(std::move(f)) {}
 	void body() override { f_(*this); }
 	F f_;
@@ -353,7 +354,8 @@ TEST(Context, FloatingPointControlBelongsToTheContext) {
 /// More live values than registers of either kind, over a switch that is inlined, in a function that calls nothing else (so that they may
 /// lie below the stack pointer).
 LWP_NOINLINE bool keeps_everything(fiber &self, kthread &me, std::uint64_t seed) {
-	std::uint64_t i0 = seed * 3, i1 = seed * 5, i2 = seed * 7, i3 = seed * 11, i4 = seed * 13, i5 = seed * 17, i6 = seed * 19, i7 = seed * 23;
+	std::uint64_t i0 = seed * 3, i1 = seed * 5, i2 = seed * 7, i3 = seed * 11, i4 = seed * 13, i5 = seed * 17, i6 = seed * 19,
+	              i7 = seed * 23;
 	std::uint64_t i8 = seed ^ 1, i9 = seed ^ 2, ia = seed ^ 3, ib = seed ^ 4, ic = seed ^ 5, id = seed ^ 6, ie = seed ^ 7, jf = seed ^ 8;
 	double d = static_cast<double>(seed);
 	double d0 = d + 1, d1 = d + 2, d2 = d + 3, d3 = d + 4, d4 = d + 5, d5 = d + 6, d6 = d + 7, d7 = d + 8, d8 = d + 9, d9 = d + 10;
@@ -370,17 +372,46 @@ LWP_NOINLINE bool keeps_everything(fiber &self, kthread &me, std::uint64_t seed)
 #else
 #define LWP_HIDE_D(v) asm volatile("" : "+w"(v))
 #endif
-	LWP_HIDE_I(i0); LWP_HIDE_I(i1); LWP_HIDE_I(i2); LWP_HIDE_I(i3); LWP_HIDE_I(i4); LWP_HIDE_I(i5); LWP_HIDE_I(i6); LWP_HIDE_I(i7);
-	LWP_HIDE_I(i8); LWP_HIDE_I(i9); LWP_HIDE_I(ia); LWP_HIDE_I(ib); LWP_HIDE_I(ic); LWP_HIDE_I(id); LWP_HIDE_I(ie); LWP_HIDE_I(jf);
-	LWP_HIDE_D(d0); LWP_HIDE_D(d1); LWP_HIDE_D(d2); LWP_HIDE_D(d3); LWP_HIDE_D(d4); LWP_HIDE_D(d5); LWP_HIDE_D(d6); LWP_HIDE_D(d7);
-	LWP_HIDE_D(d8); LWP_HIDE_D(d9); LWP_HIDE_D(da); LWP_HIDE_D(db); LWP_HIDE_D(dc); LWP_HIDE_D(dd); LWP_HIDE_D(de); LWP_HIDE_D(df);
-	LWP_HIDE_D(e0); LWP_HIDE_D(e1);
+	LWP_HIDE_I(i0);
+	LWP_HIDE_I(i1);
+	LWP_HIDE_I(i2);
+	LWP_HIDE_I(i3);
+	LWP_HIDE_I(i4);
+	LWP_HIDE_I(i5);
+	LWP_HIDE_I(i6);
+	LWP_HIDE_I(i7);
+	LWP_HIDE_I(i8);
+	LWP_HIDE_I(i9);
+	LWP_HIDE_I(ia);
+	LWP_HIDE_I(ib);
+	LWP_HIDE_I(ic);
+	LWP_HIDE_I(id);
+	LWP_HIDE_I(ie);
+	LWP_HIDE_I(jf);
+	LWP_HIDE_D(d0);
+	LWP_HIDE_D(d1);
+	LWP_HIDE_D(d2);
+	LWP_HIDE_D(d3);
+	LWP_HIDE_D(d4);
+	LWP_HIDE_D(d5);
+	LWP_HIDE_D(d6);
+	LWP_HIDE_D(d7);
+	LWP_HIDE_D(d8);
+	LWP_HIDE_D(d9);
+	LWP_HIDE_D(da);
+	LWP_HIDE_D(db);
+	LWP_HIDE_D(dc);
+	LWP_HIDE_D(dd);
+	LWP_HIDE_D(de);
+	LWP_HIDE_D(df);
+	LWP_HIDE_D(e0);
+	LWP_HIDE_D(e1);
 	asm volatile("" : : "r"(array) : "memory");
 	context_switch(self.self, me.self, me.image);
 	asm volatile("" : : "r"(array) : "memory");
 	bool ok = i0 == seed * 3 && i1 == seed * 5 && i2 == seed * 7 && i3 == seed * 11 && i4 == seed * 13 && i5 == seed * 17 &&
-	          i6 == seed * 19 && i7 == seed * 23 && i8 == (seed ^ 1) && i9 == (seed ^ 2) && ia == (seed ^ 3) && ib == (seed ^ 4) &&
-	          ic == (seed ^ 5) && id == (seed ^ 6) && ie == (seed ^ 7) && jf == (seed ^ 8);
+	    i6 == seed * 19 && i7 == seed * 23 && i8 == (seed ^ 1) && i9 == (seed ^ 2) && ia == (seed ^ 3) && ib == (seed ^ 4) &&
+	    ic == (seed ^ 5) && id == (seed ^ 6) && ie == (seed ^ 7) && jf == (seed ^ 8);
 	d = static_cast<double>(seed);
 	ok = ok && d0 == d + 1 && d1 == d + 2 && d2 == d + 3 && d3 == d + 4 && d4 == d + 5 && d5 == d + 6 && d6 == d + 7 && d7 == d + 8;
 	ok = ok && d8 == d + 9 && d9 == d + 10 && da == d * 2 && db == d * 3 && dc == d * 4 && dd == d * 5 && de == d * 6 && df == d * 7;

@@ -108,12 +108,12 @@ int in_child(const std::function<int()> &body) {
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
 }
 
-#define IN_CHILD_EXPECT(condition)                                                   \
-	do {                                                                             \
-		if (!(condition)) {                                                          \
+#define IN_CHILD_EXPECT(condition)                                                       \
+	do {                                                                                 \
+		if (!(condition)) {                                                              \
 			std::fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition); \
-			return 1;                                                                \
-		}                                                                            \
+			return 1;                                                                    \
+		}                                                                                \
 	} while (false)
 
 TEST(Stack, SizesOutOfBoundsAreRefused) {

@@ -28,8 +28,8 @@ int wait_for(lwpid_t lid, lwpid_t *departed = nullptr) { return error_of(_lwp_wa
 
 // ---- the storm ---------------------------------------------------------------------------------------------------------
 
-constexpr unsigned actors = 24;          // LWPs that do things to others
-constexpr unsigned foreign_actors = 3;   // kernel threads that do
+constexpr unsigned actors = 24;                                // LWPs that do things to others
+constexpr unsigned foreign_actors = 3;                         // kernel threads that do
 constexpr std::size_t most_living = LWP_TEST_TSAN ? 60 : 300;  // ThreadSanitizer keeps a history of each
 
 struct storm;
@@ -215,7 +215,8 @@ void act_once(storm &world, dice &r, bool foreign) {
 	case 13: {
 		timespec ts{0, static_cast<long>(r.below(60000))};
 		const lwpid_t unparked = r.one_in(2) ? 0 : target;
-		expect_one_of("park", error_of(_lwp_park(CLOCK_MONOTONIC, 0, &ts, unparked, nullptr, nullptr)), 0, EALREADY, ETIMEDOUT, EINTR, ESRCH);
+		expect_one_of(
+		    "park", error_of(_lwp_park(CLOCK_MONOTONIC, 0, &ts, unparked, nullptr, nullptr)), 0, EALREADY, ETIMEDOUT, EINTR, ESRCH);
 		break;
 	}
 	case 14: {
@@ -330,7 +331,8 @@ TEST(Storm, EverybodyDoesEverythingToEverybody) {
 	EXPECT_TRUE(wait_until([&] {
 		h.heal(true);
 		return world->living() == 0;
-	})) << world->living() << " LWPs hang";
+	})) << world->living()
+	    << " LWPs hang";
 	EXPECT_TRUE(wait_until([&] {
 		h.heal(true);
 		return std::none_of(world->green.begin(), world->green.end(), [](const actor &a) { return alive(a.lid.load()); });

@@ -201,8 +201,8 @@ std::string what_is_left() {
 	}
 	const runtime_stats s = runtime::stats();
 	std::ostringstream text;
-	text << "lwps " << s.lwps << " (1), zombies " << s.zombies << " (0), stacks in use " << s.stacks_in_use << " (0 or 1), runnable " << s.runnable
-	     << " (1), waiting " << s.waiting << " (0), detached " << s.detached;
+	text << "lwps " << s.lwps << " (1), zombies " << s.zombies << " (0), stacks in use " << s.stacks_in_use << " (0 or 1), runnable "
+	     << s.runnable << " (1), waiting " << s.waiting << " (0), detached " << s.detached;
 	return text.str();
 }
 

@@ -102,7 +102,9 @@ public:
 	void open() { open_.store(true, std::memory_order_release); }
 	[[nodiscard]] bool is_open() const { return open_.load(std::memory_order_acquire); }
 	/// Fails the test if it does not open within a minute.
-	void pass() const { EXPECT_TRUE(wait_until([this] { return is_open(); })) << "a gate stayed shut"; }
+	void pass() const {
+		EXPECT_TRUE(wait_until([this] { return is_open(); })) << "a gate stayed shut";
+	}
 
 private:
 	std::atomic<bool> open_{false};
