@@ -4,7 +4,7 @@
 // that have either.  Every operation O(1).  Covered by the vc_rqlock of its vCPU; count() and top() may be peeked at without it.
 //
 // Who is woken or yields stands in line.  New LWPs, and those whose child has ended, go on the stack: work that forks then keeps few LWPs
-// alive at once, ten to eighteen times faster on trees.  The stack is served first, but not for ever: turn(), called about once in a
+// alive at once.  The stack is served first, but not for ever: turn(), called about once in a
 // millisecond, lets everybody who stands in line go first once, and sends the oldest of the stack to the end of the line.
 #pragma once
 
