@@ -172,6 +172,35 @@ TEST(SuspendState, SuspenderThatIsToStopItselfHasToAskAgain) {
 	collect(target.lid());
 }
 
+// The target stops, which wakes its suspender; before that one runs it is itself told to stop.  Its call is done: to ask again, after it was
+// continued, would stop a target that somebody may have continued meanwhile.
+TEST(SuspendState, OfATargetThatHasStoppedIsNotAskedForAgain) {
+	if (lwp::runtime::vcpus() != 1) {
+		GTEST_SKIP() << "who runs next is known on one vCPU only";
+	}
+	std::atomic<bool> end{false};
+	const lwpid_t target = spawn([&] {
+		while (!end) {
+			lwp_yield();
+		}
+	});
+	std::atomic<int> result{-1};
+	const lwpid_t suspender = spawn([&] {
+		result = suspend(target);
+		lwp_userret(curlwp());
+	});
+	// One yield after the suspender has gone to sleep the target comes to its boundary; we stood in line before the suspender.
+	EXPECT_TRUE(wait_until([&] { return look_at(target).state == lwp_stat::suspended; }));
+	EXPECT_EQ(result, -1);
+	EXPECT_EQ(suspend(suspender), 0);
+	EXPECT_EQ(result, 0);
+	EXPECT_EQ(go_on(target), 0);
+	EXPECT_EQ(go_on(suspender), 0);
+	end = true;
+	collect(suspender);
+	collect(target);
+}
+
 // A request posted to oneself: nothing stops until the boundary, which tests it again (quirk Q3).
 TEST(SuspendState, TakesEffectAtTheBoundaryAndNotBefore) {
 	std::atomic<int> stage{0};
