@@ -12,11 +12,11 @@
 // time slice away after a while, because the holder's kernel thread may have lost its CPU.  Takes nothing, allocates nothing.
 #pragma once
 
+#include "base/atomic.h"
 #include "base/config.h"
 #include "base/cpu.h"
 #include "base/lockrank.h"
 
-#include <atomic>
 #include <cstdint>
 
 namespace lwp::kern {
@@ -77,7 +77,7 @@ private:
 		mine_.store(1, std::memory_order_relaxed);
 		// Between this store and the load the CPU needs no barrier of ours: who revokes makes us pass one (membarrier) after it has
 		// set revoked_ and before it reads mine_.  Either we see revoked_, or it sees mine_.
-		std::atomic_signal_fence(std::memory_order_seq_cst);
+		fence_compiler(std::memory_order_seq_cst);
 		if (LWP_LIKELY(revoked_.load(std::memory_order_acquire) == 0)) {  // pairs with the release in settle()
 			return true;
 		}
@@ -89,13 +89,13 @@ private:
 	void settle(vcpu_t *me) noexcept;
 	void revoke() noexcept;
 
-	std::uintptr_t bias_ = nobody;          // (: who may take it by plain stores
-	std::atomic<std::uint8_t> mine_{0};     // written by that vCPU only: it holds the lock, or is about to look whether it may
-	std::atomic<std::uint8_t> revoked_{0};  // written under word_: plain for everybody
-	std::uint16_t quiet_ = 0;               // word_: times the owner took it in a row since somebody else did
-	std::uint16_t enough_ = 64;             // word_: how often gives the bias back
+	std::uintptr_t bias_ = nobody;     // (: who may take it by plain stores
+	atomic<std::uint8_t> mine_{0};     // written by that vCPU only: it holds the lock, or is about to look whether it may
+	atomic<std::uint8_t> revoked_{0};  // written under word_: plain for everybody
+	std::uint16_t quiet_ = 0;          // word_: times the owner took it in a row since somebody else did
+	std::uint16_t enough_ = 64;        // word_: how often gives the bias back
 	lock_rank rank_;
-	std::atomic<std::uint32_t> word_{0};  // 1: held the plain way
+	atomic<std::uint32_t> word_{0};  // 1: held the plain way
 	const char *name_;
 };
 

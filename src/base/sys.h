@@ -4,7 +4,8 @@
 // belongs to the LWP and its address to the kernel thread.
 #pragma once
 
-#include <atomic>
+#include "base/atomic.h"
+
 #include <cerrno>
 #include <climits>
 #include <cstdint>
@@ -38,12 +39,12 @@ inline long call(long number, long a = 0, long b = 0, long c = 0, long d = 0, lo
 }
 
 /// Sleeps while *word == expected, until woken or the absolute CLOCK_MONOTONIC deadline (null: for ever).  May return early.
-inline long futex_wait(std::atomic<std::uint32_t> *word, std::uint32_t expected, const timespec *deadline) noexcept {
+inline long futex_wait(atomic<std::uint32_t> *word, std::uint32_t expected, const timespec *deadline) noexcept {
 	return call(SYS_futex, reinterpret_cast<long>(word), FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG, static_cast<long>(expected),
 	    reinterpret_cast<long>(deadline), 0, static_cast<long>(FUTEX_BITSET_MATCH_ANY));
 }
 
-inline long futex_wake(std::atomic<std::uint32_t> *word, int count) noexcept {
+inline long futex_wake(atomic<std::uint32_t> *word, int count) noexcept {
 	return call(SYS_futex, reinterpret_cast<long>(word), FUTEX_WAKE | FUTEX_PRIVATE_FLAG, count);
 }
 

@@ -8,7 +8,7 @@ namespace lwp::kern {
 
 // A new segment is pages of zeros as the kernel gives them, so adding one costs the same at any size, and the pages that no bucket of
 // the round has reached yet are not there.  This holds where zeros are null pointers and an atomic is no more than its value.
-static_assert(sizeof(std::atomic<lid_node *>) == sizeof(lid_node *) && std::atomic<lid_node *>::is_always_lock_free);
+static_assert(sizeof(atomic<lid_node *>) == sizeof(lid_node *) && atomic<lid_node *>::is_always_lock_free);
 
 lidtable::~lidtable() {
 	for (std::uint32_t s = 1; s < segments; s++) {

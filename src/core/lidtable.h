@@ -11,8 +11,8 @@
 #pragma once
 
 #include "base/assert.h"
+#include "base/atomic.h"
 
-#include <atomic>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -21,8 +21,8 @@ namespace lwp::kern {
 
 /// The hook; p: written with the lock that covers the table, read without it.  A base of what the table holds.
 struct lid_node {
-	std::atomic<lid_node *> ln_next{nullptr};  // p: next in the bucket's chain; left as it is by erase, for readers standing here
-	std::atomic<int> ln_lid{0};                // p: the id, set before insert; read without lock by find()
+	atomic<lid_node *> ln_next{nullptr};  // p: next in the bucket's chain; left as it is by erase, for readers standing here
+	atomic<int> ln_lid{0};                // p: the id, set before insert; read without lock by find()
 };
 
 class lidtable {
@@ -72,7 +72,7 @@ public:
 
 private:
 	// Segment 0 is part of the table; segment s > 0 holds as many buckets as all before it together.  23 of them hold every id.
-	using bucket_t = std::atomic<lid_node *>;
+	using bucket_t = atomic<lid_node *>;
 	static constexpr std::uint32_t first_bits = 9;
 	static constexpr std::uint32_t first_buckets = 1U << first_bits;
 	static constexpr std::uint32_t segments = 32 - first_bits;
@@ -114,10 +114,10 @@ private:
 	void link(lid_node *, bucket_t *) noexcept;
 	static void unlink(lid_node *, bucket_t *) noexcept;
 
-	std::atomic<std::uint64_t> layout_{layout(first_buckets, first_buckets - 1)};  // p, read without lock
-	std::atomic<std::size_t> size_{0};                                             // p, read without lock
-	std::atomic<bucket_t *> segment_[segments] = {first_};                         // p, read without lock; set once
-	bucket_t first_[first_buckets] = {};                                           // p, read without lock
+	atomic<std::uint64_t> layout_{layout(first_buckets, first_buckets - 1)};  // p, read without lock
+	atomic<std::size_t> size_{0};                                             // p, read without lock
+	atomic<bucket_t *> segment_[segments] = {first_};                         // p, read without lock; set once
+	bucket_t first_[first_buckets] = {};                                      // p, read without lock
 };
 
 }  // namespace lwp::kern

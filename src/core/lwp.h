@@ -14,6 +14,7 @@
 
 #include <lwp/lwp.h>
 
+#include "base/atomic.h"
 #include "base/list.h"
 #include "base/spinlock.h"
 #include "core/lidtable.h"
@@ -21,7 +22,6 @@
 #include "ctx/context.h"
 #include "ctx/stack.h"
 
-#include <atomic>
 #include <cstdint>
 
 namespace lwp::kern {
@@ -72,26 +72,26 @@ struct syncobj {
 
 struct alignas(64) lwp_t : lid_node {  // lid_node: l_lid and the id table's link, p
 	context l_ctx;                     // l: where it goes on; valid while off its vCPU, stored by the one that runs next
-	std::atomic<spinlock *> l_mutex;   // l: the lock that covers it; read without it by who wants to take it
+	atomic<spinlock *> l_mutex;        // l: the lock that covers it; read without it by who wants to take it
 	vcpu_t *l_cpu;                     // l: the vCPU it runs on, is queued on, or ran on last; anew after each switch
 	list_link<lwp_t> l_link;           // l: run queue, inbox, sleep queue; p: zombie list; !: dead cache; l_stat says which
 
-	std::atomic<lwp_stat> l_stat;  // l: written by lwp_setstat() alone; into and out of IDL, SUSPENDED, ZOMB p too, so p can test for these
+	atomic<lwp_stat> l_stat;       // l: written by lwp_setstat() alone; into and out of IDL, SUSPENDED, ZOMB p too, so p can test for these
 	sched_class l_class;           // l
 	pri_t l_priority;              // l
-	std::atomic<std::uint32_t> l_flag;  // l, see above; LW_WSUSPEND p too
-	std::atomic<lwpctl_t *> l_ctl;      // a: set by the LWP; its block is written by its vCPU at each switch
-	const void *l_wchan;                // l: what it sleeps on, null if it does not
-	const char *l_wmesg;                // l: why, in one word
-	const syncobj *l_syncobj;           // l: how to end that sleep
-	int l_error;                        // l: how its sleep ended; the LWP reads it after
-	std::int16_t l_bound;               // l: index of the only vCPU it may run on, or -1 (kernel threads that were adopted: always -1)
-	std::uint8_t l_prflag;              // p
-	std::atomic<bool> l_oncpu;          // a: its stack may be in use: from building until whoever runs after its end has left it
-	bool l_fresh;                       // !: l_ctx must be made anew before it runs
-	bool l_stacked;                     // l: on the stack of its run queue, not in its line
-	bool l_adopted;                     // (: a kernel thread's own stack; never recycled with it
-	std::uint32_t l_room;               // !: bytes free for the creator's use above the frames of l_ctx
+	atomic<std::uint32_t> l_flag;  // l, see above; LW_WSUSPEND p too
+	atomic<lwpctl_t *> l_ctl;      // a: set by the LWP; its block is written by its vCPU at each switch
+	const void *l_wchan;           // l: what it sleeps on, null if it does not
+	const char *l_wmesg;           // l: why, in one word
+	const syncobj *l_syncobj;      // l: how to end that sleep
+	int l_error;                   // l: how its sleep ended; the LWP reads it after
+	std::int16_t l_bound;          // l: index of the only vCPU it may run on, or -1 (kernel threads that were adopted: always -1)
+	std::uint8_t l_prflag;         // p
+	atomic<bool> l_oncpu;          // a: its stack may be in use: from building until whoever runs after its end has left it
+	bool l_fresh;                  // !: l_ctx must be made anew before it runs
+	bool l_stacked;                // l: on the stack of its run queue, not in its line
+	bool l_adopted;                // (: a kernel thread's own stack; never recycled with it
+	std::uint32_t l_room;          // !: bytes free for the creator's use above the frames of l_ctx
 
 	std::uint32_t l_refcnt;    // p: its own, and those that look at it; its end waits for 1
 	proc_t *l_proc;            // (

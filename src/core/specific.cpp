@@ -45,12 +45,12 @@ struct tss_cell {
 
 // !: the owning LWP only | c: written by the owning LWP with specific_lock held, read by it without | v: see the top of this file
 struct specdata {
-	list_link<specdata> sd_link;                       // under specific_lock: containers with NetBSD values
-	std::unique_ptr<std::atomic<void *>[]> sd_values;  // c: the array; v: the values, by key
-	unsigned sd_nvalues = 0;                           // c
-	unsigned sd_ncells = 0;                            // !
-	std::unique_ptr<tss_cell[]> sd_cells;              // !: by the key's index
-	bool sd_listed = false;                            // !
+	list_link<specdata> sd_link;                  // under specific_lock: containers with NetBSD values
+	std::unique_ptr<atomic<void *>[]> sd_values;  // c: the array; v: the values, by key
+	unsigned sd_nvalues = 0;                      // c
+	unsigned sd_ncells = 0;                       // !
+	std::unique_ptr<tss_cell[]> sd_cells;         // !: by the key's index
+	bool sd_listed = false;                       // !
 };
 
 namespace {
@@ -59,9 +59,9 @@ constinit spinlock specific_lock{lock_rank::leaf, "specific"};
 constinit list<specdata, &specdata::sd_link> containers;  // under specific_lock
 
 struct key_slot {
-	std::atomic<std::uint64_t> ks_generation{0};  // written under specific_lock, read without: odd while the key exists
-	std::atomic<dtor_t> ks_dtor{nullptr};         // the same; of the last key that was here
-	bool ks_taken = false;                        // under specific_lock: not to be handed out
+	atomic<std::uint64_t> ks_generation{0};  // written under specific_lock, read without: odd while the key exists
+	atomic<dtor_t> ks_dtor{nullptr};         // the same; of the last key that was here
+	bool ks_taken = false;                   // under specific_lock: not to be handed out
 };
 
 /// The keys of one layer.  Slots are found without a lock: they stay where they are for ever, in segments that double.
@@ -93,8 +93,8 @@ private:
 	[[nodiscard]] int add_segment(unsigned s) noexcept;
 
 	key_slot first_[1U << first_bits];
-	std::atomic<key_slot *> segment_[segments] = {first_};  // written under specific_lock, once; read without
-	unsigned lowest_ = 0;                                   // under specific_lock: all below are taken
+	atomic<key_slot *> segment_[segments] = {first_};  // written under specific_lock, once; read without
+	unsigned lowest_ = 0;                              // under specific_lock: all below are taken
 };
 
 constinit key_table specific_keys;
@@ -175,7 +175,7 @@ unsigned grown(unsigned size, unsigned key) noexcept { return std::max({key + 1,
 
 [[nodiscard]] int grow_values(specdata *data, unsigned key) noexcept {
 	const unsigned n = grown(data->sd_nvalues, key);
-	std::unique_ptr<std::atomic<void *>[]> fresh(new (std::nothrow) std::atomic<void *>[n]);
+	std::unique_ptr<atomic<void *>[]> fresh(new (std::nothrow) atomic<void *>[n]);
 	if (fresh == nullptr) {
 		return ENOMEM;
 	}

@@ -13,7 +13,7 @@
 // of containers, never while it allocates or calls out.  Blocks nowhere by itself, never throws.
 #pragma once
 
-#include <atomic>
+#include "base/atomic.h"
 
 namespace lwp::kern {
 
@@ -22,7 +22,7 @@ struct specdata;
 
 /// What every LWP embeds.
 struct specref {
-	std::atomic<specdata *> sr_data{nullptr};  // !: read and written by the LWP itself only, all orders relaxed
+	atomic<specdata *> sr_data{nullptr};  // !: read and written by the LWP itself only, all orders relaxed
 };
 
 /// Destructor passes over the tss values of an exiting LWP (LWP_TSS_DTOR_ITERATIONS).

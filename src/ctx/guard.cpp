@@ -4,11 +4,11 @@
 #include "ctx/guard.h"
 
 #include "base/assert.h"
+#include "base/atomic.h"
 #include "base/config.h"
 #include "base/sys.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cerrno>
 #include <csignal>
 #include <cstring>
@@ -24,11 +24,11 @@ struct front {
 	int f_signal;
 	bool f_installed;
 	struct sigaction f_previous;  // written before our handler is in place, read by it
-	std::atomic<bool> f_spent;    // SA_RESETHAND: the previous handler has had its one call
+	atomic<bool> f_spent;         // SA_RESETHAND: the previous handler has had its one call
 };
 
 front fronts[] = {{SIGSEGV, false, {}, false}, {SIGBUS, false, {}, false}};
-std::atomic<guard_lookup> lookup_now{nullptr};
+atomic<guard_lookup> lookup_now{nullptr};
 
 front &front_of(int signal) { return signal == fronts[0].f_signal ? fronts[0] : fronts[1]; }
 

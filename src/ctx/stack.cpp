@@ -6,12 +6,12 @@
 #include "ctx/stack.h"
 
 #include "base/assert.h"
+#include "base/atomic.h"
 #include "base/config.h"
 #include "base/spinlock.h"
 #include "base/sys.h"
 
 #include <algorithm>
-#include <atomic>
 #include <bit>
 #include <cerrno>
 #include <mutex>
@@ -59,7 +59,7 @@ struct arena {
 };
 
 arena arenas[arenas_most];
-std::atomic<unsigned> arenas_used{1};  // never goes down
+atomic<unsigned> arenas_used{1};  // never goes down
 
 /// Free stacks of one size.
 struct stack_class {
@@ -110,7 +110,7 @@ std::byte *slot_address(slot_t slot) {
 links &slot_links(slot_t slot) { return arenas[slot >> slot_bits].a_links[slot & (slots_most - 1)]; }
 
 int protect_guard(void *page) {
-	static std::atomic<bool> markable{true};  // only a hint: a kernel that refuses once is asked no more
+	static atomic<bool> markable{true};  // only a hint: a kernel that refuses once is asked no more
 	if (markable.load(std::memory_order_relaxed)) {
 		long error = sys::call(SYS_madvise, reinterpret_cast<long>(page), static_cast<long>(page_size()), MADV_GUARD_INSTALL);
 		if (error == 0) {

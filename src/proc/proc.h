@@ -34,13 +34,13 @@ struct proc_t {
 	bool p_running = false;            // there are vCPUs: LWPs may be started
 	bool p_mainleft = false;           // the main thread was LWP 1 and has left by _lwp_exit(): the last LWP ends the process
 	// p_nrlwps + STOP + SUSPENDED + ZOMB == p_nlwps; a new LWP counts as running from the moment it has a number.
-	std::uint32_t p_nlwps = 0;                // LWPs in p_lwps
-	std::uint32_t p_nzlwps = 0;               // those that have begun to end
-	std::uint32_t p_nrlwps = 0;               // running or likely to run: RUN, ONPROC, SLEEP
-	std::uint32_t p_ndlwps = 0;               // detached
-	std::uint32_t p_nlwpwait = 0;             // inside lwp_wait1() or ~runtime, their wait not ended
-	std::atomic<lwp_t *> p_zomblwp{nullptr};  // a dead detached LWP, for the next to be made from; peeked at without p_lock
-	list<lwp_t, &lwp_t::l_link> p_zombies;    // dead, not detached, given to no waiter yet; oldest first
+	std::uint32_t p_nlwps = 0;              // LWPs in p_lwps
+	std::uint32_t p_nzlwps = 0;             // those that have begun to end
+	std::uint32_t p_nrlwps = 0;             // running or likely to run: RUN, ONPROC, SLEEP
+	std::uint32_t p_ndlwps = 0;             // detached
+	std::uint32_t p_nlwpwait = 0;           // inside lwp_wait1() or ~runtime, their wait not ended
+	atomic<lwp_t *> p_zomblwp{nullptr};     // a dead detached LWP, for the next to be made from; peeked at without p_lock
+	list<lwp_t, &lwp_t::l_link> p_zombies;  // dead, not detached, given to no waiter yet; oldest first
 
 	alignas(64) list<waitrec, &waitrec::wr_link> p_waits;
 	list<waitrec, &waitrec::wr_for> p_anywaits;  // waits for any

@@ -25,8 +25,8 @@ namespace {
 
 constexpr std::size_t max_lwps_default = 16U << 20;
 
-std::mutex runtime_lock;           // start, stop, adoption; taken by kernel threads, never with a lock of ours held
-std::atomic<bool> running{false};  // written under runtime_lock
+std::mutex runtime_lock;      // start, stop, adoption; taken by kernel threads, never with a lock of ours held
+atomic<bool> running{false};  // written under runtime_lock
 std::size_t default_stack = stack_default;
 lwp_t *home_lwp;     // LWP 1, if vCPU 0 is the kernel thread that started the runtime
 vcpu_t *bound_all;   // vCPUs of kernel threads of the application, also of those that have gone

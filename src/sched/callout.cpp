@@ -31,8 +31,7 @@ int callout_schedule(vcpu_t *vc, timer *t, nanotime deadline) noexcept {
 	}
 	// An adopted kernel thread does nothing else but wait for its timer.  Others may be busy when theirs is due: somebody must look.
 	if (!vc->vc_bound) {
-		std::atomic_thread_fence(
-		    std::memory_order_seq_cst);  // pairs with the fence in vcpu_halt(): it sees our deadline, or we see it halt
+		fence(std::memory_order_seq_cst);  // pairs with the fence in vcpu_halt(): it sees our deadline, or we see it halt
 		sched_timer_armed();
 	}
 	return 0;

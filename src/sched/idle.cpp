@@ -277,8 +277,7 @@ void sched_search_end(vcpu_t *vc, bool found) noexcept {
 bool vcpu_halt(vcpu_t *vc) noexcept {
 	vc->vc_halted.store(vc_waits, std::memory_order_relaxed);  // relaxed: the fence below orders it
 	sched.sd_halted.fetch_add(1, std::memory_order_relaxed);
-	std::atomic_thread_fence(
-	    std::memory_order_seq_cst);  // pairs with the fence in vcpu_unhalt() and the compare-exchange in wake_searcher()
+	fence(std::memory_order_seq_cst);  // pairs with the fence in vcpu_unhalt() and the compare-exchange in wake_searcher()
 	bool work = vc->vc_incount.load(std::memory_order_relaxed) != 0 || vc->vc_stop.load(std::memory_order_relaxed) || pile_in_sight(vc);
 	bool watching = false;
 	bool found = false;
@@ -329,7 +328,7 @@ bool vcpu_halt(vcpu_t *vc) noexcept {
 
 void vcpu_halt_bound(vcpu_t *vc) noexcept {
 	vc->vc_halted.store(vc_waits, std::memory_order_relaxed);
-	std::atomic_thread_fence(std::memory_order_seq_cst);  // pairs with the fence in vcpu_unhalt()
+	fence(std::memory_order_seq_cst);  // pairs with the fence in vcpu_unhalt()
 	if (vc->vc_incount.load(std::memory_order_relaxed) == 0) {
 		vc->vc_parker->park(vc, vc->vc_deadline.load(std::memory_order_relaxed));
 	}
@@ -338,7 +337,7 @@ void vcpu_halt_bound(vcpu_t *vc) noexcept {
 }
 
 void vcpu_unhalt(vcpu_t *vc) noexcept {
-	std::atomic_thread_fence(std::memory_order_seq_cst);  // pairs with the fence in vcpu_halt(): it sees our work, or we see it halt
+	fence(std::memory_order_seq_cst);  // pairs with the fence in vcpu_halt(): it sees our work, or we see it halt
 	if (vc->vc_halted.load(std::memory_order_relaxed) == vc_waits && unhalt_as(vc, vc_running)) {
 		vc->vc_wakeups.fetch_add(1, std::memory_order_relaxed);  // relaxed: statistics
 		vc->vc_parker->unpark(vc);

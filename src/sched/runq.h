@@ -157,9 +157,9 @@ private:
 		}
 	}
 
-	std::atomic<int> top_{none};
-	std::atomic<unsigned> count_{0};
-	std::atomic<unsigned> bound_{0};
+	atomic<int> top_{none};
+	atomic<unsigned> count_{0};
+	atomic<unsigned> bound_{0};
 	unsigned line_first_ = 0;  // so many from the line go before the stack
 	std::uint64_t bitmap_[(pri_count + 63) / 64]{};
 	level level_[pri_count];

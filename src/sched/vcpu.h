@@ -29,64 +29,64 @@ enum vcpu_halt_state : std::uint32_t { vc_running = 0, vc_waits = 1, vc_woken_to
 
 struct alignas(64) vcpu_t {
 	// what every switch touches
-	lwp_t *vc_curlwp = nullptr;                 // o: who runs; peeked at by the guard report
-	spinlock *vc_handoff = nullptr;             // o: the lock of the LWP that just left; released by the one that arrives
-	lwp_t *vc_dying = nullptr;                  // o: that LWP if it ended: its stack is free once we have arrived
-	kthread_image vc_image{};                   // (
-	int vc_tick = 0;                            // o: switches until the next look at the clock
-	std::atomic<int> vc_ticks{1};               // a: how many switches take some ten microseconds; written by its kernel thread
-	bool vc_bound = false;                      // (: an adopted kernel thread of the application
-	std::int16_t vc_index = -1;                 // (: 0 up; -1: bound
-	std::atomic<bool> vc_resched{false};        // a: somebody better than vc_curlwp is queued: yield at the boundary
-	std::atomic<std::uint64_t> vc_switches{0};  // a: written by its kernel thread; tells others that it moves on
+	lwp_t *vc_curlwp = nullptr;            // o: who runs; peeked at by the guard report
+	spinlock *vc_handoff = nullptr;        // o: the lock of the LWP that just left; released by the one that arrives
+	lwp_t *vc_dying = nullptr;             // o: that LWP if it ended: its stack is free once we have arrived
+	kthread_image vc_image{};              // (
+	int vc_tick = 0;                       // o: switches until the next look at the clock
+	atomic<int> vc_ticks{1};               // a: how many switches take some ten microseconds; written by its kernel thread
+	bool vc_bound = false;                 // (: an adopted kernel thread of the application
+	std::int16_t vc_index = -1;            // (: 0 up; -1: bound
+	atomic<bool> vc_resched{false};        // a: somebody better than vc_curlwp is queued: yield at the boundary
+	atomic<std::uint64_t> vc_switches{0};  // a: written by its kernel thread; tells others that it moves on
 
 	alignas(64) spinlock vc_lwplock{lock_rank::vcpu_lwp, "vc_lwplock"};
 	spinlock vc_rqlock{lock_rank::run_queue, "vc_rqlock"};
 	spinlock vc_slplock{lock_rank::sleepq, "vc_slplock"};  // covers LWPs that fell asleep here, each on nothing but itself
 
 	alignas(64) spinlock vc_inlock{lock_rank::inbox, "vc_inlock"};
-	list<lwp_t, &lwp_t::l_link> vc_inbox;   // i: made runnable for us by others
-	std::atomic<unsigned> vc_incount{0};    // a: how many; written under vc_inlock
-	std::atomic<unsigned> vc_inmovable{0};  // a: how many of them may run elsewhere; same
+	list<lwp_t, &lwp_t::l_link> vc_inbox;  // i: made runnable for us by others
+	atomic<unsigned> vc_incount{0};        // a: how many; written under vc_inlock
+	atomic<unsigned> vc_inmovable{0};      // a: how many of them may run elsewhere; same
 
-	alignas(64) std::atomic<std::uint32_t> vc_halted{0};  // a: a vcpu_halt_state, and what its parker waits on
-	std::atomic<bool> vc_stop{false};                     // a: the runtime is ending
-	const parker *vc_parker = &futex_parker;              // (
-	std::atomic<nanotime> vc_deadline{never};             // a: of its first timer; written under vc_colock
-	std::atomic<std::uint64_t> vc_seen{0};                // a: vc_switches when the watcher last looked
+	alignas(64) atomic<std::uint32_t> vc_halted{0};  // a: a vcpu_halt_state, and what its parker waits on
+	atomic<bool> vc_stop{false};                     // a: the runtime is ending
+	const parker *vc_parker = &futex_parker;         // (
+	atomic<nanotime> vc_deadline{never};             // a: of its first timer; written under vc_colock
+	atomic<std::uint64_t> vc_seen{0};                // a: vc_switches when the watcher last looked
 
 	alignas(64) spinlock vc_colock{lock_rank::leaf, "vc_colock"};
-	callout_heap vc_callouts;                        // t
-	std::atomic<struct timer *> vc_firing{nullptr};  // a: written under vc_colock: whose function runs now
+	callout_heap vc_callouts;                   // t
+	atomic<struct timer *> vc_firing{nullptr};  // a: written under vc_colock: whose function runs now
 
-	runq vc_rq;                                // q
-	list<lwp_t, &lwp_t::l_link> vc_dead;       // o: ended LWPs, whole, newest first
-	std::atomic<unsigned> vc_ndead{0};         // a: how many; written by its kernel thread
-	lwp_t *vc_idle = nullptr;                  // (: runs when nobody else does
-	pthread_t vc_thread{};                     // r
-	nanotime vc_turned = 0;                    // o: when the run queue last had its turn()
-	std::uint64_t vc_polled_cycles = 0;        // o: the same in cycles of the CPU's counter
-	std::uint64_t vc_poll_cycles = 0;          // o: how many of those make two looks' time
-	nanotime vc_polled = 0;                    // o: when it last looked at the clock
-	unsigned vc_patience = 8;                  // o: rounds that its next search may take
-	nanotime vc_stole = 0;                     // o: when it last took work from another one
-	nanotime vc_steal_pause = 0;               // o: how long it lets small piles alone after that
-	bool vc_stole_unjudged = false;            // o: whether that paid is not known yet
-	unsigned vc_rounds = 0;                    // o: rounds of this search
-	std::atomic<std::uint64_t> vc_steals{0};   // a: written by its kernel thread
-	std::atomic<std::uint64_t> vc_wakeups{0};  // a: times it was woken out of its parker
-	vcpu_t *vc_nextfree = nullptr;             // r: bound ones that wait for another kernel thread
-	vcpu_t *vc_nextbound = nullptr;            // (: all bound ones
+	runq vc_rq;                           // q
+	list<lwp_t, &lwp_t::l_link> vc_dead;  // o: ended LWPs, whole, newest first
+	atomic<unsigned> vc_ndead{0};         // a: how many; written by its kernel thread
+	lwp_t *vc_idle = nullptr;             // (: runs when nobody else does
+	pthread_t vc_thread{};                // r
+	nanotime vc_turned = 0;               // o: when the run queue last had its turn()
+	std::uint64_t vc_polled_cycles = 0;   // o: the same in cycles of the CPU's counter
+	std::uint64_t vc_poll_cycles = 0;     // o: how many of those make two looks' time
+	nanotime vc_polled = 0;               // o: when it last looked at the clock
+	unsigned vc_patience = 8;             // o: rounds that its next search may take
+	nanotime vc_stole = 0;                // o: when it last took work from another one
+	nanotime vc_steal_pause = 0;          // o: how long it lets small piles alone after that
+	bool vc_stole_unjudged = false;       // o: whether that paid is not known yet
+	unsigned vc_rounds = 0;               // o: rounds of this search
+	atomic<std::uint64_t> vc_steals{0};   // a: written by its kernel thread
+	atomic<std::uint64_t> vc_wakeups{0};  // a: times it was woken out of its parker
+	vcpu_t *vc_nextfree = nullptr;        // r: bound ones that wait for another kernel thread
+	vcpu_t *vc_nextbound = nullptr;       // (: all bound ones
 };
 
 /// All vCPUs of the runtime, and who of them does not run.
 struct sched_t {
-	vcpu_t *sd_vcpu[vcpu_max] = {};                  // (: type-stable; used again by the next runtime
-	std::atomic<unsigned> sd_count{0};               // a: how many run now; 0: no runtime
-	alignas(64) std::atomic<unsigned> sd_halted{0};  // a: how many halt
-	std::atomic<unsigned> sd_searching{0};           // a: how many look for work to steal
-	std::atomic<vcpu_t *> sd_watcher{nullptr};       // a: a halted one that looks up now and then (idle.cpp)
-	std::atomic<unsigned> sd_next{0};                // a: whose turn it is to get work from outside
+	vcpu_t *sd_vcpu[vcpu_max] = {};             // (: type-stable; used again by the next runtime
+	atomic<unsigned> sd_count{0};               // a: how many run now; 0: no runtime
+	alignas(64) atomic<unsigned> sd_halted{0};  // a: how many halt
+	atomic<unsigned> sd_searching{0};           // a: how many look for work to steal
+	atomic<vcpu_t *> sd_watcher{nullptr};       // a: a halted one that looks up now and then (idle.cpp)
+	atomic<unsigned> sd_next{0};                // a: whose turn it is to get work from outside
 };
 extern sched_t sched;
 
