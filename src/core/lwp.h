@@ -53,6 +53,7 @@ enum : std::uint32_t {
 	LW_CANCELLED = 0x02000000,  // its next interruptible sleep fails
 	LW_WREBOOT = 0x08000000,    // the runtime is ending
 	LW_UNPARKED = 0x10000000,   // an unpark came before its park
+	LW_GRANTED = 0x20000000,    // what it waits for was given before it slept (sync/rendezvous.h)
 	LW_BOUND = 0x80000000,      // runs on one vCPU only
 	LW_USERRET = LW_WSUSPEND | LW_WEXIT | LW_WCORE | LW_WREBOOT,
 };
@@ -64,10 +65,10 @@ enum : std::uint8_t {
 	LPR_CLAIMED = 0x04,   // a zombie that a waiter has been given
 };
 
-/// How a kind of sleep is undone and looked at: a value handed down, so that the scheduler need not know its users.
+/// A kind of sleep, for whoever looks at sleepers: a value handed down, so that the scheduler need not know its users.
 struct syncobj {
 	const char *so_name;
-	void (*so_unsleep)(lwp_t *);  // l: takes it off whatever it is queued on; null: it is on no list
+	lwp_t *(*so_owner)(const void *wchan) = nullptr;  // l: who must act before it goes on; null: nobody in particular
 };
 
 struct alignas(64) lwp_t : lid_node {  // lid_node: l_lid and the id table's link, p
@@ -83,7 +84,8 @@ struct alignas(64) lwp_t : lid_node {  // lid_node: l_lid and the id table's lin
 	atomic<lwpctl_t *> l_ctl;      // a: set by the LWP; its block is written by its vCPU at each switch
 	const void *l_wchan;           // l: what it sleeps on, null if it does not
 	const char *l_wmesg;           // l: why, in one word
-	const syncobj *l_syncobj;      // l: how to end that sleep
+	const syncobj *l_syncobj;      // l: what kind of thing that is
+	struct waiters *l_sleepq;      // l: the list it sleeps on, null if on none
 	int l_error;                   // l: how its sleep ended; the LWP reads it after
 	std::int16_t l_bound;          // l: index of the only vCPU it may run on, or -1 (kernel threads that were adopted: always -1)
 	std::uint8_t l_prflag;         // p

@@ -52,6 +52,7 @@ void scrub(lwp_t *l) noexcept {
 	l->l_wchan = nullptr;
 	l->l_wmesg = nullptr;
 	l->l_syncobj = nullptr;
+	l->l_sleepq = nullptr;
 	l->l_error = 0;
 	l->l_bound = -1;
 	l->l_prflag = 0;

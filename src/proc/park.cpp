@@ -11,8 +11,8 @@
 namespace lwp::kern {
 namespace {
 
-const syncobj park_syncobj = {"park", nullptr};
-const syncobj nanosleep_syncobj = {"nanosleep", nullptr};
+const syncobj park_syncobj = {"park"};
+const syncobj nanosleep_syncobj = {"nanosleep"};
 
 }  // namespace
 

@@ -19,22 +19,39 @@ constexpr std::uint32_t interrupted = LW_CANCELLED | LW_WEXIT | LW_WCORE;
 constexpr unsigned table_size = 128;
 sleepq table[table_size];
 
-/// The queue an LWP is on is found through its lock: sq_lock is the first thing in a sleepq.
-sleepq *queue_of(const lwp_t *l) noexcept {
-	static_assert(offsetof(sleepq, sq_lock) == 0);
-	return reinterpret_cast<sleepq *>(l->l_mutex.load(std::memory_order_relaxed));  // relaxed: the LWP is locked
-}
+struct alignas(64) lock_line {
+	spinlock lock{lock_rank::sleepq, "waiters"};
+};
+constexpr unsigned locks_bits = 9;
+lock_line locks[1U << locks_bits];
 
-void insert_sorted(sleepq *q, lwp_t *l) noexcept {
-	using queue = list<lwp_t, &lwp_t::l_link>;
+void insert_sorted(waiters *q, lwp_t *l, bool first) noexcept {
 	lwp_t *before = nullptr;  // most sleepers are equals: look from the end
-	for (lwp_t *other = q->sq_list.back(); other != nullptr && other->l_priority < l->l_priority; other = queue::prev(other)) {
-		before = other;
+	if (first) {
+		before = q->front();
+		while (before != nullptr && before->l_priority > l->l_priority) {
+			before = waiters::next(before);
+		}
+	} else {
+		for (lwp_t *other = q->back(); other != nullptr && other->l_priority < l->l_priority; other = waiters::prev(other)) {
+			before = other;
+		}
 	}
-	q->sq_list.insert(before, l);
+	q->insert(before, l);
+	l->l_sleepq = q;
 }
 
-void unsleep_queue(lwp_t *l) noexcept { queue_of(l)->sq_list.remove(l); }
+/// Takes a sleeper off its list: its sleep is over, though it does not run yet.
+LWP_ALWAYS_INLINE void unsleep(lwp_t *l, int error) noexcept {
+	LWP_ASSERT(lwp_state(l) == lwp_stat::sleep);
+	if (l->l_sleepq != nullptr) {
+		l->l_sleepq->remove(l);
+		l->l_sleepq = nullptr;
+	}
+	l->l_wchan = nullptr;
+	l->l_error = error;
+	lwp_flag_clear(l, LW_SINTR);
+}
 
 /// Entry of a sleep's timer.  The sleep may be over: then its callout_halt() waits until we are through, so `l` has not begun another.
 void sleepq_timeout(void *arg) noexcept {
@@ -49,7 +66,7 @@ void sleepq_timeout(void *arg) noexcept {
 }
 
 /// With the sleep's lock held: puts the caller to sleep under it.
-LWP_ALWAYS_INLINE int block(lwp_t *l, spinlock *lock, sleepq *q, const sleep_on &on) noexcept {
+LWP_ALWAYS_INLINE int block(lwp_t *l, spinlock *lock, waiters *q, const sleep_on &on) noexcept {
 	vcpu_t *vc = l->l_cpu;
 	LWP_ASSERT(l->l_wchan == nullptr);
 	// vc_lwplock covers us until we are asleep: a suspend or interrupt sets its flag before we get the lock, and we see it below, or gets the
@@ -84,7 +101,7 @@ LWP_ALWAYS_INLINE int block(lwp_t *l, spinlock *lock, sleepq *q, const sleep_on 
 	l->l_wmesg = on.wmesg;
 	l->l_syncobj = on.sobj;
 	if (q != nullptr) {
-		insert_sorted(q, l);
+		insert_sorted(q, l, on.first);
 	}
 	lwp_setstat(l, lwp_stat::sleep, lock);
 	mi_switch_and_unlock(l, lock);
@@ -97,38 +114,57 @@ LWP_ALWAYS_INLINE int block(lwp_t *l, spinlock *lock, sleepq *q, const sleep_on 
 
 }  // namespace
 
-const syncobj sleep_syncobj = {"sleep", unsleep_queue};
-const syncobj self_syncobj = {"self", nullptr};
+const syncobj sleep_syncobj = {"sleep"};
+const syncobj self_syncobj = {"self"};
 
 int sleepq_block_self_and_unlock(lwp_t *l, spinlock *lock, const sleep_on &on) noexcept { return block(l, lock, nullptr, on); }
 
-int sleepq_block_and_unlock(lwp_t *l, sleepq *q, const sleep_on &on) noexcept { return block(l, &q->sq_lock, q, on); }
+int sleepq_block_and_unlock(lwp_t *l, sleepq *q, const sleep_on &on) noexcept { return block(l, &q->sq_lock, &q->sq_list, on); }
+
+spinlock *waiters_lock(const waiters *q) noexcept {
+	// Multiplied by the golden ratio: objects stand at regular distances.
+	return &locks[(reinterpret_cast<std::uintptr_t>(q) >> 3) * 0x9e3779b97f4a7c15U >> (64 - locks_bits)].lock;
+}
+
+int waiters_block_and_unlock(lwp_t *l, waiters *q, spinlock *lock, const sleep_on &on) noexcept {
+	LWP_ASSERT(lock == waiters_lock(q));
+	return block(l, lock, q, on);
+}
+
+unsigned waiters_wake_and_unlock(waiters *q, spinlock *lock, unsigned count, vcpu_t *me) noexcept {
+	LWP_ASSERT(lock == waiters_lock(q));
+	unsigned woken = 0;
+	while (woken < count) {
+		lwp_t *l = q->front();
+		if (l == nullptr) {
+			break;
+		}
+		unsleep(l, 0);
+		woken++;
+		if (woken == count || q->empty()) {
+			sched_wake_and_unlock(l, lock);
+			return woken;
+		}
+		sched_wake_and_unlock(l, nullptr);  // null: the lock stays ours
+	}
+	lock->unlock(me);
+	return woken;
+}
 
 sleepq *sleeptab_lookup(const void *wchan) noexcept { return &table[(reinterpret_cast<std::uintptr_t>(wchan) >> 8) % table_size]; }
 
 void sleepq_unsleep_and_unlock(lwp_t *l, spinlock *lock, int error, queue_end end) noexcept {
-	LWP_ASSERT(lwp_state(l) == lwp_stat::sleep);
 	LWP_ASSERT(lwp_locked(l, lock));
-	if (l->l_syncobj->so_unsleep != nullptr) {
-		l->l_syncobj->so_unsleep(l);
-	}
-	l->l_wchan = nullptr;
-	l->l_error = error;
-	lwp_flag_clear(l, LW_SINTR);
+	unsleep(l, error);
 	sched_wake_and_unlock(l, lock, end);
 }
 
 unsigned sleepq_wake(sleepq *q, const void *wchan, unsigned count) noexcept {
-	using queue = list<lwp_t, &lwp_t::l_link>;
 	unsigned woken = 0;
 	for (lwp_t *l = q->sq_list.front(), *next; l != nullptr && woken < count; l = next) {
-		next = queue::next(l);
+		next = waiters::next(l);
 		if (l->l_wchan == wchan) {
-			LWP_ASSERT(lwp_state(l) == lwp_stat::sleep);
-			q->sq_list.remove(l);
-			l->l_wchan = nullptr;
-			l->l_error = 0;
-			lwp_flag_clear(l, LW_SINTR);
+			unsleep(l, 0);
 			sched_wake_and_unlock(l, nullptr);  // null: the queue's lock stays ours
 			woken++;
 		}

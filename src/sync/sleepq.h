@@ -2,9 +2,12 @@
 //
 // Sleep queues: the one place where an LWP stops running and is made to run again.
 //
-// Two kinds share all of it but the list.  A *queue* holds LWPs that sleep on the same thing, sorted by priority and first come first
-// served among equals; whoever wakes names the thing (the wait channel).  An LWP that waits for news of its own only (park, wait, sleep) sleeps
+// Three kinds share all of it but the list.  A *queue* holds LWPs that sleep on the same thing, sorted by priority and first come first
+// served among equals; whoever wakes names the thing (the wait channel).  *Waiters* are the same list inside the thing itself (a mutex, a
+// semaphore), so it need not be named.  An LWP that waits for news of its own only (park, wait, sleep) sleeps
 // on *itself*: on no list, under vc_slplock of the vCPU where it fell asleep, which that vCPU takes for free; whoever wakes it names the LWP.
+//
+// The lock of a list in an object is not in the object: l_mutex may name it a moment longer than the object lives.  It is one of a table.
 //
 // A sleep ends once: whoever takes the LWP off (waker, timer, suspend, interrupt) does so with its lock held, and says how in l_error.
 // Takes: the sleep queue's lock, then vc_lwplock or a run queue.  Never allocates but a timer's slot.
@@ -17,9 +20,12 @@
 
 namespace lwp::kern {
 
+/// Who sleeps on one thing: by priority, then first come first served.
+struct waiters : list<lwp_t, &lwp_t::l_link> {};
+
 struct sleepq {
 	spinlock sq_lock{lock_rank::sleepq, "sleep queue"};
-	list<lwp_t, &lwp_t::l_link> sq_list;
+	waiters sq_list;
 };
 
 /// Whether others than the waker may end a sleep: signals, suspend, _lwp_wakeup().
@@ -34,6 +40,7 @@ struct sleep_on {
 	nanotime deadline = never;
 	std::uint32_t token = 0;        // flags that, if set, end the sleep before it begins: taken back, EALREADY
 	spinlock *interlock = nullptr;  // held by the caller, released once whoever has it next finds us asleep
+	bool first = false;             // before its equals: it has stood in the line once already
 };
 
 extern const syncobj sleep_syncobj;  // on a queue
@@ -54,6 +61,16 @@ inline spinlock *sleepq_enter_self(lwp_t *l) noexcept {
 
 /// Sleeps on a queue whose sq_lock is held; it is released.  Same results.
 [[nodiscard]] int sleepq_block_and_unlock(lwp_t *l, sleepq *, const sleep_on &) noexcept;
+
+/// The lock of a list in an object, by the list's address.  Lasts for ever; other objects may share it.
+spinlock *waiters_lock(const waiters *) noexcept;
+
+/// Sleeps on a list in an object whose lock, `lock`, is held; it is released.  Same results.
+[[nodiscard]] int waiters_block_and_unlock(lwp_t *l, waiters *, spinlock *lock, const sleep_on &) noexcept;
+
+/// Wakes up to `count` of them, best first, and releases `lock`.  The object is not touched after the last of them may run, so that one may
+/// destroy it.  Returns how many.
+unsigned waiters_wake_and_unlock(waiters *, spinlock *lock, unsigned count, vcpu_t *me) noexcept;
 
 /// The queue for a wait channel that has none of its own: a hashed table.
 sleepq *sleeptab_lookup(const void *wchan) noexcept;

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "sync/grant.h"
+
+#include "base/assert.h"
+
+#include <cerrno>
+
+namespace lwp::kern {
+
+const syncobj grant_syncobj = {"grant"};
+
+void grant_give(grant *g, vcpu_t *me) noexcept {
+	lwp_t *l = g->g_lwp;
+	spinlock *lock = lwp_lock(l, me);
+	if (lwp_state(l) == lwp_stat::sleep && l->l_wchan == g) {
+		g->g_given = true;
+		sleepq_unsleep_and_unlock(l, lock, 0);
+		return;
+	}
+	// On its way to sleep, or kicked out of it and on its way back: it cannot leave without finding this.
+	lwp_flag_set(l, LW_GRANTED);
+	lock->unlock(me);
+}
+
+int grant_wait(grant *g, const char *wmesg, nanotime deadline, const syncobj *sobj) noexcept {
+	lwp_t *l = g->g_lwp;
+	bool taken = false;  // seen to be taken by another: its give is certain and soon
+	for (;;) {
+		spinlock *lock = sleepq_enter_self(l);
+		const int error = sleepq_block_self_and_unlock(l, lock,
+		    {.wchan = g,
+		        .wmesg = wmesg,
+		        .sobj = sobj,
+		        .interruptible = taken ? sleep_catch::no : sleep_catch::yes,
+		        .deadline = taken ? never : deadline,
+		        .token = LW_GRANTED});
+		if (error == EALREADY || g->g_given) {
+			return 0;
+		}
+		if (error == ETIMEDOUT) {
+			if (grant_take(g, grant::timed_out)) {
+				return ETIMEDOUT;
+			}
+			taken = true;
+			continue;
+		}
+		if (!taken) {
+			return error == 0 ? ERESTART : error;  // 0: suspended; it goes on after the boundary
+		}
+	}
+}
+
+}  // namespace lwp::kern

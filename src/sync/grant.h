@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//
+// A wait that several may end and exactly one does: a sender or another one, a closer, a stop request, the timeout.  The record lives on the
+// waiter's stack and may hang in any number of places.  Whoever comes to one of them first *takes* it, which nobody else can any more; then
+// stores what the waiter is to get; then *gives*, which wakes the waiter.  A waiter whose record was taken waits for the give, whatever else
+// happens to it, so the taker may use the record until then and not a moment longer.
+//
+// Takes the waiter's lock (sleep queue, vc_lwplock, ...), so that an object's own lock may be held, but need not.
+#pragma once
+
+#include "sync/sleepq.h"
+
+namespace lwp::kern {
+
+struct grant {
+	static constexpr int pending = 0;
+	static constexpr int timed_out = -1;
+
+	explicit grant(lwp_t *l, const void *object = nullptr) noexcept : g_lwp(l), g_object(object) {}
+	grant(const grant &) = delete;
+	grant &operator=(const grant &) = delete;
+
+	lwp_t *const g_lwp;         // (
+	const void *g_object;       // (: what it is about, for reports
+	atomic<int> g_by{pending};  // who took it: not pending, once and for ever
+	bool g_given = false;       // the waiter's lock
+};
+
+extern const syncobj grant_syncobj;
+
+/// True for exactly one caller.  `by` is not grant::pending; negative values are the waiter's own.
+[[nodiscard]] inline bool grant_take(grant *g, int by) noexcept {
+	int expected = grant::pending;
+	// acquire: what the waiter stored before it hung the record up.  A loser learns nothing from it.
+	return g->g_by.compare_exchange_strong(expected, by, std::memory_order_acq_rel, std::memory_order_relaxed);
+}
+
+/// By who took it, once, after storing what it gives.  The record may be gone on return.
+void grant_give(grant *, vcpu_t *me) noexcept;
+
+/// By the waiter, after hanging the record up.  `on` needs a wmesg and may have a deadline; the rest is filled in.
+/// 0 given: see g_by | ETIMEDOUT taken back: nobody will give | ERESTART, EINTR still hanging: pass the boundary, then call again, or take it
+/// back and unhang | ENOMEM still hanging, no timer.
+[[nodiscard]] int grant_wait(grant *, const char *wmesg, nanotime deadline = never, const syncobj *sobj = &grant_syncobj) noexcept;
+
+}  // namespace lwp::kern
