@@ -52,9 +52,15 @@ void add_floor();
 void add_switch();
 void add_create();
 void add_wait();
+void add_mutex();
+void add_condvar();
+void add_semaphore();
 void add_timer();
 void add_memory();
 void add_skynet();
+void add_channel();
+void add_future();
 void add_idle();
+void add_io();
 
 }  // namespace bench

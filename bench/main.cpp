@@ -63,10 +63,16 @@ int main(int argc, char **argv) {
 	bench::add_switch();
 	bench::add_create();
 	bench::add_wait();
+	bench::add_mutex();
+	bench::add_condvar();
+	bench::add_semaphore();
 	bench::add_timer();
 	bench::add_memory();
 	bench::add_skynet();
+	bench::add_channel();
+	bench::add_future();
 	bench::add_idle();
+	bench::add_io();
 
 	benchmark::Initialize(&count, args.data());
 	if (benchmark::ReportUnrecognizedArguments(count, args.data())) {

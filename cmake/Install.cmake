@@ -8,7 +8,7 @@ set(package_dir "${CMAKE_INSTALL_LIBDIR}/cmake/lwp")
 
 install(DIRECTORY "${PROJECT_SOURCE_DIR}/include/lwp" DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
 
-# Two export sets: whoever links the shared library needs no Boost on his machine.
+# Two export sets: whoever links the shared library needs no Boost and no liburing on his machine.
 foreach(kind IN ITEMS shared static)
 	install(TARGETS lwp_${kind} EXPORT lwp_${kind}
 		ARCHIVE DESTINATION "${CMAKE_INSTALL_LIBDIR}"
@@ -20,7 +20,8 @@ endforeach()
 configure_package_config_file("${PROJECT_SOURCE_DIR}/cmake/lwpConfig.cmake.in" "${PROJECT_BINARY_DIR}/lwpConfig.cmake"
 	INSTALL_DESTINATION "${package_dir}" NO_SET_AND_CHECK_MACRO)
 write_basic_package_version_file("${PROJECT_BINARY_DIR}/lwpConfigVersion.cmake" COMPATIBILITY SameMinorVersion)
-install(FILES "${PROJECT_BINARY_DIR}/lwpConfig.cmake" "${PROJECT_BINARY_DIR}/lwpConfigVersion.cmake" DESTINATION "${package_dir}")
+install(FILES "${PROJECT_BINARY_DIR}/lwpConfig.cmake" "${PROJECT_BINARY_DIR}/lwpConfigVersion.cmake"
+	"${PROJECT_SOURCE_DIR}/cmake/FindLiburing.cmake" DESTINATION "${package_dir}")
 
 # The prefix as seen from the .pc file, so that `cmake --install --prefix` and a later move are both right.
 set(lwp_pc_dir "${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig")

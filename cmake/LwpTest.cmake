@@ -30,6 +30,36 @@ function(lwp_vcpu_counts result file)
 	set(${result} ${counts} PARENT_SCOPE)
 endfunction()
 
+# lwp_io_kinds(<result> <file>): likewise what a line "io: uring epoll" asks for.
+function(lwp_io_kinds result file)
+	file(STRINGS "${file}" lines LIMIT_COUNT 30)
+	set(kinds "")
+	foreach(line IN LISTS lines)
+		if(line MATCHES "^// *io: *([a-z ]+)")
+			separate_arguments(kinds UNIX_COMMAND "${CMAKE_MATCH_1}")
+		endif()
+	endforeach()
+	set(${result} ${kinds} PARENT_SCOPE)
+endfunction()
+
+# lwp_add_io_tests(<name> <counts> <kinds> <command>...): each count with each way of I/O, as <name>@<count>-<kind>, with LWP_IO=<kind>; "any" is
+# the library's own choice, "denied" is that where io_uring_setup(2) fails with EPERM.
+function(lwp_add_io_tests name counts kinds)
+	foreach(kind IN LISTS kinds)
+		set(variable "LWP_IO=${kind}")
+		if(kind STREQUAL "any")
+			set(variable "LWP_IO=")
+		elseif(kind STREQUAL "denied")
+			set(variable "LWP_TEST_DENY_URING=1")
+		endif()
+		foreach(count IN LISTS counts)
+			add_test(NAME ${name}@${count}-${kind} COMMAND ${LWP_TEST_LAUNCHER} ${ARGN})
+			set_tests_properties(${name}@${count}-${kind} PROPERTIES
+				ENVIRONMENT "${LWP_TEST_ENVIRONMENT};LWP_VCPUS=${count};${variable}")
+		endforeach()
+	endforeach()
+endfunction()
+
 # lwp_add_tests(<name> <counts> <command>...): one test for each count, or one with the default number of vCPUs.
 function(lwp_add_tests name counts)
 	if(NOT counts)

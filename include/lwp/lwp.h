@@ -31,7 +31,10 @@
 extern "C" {
 #endif
 
-/** Names an LWP of this process: greater than 0, unique among the living, handed out in rising order. */
+/**
+ * Names an LWP of this process: greater than 0 and unique among the living.  Those that one LWP makes have rising ids, above its own, until
+ * after 2^31 they begin again at the lowest; of LWPs made by different ones nothing is said.  With one vCPU they are 1, 2, 3...
+ */
 typedef int32_t lwpid_t;
 
 /** _lwp_create(): nobody will wait for it; all it had is reclaimed when it exits. */

@@ -3,7 +3,24 @@
 // Everything the library offers.
 #pragma once
 
+#include <lwp/barrier.hpp>
+#include <lwp/channel.hpp>
+#include <lwp/condition_variable.hpp>
+#include <lwp/deadlock.hpp>
+#include <lwp/event.hpp>
+#include <lwp/future.hpp>
+#include <lwp/io.h>
+#include <lwp/latch.hpp>
 #include <lwp/lwp.h>
+#include <lwp/mutex.hpp>
+#include <lwp/parallel.hpp>
 #include <lwp/runtime.hpp>
+#include <lwp/scope.hpp>
+#include <lwp/select.hpp>
+#include <lwp/semaphore.hpp>
+#include <lwp/shared_mutex.hpp>
 #include <lwp/specific.hpp>
+#include <lwp/stop.hpp>
 #include <lwp/thread.hpp>
+#include <lwp/ticker.hpp>
+#include <lwp/wait_group.hpp>

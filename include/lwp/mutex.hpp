@@ -3,17 +3,24 @@
 // std's <mutex> on LWPs ([thread.mutex] of the C++20 standard): only the waiting LWP blocks, its vCPU runs others.  Usable between LWPs of any
 // vCPU and kernel threads of the application.  Only what std leaves open is said here.
 //
-// All of them: constant initialization, no memory beside the object, trivially relocatable never.  Waiters are served by priority, then first
-// come first served; an LWP that comes by the moment a mutex is released may still be first, but passes over a waiter only once.
-// A suspend (_lwp_suspend) stops a waiter at once and takes it out of the line until it is continued.
-// Misuse is an error with a name: unlocking what the caller does not own ends the program.
+// All of them: constant initialization, no memory beside the object.  Waiters are served by priority, then first come first served; an LWP
+// that comes by before the one that an unlock woke may still be first, but passes over it only once.
+// An unlock is a boundary: a suspend takes effect there, and a better LWP that was woken runs.
+// A suspend (_lwp_suspend) stops a waiter at once and takes it out of the line until it is continued; one that was woken or handed the mutex
+// before the suspend came has it while it stands still.
+// Misuse: unlocking what the caller does not own ends the program with a message.  Debug builds of the library do the same when a mutex is
+// destroyed that is owned or waited for, and when an LWP ends that owns one.
 #pragma once
 
 #include <lwp/detail/storage.hpp>
 #include <lwp/detail/time.hpp>
 #include <lwp/lwp.h>
 
+#include <atomic>
+#include <cstdint>
+#include <functional>
 #include <mutex>
+#include <utility>
 
 namespace lwp {
 
@@ -30,16 +37,35 @@ using std::try_to_lock;
 using std::try_to_lock_t;
 using std::unique_lock;
 
+namespace detail {
+
+/// Of a lock that is destroyed: ends the program with a message if it is in use and the library is a debug build.
+LWP_API void check_mutex_destroyed(const void *object, std::uintptr_t word) noexcept;
+LWP_API void check_shared_mutex_destroyed(const void *object, std::uintptr_t word) noexcept;
+
+/// The first word of a lock: 0 if nobody uses it.
+inline std::uintptr_t lock_word(const unsigned char *bytes) noexcept {
+	// relaxed: whoever destroys it has seen everybody else leave
+	return __atomic_load_n(static_cast<const std::uintptr_t *>(static_cast<const void *>(bytes)), __ATOMIC_RELAXED);
+}
+
+}  // namespace detail
+
 /// [thread.mutex.class]
 class LWP_API mutex {
 public:
 	constexpr mutex() noexcept = default;
-	~mutex() = default;
+	~mutex() {
+		if (const std::uintptr_t word = detail::lock_word(kernel_.bytes); word != 0) {
+			detail::check_mutex_destroyed(this, word);
+		}
+	}
 	mutex(const mutex &) = delete;
 	mutex &operator=(const mutex &) = delete;
 
 	/// Blocks the LWP until the mutex is the caller's.  Throws std::system_error: resource_deadlock_would_occur, the caller has it already.
 	void lock();
+	/// Never blocks; false if somebody has it, the caller included.
 	bool try_lock() noexcept;
 	/// The next owner may destroy the mutex: it is not touched any more once it can be taken.
 	void unlock() noexcept;
@@ -47,8 +73,9 @@ public:
 private:
 	friend class condition_variable;
 	friend class timed_mutex;
+	friend class recursive_mutex;
 	bool try_lock_until_steady(detail::steady_time);  // throws system_error
-	detail::storage<24> kernel_;
+	detail::storage<32> kernel_;
 };
 
 /// [thread.timedmutex.class]
@@ -62,7 +89,7 @@ public:
 	/// As mutex::lock().
 	void lock() { mutex_.lock(); }
 	bool try_lock() noexcept { return mutex_.try_lock(); }
-	/// Blocks for `duration` at most.  Throws as lock().
+	/// Blocks for `duration` at most; not at all if it is zero or less.  Throws as lock().
 	template <class Rep, class Period>
 	bool try_lock_for(const std::chrono::duration<Rep, Period> &duration) {
 		return mutex_.try_lock_until_steady(detail::deadline_after(duration));
@@ -77,5 +104,94 @@ public:
 private:
 	mutex mutex_;
 };
+
+/// [thread.mutex.recursive].  UINT32_MAX levels.
+class LWP_API recursive_mutex {
+public:
+	constexpr recursive_mutex() noexcept = default;
+	~recursive_mutex() = default;
+	recursive_mutex(const recursive_mutex &) = delete;
+	recursive_mutex &operator=(const recursive_mutex &) = delete;
+
+	/// Blocks the LWP until the mutex is the caller's; one level more if it is already.  Throws std::system_error:
+	/// resource_unavailable_try_again, no more levels.
+	void lock();
+	/// Never blocks; false if another has it or there are no more levels.
+	bool try_lock() noexcept;
+	/// One level less; the last one is as mutex::unlock().
+	void unlock() noexcept;
+
+private:
+	friend class recursive_timed_mutex;
+	bool try_lock_until_steady(detail::steady_time);
+	mutex mutex_;
+	std::uint32_t levels_ = 0;  // mutex_: how often its owner has it
+};
+
+/// [thread.timedmutex.recursive]
+class recursive_timed_mutex {
+public:
+	constexpr recursive_timed_mutex() noexcept = default;
+	~recursive_timed_mutex() = default;
+	recursive_timed_mutex(const recursive_timed_mutex &) = delete;
+	recursive_timed_mutex &operator=(const recursive_timed_mutex &) = delete;
+
+	/// As recursive_mutex::lock().
+	void lock() { mutex_.lock(); }
+	bool try_lock() noexcept { return mutex_.try_lock(); }
+	/// Blocks for `duration` at most; false if that was not enough or there are no more levels.
+	template <class Rep, class Period>
+	bool try_lock_for(const std::chrono::duration<Rep, Period> &duration) {
+		return mutex_.try_lock_until_steady(detail::deadline_after(duration));
+	}
+	/// Blocks until `deadline` at most; the same.
+	template <class Clock, class Duration>
+	bool try_lock_until(const std::chrono::time_point<Clock, Duration> &deadline) {
+		return detail::attempt_until(deadline, [this](detail::steady_time t) { return mutex_.try_lock_until_steady(t); });
+	}
+	void unlock() noexcept { mutex_.unlock(); }
+
+private:
+	recursive_mutex mutex_;
+};
+
+/// [thread.once.onceflag]
+class LWP_API once_flag {
+public:
+	constexpr once_flag() noexcept = default;
+	once_flag(const once_flag &) = delete;
+	once_flag &operator=(const once_flag &) = delete;
+
+private:
+	template <class Callable, class... Args>
+	friend void call_once(once_flag &, Callable &&, Args &&...);
+
+	struct execution {  // of the function; it fails unless `done` is set
+		once_flag &flag;
+		bool done = false;
+		~execution() { flag.end(done); }
+	};
+	bool begin();  // true: the caller runs it, then calls end(); throws system_error
+	void end(bool done) noexcept;
+
+	// acquire: pairs with the release in once_end(): who finds it done sees what the function did
+	[[nodiscard]] bool done() const noexcept { return word_.load(std::memory_order_acquire) == 2; }
+
+	std::atomic<std::uintptr_t> word_{0};
+	detail::storage<16> waiters_;
+};
+
+/// [thread.once.callonce].  Of several calls one runs `callable`, the others block their LWP until it is through; if it throws, the exception
+/// goes to its caller and the next call tries.  `callable` may sleep, yield, and wake up on another vCPU.  Throws std::system_error:
+/// resource_deadlock_would_occur, `callable` itself calls this with the same flag.
+template <class Callable, class... Args>
+void call_once(once_flag &flag, Callable &&callable, Args &&...args) {
+	if (flag.done() || !flag.begin()) {
+		return;
+	}
+	once_flag::execution run{flag};
+	std::invoke(std::forward<Callable>(callable), std::forward<Args>(args)...);
+	run.done = true;
+}
 
 }  // namespace lwp

@@ -4,7 +4,9 @@
 // on LWPs.  Only what std does not have or leaves open is said here.
 #pragma once
 
+#include <lwp/detail/time.hpp>
 #include <lwp/lwp.h>
+#include <lwp/stop.hpp>
 
 #include <chrono>
 #include <compare>
@@ -47,12 +49,13 @@ struct nascent {    // an LWP that does not run yet
 
 LWP_API nascent thread_prepare(const attributes &, std::size_t size, std::size_t align);  // throws system_error
 LWP_API void thread_abandon(const nascent &) noexcept;
-LWP_API lwpid_t thread_launch(const nascent &, void (*run)(void *)) noexcept;  // its id, or a negative error number: it does not run
-[[noreturn]] LWP_API void thread_failed(int error);                            // throws system_error
-LWP_API void thread_join(lwpid_t);                                             // throws system_error
-LWP_API void thread_detach(lwpid_t);                                           // throws system_error
+LWP_API lwpid_t thread_launch(const nascent &, void (*run)(void *)) noexcept;   // its id, or a negative error number: it does not run
+[[noreturn]] LWP_API void thread_failed(int error);                             // throws system_error
+LWP_API void thread_join(lwpid_t);                                              // throws system_error
+LWP_API bool thread_join_until(lwpid_t, steady_time, const std::stop_token &);  // throws system_error
+LWP_API void thread_detach(lwpid_t);                                            // throws system_error
 LWP_API unsigned thread_concurrency() noexcept;
-LWP_API void sleep_until_steady(std::chrono::steady_clock::time_point) noexcept;
+LWP_API void sleep_until_steady(steady_time) noexcept;
 
 template <class Call>
 lwpid_t thread_start(const attributes &attr, Call &&call) {
@@ -156,6 +159,24 @@ public:
 		detail::thread_join(lid_);
 		lid_ = 0;
 	}
+	/// join() until a stop is requested at most: false if it was, and the thread is joinable as before.  An LWP that has ended is joined in any case.
+	/// Throws as join().
+	bool join(const std::stop_token &stop) { return try_join(detail::steady_time::max(), stop); }
+	/// join() for `duration` at most, or until a stop is requested; the same otherwise.  Throws as join(), and ENOMEM no memory for a timer.
+	template <class Rep, class Period>
+	bool try_join_for(const std::chrono::duration<Rep, Period> &duration, const std::stop_token &stop = {}) {
+		return try_join(detail::deadline_after(duration), stop);
+	}
+	/// join() until `deadline` at most; the same otherwise.
+	template <class Clock, class Duration>
+	bool try_join_until(const std::chrono::time_point<Clock, Duration> &deadline, const std::stop_token &stop = {}) {
+		bool joined = false;
+		(void)detail::attempt_until(deadline, [&](detail::steady_time t) {
+			joined = try_join(t, stop);
+			return joined || stop.stop_requested();
+		});
+		return joined;
+	}
 	/// Throws std::system_error: EINVAL not joinable | ESRCH collected by somebody else.
 	void detach() {
 		detail::thread_detach(lid_);
@@ -167,6 +188,14 @@ public:
 	[[nodiscard]] static unsigned hardware_concurrency() noexcept { return detail::thread_concurrency(); }
 
 private:
+	bool try_join(detail::steady_time deadline, const std::stop_token &stop) {
+		const bool joined = detail::thread_join_until(lid_, deadline, stop);
+		if (joined) {
+			lid_ = 0;
+		}
+		return joined;
+	}
+
 	lwpid_t lid_ = 0;
 };
 
@@ -190,17 +219,13 @@ public:
 	jthread(jthread &&) noexcept = default;
 	jthread &operator=(jthread &&other) noexcept {
 		if (this != &other) {
-			jthread old(std::move(*this));
-			swap(other);
+			end();
+			stop_ = std::move(other.stop_);
+			thread_ = std::move(other.thread_);
 		}
 		return *this;
 	}
-	~jthread() {
-		if (joinable()) {
-			request_stop();
-			join();
-		}
-	}
+	~jthread() { end(); }
 
 	void swap(jthread &other) noexcept {
 		std::swap(stop_, other.stop_);
@@ -210,6 +235,16 @@ public:
 
 	[[nodiscard]] bool joinable() const noexcept { return thread_.joinable(); }
 	void join() { thread_.join(); }
+	/// As thread's; `stop` is another's, the jthread's own is not asked.
+	bool join(const std::stop_token &stop) { return thread_.join(stop); }
+	template <class Rep, class Period>
+	bool try_join_for(const std::chrono::duration<Rep, Period> &duration, const std::stop_token &stop = {}) {
+		return thread_.try_join_for(duration, stop);
+	}
+	template <class Clock, class Duration>
+	bool try_join_until(const std::chrono::time_point<Clock, Duration> &deadline, const std::stop_token &stop = {}) {
+		return thread_.try_join_until(deadline, stop);
+	}
 	void detach() { thread_.detach(); }
 	[[nodiscard]] id get_id() const noexcept { return thread_.get_id(); }
 	[[nodiscard]] native_handle_type native_handle() const noexcept { return thread_.native_handle(); }
@@ -230,6 +265,13 @@ private:
 		}
 	}
 
+	void end() noexcept {
+		if (joinable()) {
+			request_stop();
+			join();
+		}
+	}
+
 	std::stop_source stop_;
 	thread thread_;
 };
@@ -240,32 +282,20 @@ namespace this_thread {
 inline thread::id get_id() noexcept { return this_thread_id(); }
 inline void yield() noexcept { lwp_yield(); }
 
-/// Blocks the LWP until `deadline` at least; a suspend or _lwp_wakeup() meanwhile does not shorten it.
+/// Blocks the LWP until `deadline` at least; a suspend or _lwp_wakeup() meanwhile does not shorten it.  stop.hpp has forms that a stop request ends.
 template <class Clock, class Duration>
 void sleep_until(const std::chrono::time_point<Clock, Duration> &deadline) {
-	if constexpr (std::is_same_v<Clock, std::chrono::steady_clock>) {
-		detail::sleep_until_steady(std::chrono::ceil<std::chrono::steady_clock::duration>(deadline));
-	} else {
-		// Another clock may be set while we sleep: sleep by the steady one, then ask again.
-		for (auto now = Clock::now(); now < deadline; now = Clock::now()) {
-			detail::sleep_until_steady(
-			    std::chrono::steady_clock::now() + std::chrono::ceil<std::chrono::steady_clock::duration>(deadline - now));
-		}
-	}
+	(void)detail::attempt_until(deadline, [](detail::steady_time t) {
+		detail::sleep_until_steady(t);
+		return false;
+	});
 }
 
+/// Blocks the LWP for `duration` at least.
 template <class Rep, class Period>
 void sleep_for(const std::chrono::duration<Rep, Period> &duration) {
-	using clock = std::chrono::steady_clock;
-	if (duration <= duration.zero()) {
-		return;
-	}
-	// Compared in seconds as double first: duration_cast of hours::max() to nanoseconds would overflow.
-	const auto now = clock::now();
-	if (std::chrono::duration<double>(duration) >= std::chrono::duration<double>(clock::time_point::max() - now)) {
-		detail::sleep_until_steady(clock::time_point::max());
-	} else {
-		detail::sleep_until_steady(now + std::chrono::ceil<clock::duration>(duration));
+	if (duration > duration.zero()) {
+		detail::sleep_until_steady(detail::deadline_after(duration));
 	}
 }
 

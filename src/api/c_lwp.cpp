@@ -69,7 +69,10 @@ int deadline_of(clockid_t clock, int flags, const timespec &ts, nanotime *deadli
 	return 0;
 }
 
-/// A living LWP of the caller's proc by id, or the caller for 0.  p_lock held.
+/// The lock of the part of an LWP by id, or of the caller's for 0.
+spinlock &lock_of(const lwp_t *l, lwpid_t lid) noexcept { return (lid == 0 ? l->l_part : proc_part(l->l_proc, lid))->pp_lock; }
+
+/// A living LWP of the caller's proc by id, or the caller for 0.  lock_of() held.
 lwp_t *find_or_self(lwp_t *l, lwpid_t lid) noexcept { return lid == 0 ? l : lwp_find(l->l_proc, lid); }
 
 }  // namespace
@@ -209,7 +212,7 @@ int _lwp_kill(lwpid_t lid, int sig) {
 	if (sig < 0 || sig >= NSIG) {
 		return c_result(EINVAL);
 	}
-	lock_scope hold(l->l_proc->p_lock, l->l_cpu);
+	lock_scope hold(proc_part(l->l_proc, lid)->pp_lock, l->l_cpu);
 	if (lwp_find(l->l_proc, lid) == nullptr) {
 		return c_result(ESRCH);
 	}
@@ -228,7 +231,7 @@ int _lwp_setname(lwpid_t lid, const char *name) {
 	if (name == nullptr) {
 		return c_result(EINVAL);
 	}
-	lock_scope hold(l->l_proc->p_lock, l->l_cpu);
+	lock_scope hold(lock_of(l, lid), l->l_cpu);
 	lwp_t *t = find_or_self(l, lid);
 	if (t == nullptr) {
 		return c_result(ESRCH);
@@ -244,7 +247,7 @@ int _lwp_getname(lwpid_t lid, char *name, size_t len) {
 	if (name == nullptr) {
 		return c_result(EINVAL);
 	}
-	lock_scope hold(l->l_proc->p_lock, l->l_cpu);
+	lock_scope hold(lock_of(l, lid), l->l_cpu);
 	const lwp_t *t = find_or_self(l, lid);
 	if (t == nullptr) {
 		return c_result(ESRCH);

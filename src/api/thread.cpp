@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
+#include "api/deadline.h"
+#include "api/stop_grant.h"
 #include "base/assert.h"
 #include "proc/lwp_life.h"
 #include "proc/runtime.h"
@@ -75,6 +77,32 @@ void thread_join(lwpid_t lid) {
 	}
 }
 
+bool thread_join_until(lwpid_t lid, steady_time deadline, const std::stop_token &stop) {
+	if (lid == 0) {
+		fail(EINVAL, "lwp::thread::join");
+	}
+	lwp_t *l = curlwp();
+	int error = 0;
+	{
+		// The wait itself knows no deadline: it is interrupted, and is asked about the LWP before it sleeps, so one that has ended is collected.
+		interruptor end(l);
+		end.by_stop(stop);
+		if (deadline != steady_time::max()) {
+			error = end.by_deadline(to_nanotime(deadline));
+		}
+		if (error == 0) {
+			do {
+				error = lwp_wait1(l, lid, nullptr);
+				lwp_userret(l);
+			} while (error == ERESTART || (error == EINTR && end.fired() == 0));
+		}
+	}
+	if (error != 0 && error != EINTR) {
+		fail(error, "lwp::thread::join");
+	}
+	return error == 0;
+}
+
 void thread_detach(lwpid_t lid) {
 	if (lid == 0) {
 		fail(EINVAL, "lwp::thread::detach");
@@ -89,11 +117,9 @@ void thread_detach(lwpid_t lid) {
 
 unsigned thread_concurrency() noexcept { return runtime::vcpus(); }
 
-void sleep_until_steady(std::chrono::steady_clock::time_point deadline) noexcept {
-	const auto ns = std::chrono::duration_cast<std::chrono::nanoseconds>(deadline.time_since_epoch()).count();
-	const bool forever = deadline == std::chrono::steady_clock::time_point::max();
+void sleep_until_steady(steady_time deadline) noexcept {
 	lwp_t *l = curlwp();
-	lwp_sleep_until(l, forever ? never : ns < 0 ? 0 : static_cast<nanotime>(ns));
+	lwp_sleep_until(l, to_nanotime(deadline));
 	lwp_userret(l);
 }
 

@@ -4,6 +4,8 @@
 #include "base/assert.h"
 #include "base/spinlock.h"
 
+#include <functional>
+
 namespace lwp::kern {
 
 const char *lock_rank_name(lock_rank rank) noexcept {
@@ -18,10 +20,20 @@ const char *lock_rank_name(lock_rank rank) noexcept {
 #if LWP_DEBUG
 namespace {
 
+constexpr unsigned held_most = 80;  // the locks of all parts of the proc, and some more
+
+/// Whether `inner` may be waited for while `outer` is held.
+bool in_order(const spinlock *outer, const spinlock *inner) noexcept {
+	if (outer->rank() == lock_rank::proc && inner->rank() == lock_rank::proc) {
+		return std::less<>()(outer, inner);
+	}
+	return outer->rank() < inner->rank();
+}
+
 // What this kernel thread holds.  A lock taken by an LWP before a switch is released by the next one on the same kernel thread, so the
 // list belongs to the kernel thread.  Not inlined anywhere: its address must not outlive a switch.
 struct held_locks {
-	const spinlock *lock[16];
+	const spinlock *lock[held_most];
 	unsigned count;
 };
 thread_local held_locks held;
@@ -30,7 +42,7 @@ thread_local held_locks held;
 
 LWP_NOINLINE void lockrank_wanted(const spinlock *wanted) noexcept {
 	for (unsigned i = 0; i < held.count; i++) {
-		if (held.lock[i]->rank() >= wanted->rank()) {
+		if (!in_order(held.lock[i], wanted)) {
 			fatal("lock order: %s (%s) is wanted while %s (%s) is held", wanted->name(), lock_rank_name(wanted->rank()),
 			    held.lock[i]->name(), lock_rank_name(held.lock[i]->rank()));
 		}
@@ -38,7 +50,7 @@ LWP_NOINLINE void lockrank_wanted(const spinlock *wanted) noexcept {
 }
 
 LWP_NOINLINE void lockrank_acquired(const spinlock *lock) noexcept {
-	LWP_CHECK(held.count < 16, "lock order: more than 16 locks held by one kernel thread");
+	LWP_CHECK(held.count < held_most, "lock order: too many locks held by one kernel thread");
 	held.lock[held.count++] = lock;
 }
 

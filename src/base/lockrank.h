@@ -2,6 +2,7 @@
 //
 // The lock order as a table, outermost first.  Debug builds keep the locks that each kernel thread holds and refuse to wait for one
 // whose rank is not higher than all of them; a try_lock() may take any.  Release builds know nothing of ranks.
+// Of the rank `proc` several may be held: the locks of the proc's parts, taken in the order of the parts, which is that of their addresses.
 #pragma once
 
 #include "base/config.h"
@@ -12,7 +13,9 @@
 // because an LWP that falls asleep already holds it when it gives up its vCPU.
 #define LWP_LOCK_RANKS(X)                                                    \
 	X(runtime, "start, stop and adoption of kernel threads")                 \
-	X(proc, "p_lock: the proc's LWPs, their ids, counters and waits")        \
+	X(waitgraph, "waitgraph_lock: one at a time follows who waits for whom") \
+	X(proc, "pp_lock: a part of the proc: LWPs, ids, counters, waits")       \
+	X(object, "a thing that LWPs share and wait for: a channel")             \
 	X(sleepq, "a sleep queue and the LWPs asleep on it")                     \
 	X(turnstile, "a turnstile chain")                                        \
 	X(vcpu_lwp, "vc_lwplock: the LWPs that run, stopped or ended on a vCPU") \

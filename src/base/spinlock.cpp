@@ -52,6 +52,11 @@ void spinlock::bias(vcpu_t *owner) noexcept {
 	}
 }
 
+void spinlock::bias_when_earned(vcpu_t *owner) noexcept {
+	bias(owner);
+	revoked_.store(1, std::memory_order_relaxed);  // nobody uses the lock yet
+}
+
 LWP_NOINLINE void spinlock::lock_plain(vcpu_t *me) noexcept {
 	backoff b;
 	// acquire: pairs with the release store in unlock()

@@ -29,6 +29,8 @@ public:
 
 	/// From now on `owner` takes it by plain stores.  Before anybody uses the lock.  No effect where membarrier(2) does not work.
 	void bias(vcpu_t *owner) noexcept;
+	/// The same, but plain until `owner` has taken it often enough in a row: a lock that may be short-lived or shared pays no barrier.
+	void bias_when_earned(vcpu_t *owner) noexcept;
 
 	LWP_ALWAYS_INLINE void lock() noexcept { lock(curcpu_or_null()); }
 	LWP_ALWAYS_INLINE void unlock() noexcept { unlock(curcpu_or_null()); }

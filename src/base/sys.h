@@ -50,6 +50,10 @@ inline long futex_wake(atomic<std::uint32_t> *word, int count) noexcept {
 
 inline long membarrier(int command) noexcept { return call(SYS_membarrier, command, 0, 0); }
 
+inline long write(int fd, const void *data, std::size_t size) noexcept {
+	return call(SYS_write, fd, reinterpret_cast<long>(data), static_cast<long>(size));
+}
+
 inline void yield() noexcept { call(SYS_sched_yield); }
 
 }  // namespace lwp::kern::sys

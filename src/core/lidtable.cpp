@@ -20,34 +20,20 @@ lidtable::~lidtable() {
 
 // In this file "relaxed" without a reason means: of a field that only holders of the table's lock write, and we are one.
 
-int lidtable::insert(lid_node *node) noexcept {
-	const int lid = node->ln_lid.load(std::memory_order_relaxed);
-	LWP_ASSERT(lid > 0);
-	LWP_ASSERT(find_locked(lid) == nullptr);
-	const std::size_t entries = size_.load(std::memory_order_relaxed);
-	if (entries >= buckets(layout_.load(std::memory_order_relaxed))) {
-		if (int error = grow(); error != 0) {
-			return error;
+void lidtable::set_stride(unsigned bits) noexcept {
+	stride_.store(bits, std::memory_order_relaxed);
+	const std::uint64_t layout = layout_.load(std::memory_order_relaxed);
+	for (std::uint32_t i = 0; i < buckets(layout); i++) {
+		bucket_t *from = bucket(i);
+		for (lid_node *n = from->load(std::memory_order_relaxed), *next; n != nullptr; n = next) {
+			next = n->ln_next.load(std::memory_order_relaxed);
+			const std::uint32_t to = index_of(n->ln_lid.load(std::memory_order_relaxed), layout);
+			if (to != i) {  // one that moves ahead is met again, where it belongs
+				unlink(n, from);
+				link(n, bucket(to));
+			}
 		}
-		split();
 	}
-	link(node, bucket(bucket_index(lid, layout_.load(std::memory_order_relaxed))));
-	size_.store(entries + 1, std::memory_order_relaxed);  // relaxed: only a number
-	return 0;
-}
-
-void lidtable::erase(lid_node *node) noexcept {
-	const int lid = node->ln_lid.load(std::memory_order_relaxed);
-	unlink(node, bucket(bucket_index(lid, layout_.load(std::memory_order_relaxed))));
-	size_.store(size_.load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);  // relaxed: only a number
-}
-
-lid_node *lidtable::find_locked(int lid) const noexcept {
-	lid_node *n = bucket(bucket_index(lid, layout_.load(std::memory_order_relaxed)))->load(std::memory_order_relaxed);
-	while (n != nullptr && n->ln_lid.load(std::memory_order_relaxed) != lid) {
-		n = n->ln_next.load(std::memory_order_relaxed);
-	}
-	return n;
 }
 
 /// Makes sure that the next bucket has memory.  Returns 0 | ENOMEM, nothing changed
@@ -75,7 +61,7 @@ void lidtable::split() noexcept {
 	bucket_t *from = bucket(fresh & m >> 1);
 	for (lid_node *n = from->load(std::memory_order_relaxed), *next; n != nullptr; n = next) {
 		next = n->ln_next.load(std::memory_order_relaxed);
-		if (bucket_index(n->ln_lid.load(std::memory_order_relaxed), now) == fresh) {
+		if (index_of(n->ln_lid.load(std::memory_order_relaxed), now) == fresh) {
 			// A reader that stands on n goes on in the new chain and misses what follows in the old one: its caller asks again.
 			unlink(n, from);
 			link(n, bucket(fresh));
@@ -84,19 +70,12 @@ void lidtable::split() noexcept {
 	layout_.store(now, std::memory_order_release);  // pairs with the acquire in find(): the new bucket has memory
 }
 
-void lidtable::link(lid_node *node, bucket_t *b) noexcept {
-	// release, twice: pairs with the acquires in find().  The first is for a reader who stands on a node that was recycled.
-	node->ln_next.store(b->load(std::memory_order_relaxed), std::memory_order_release);
-	b->store(node, std::memory_order_release);
-}
-
-void lidtable::unlink(lid_node *node, bucket_t *b) noexcept {
-	bucket_t *at = b;
-	for (lid_node *n; (n = at->load(std::memory_order_relaxed)) != node; at = &n->ln_next) {
-		LWP_CHECK(n != nullptr, "lidtable: erase of an LWP that is not in the table");
+int lidtable::grow_and_split() noexcept {
+	if (int error = grow(); error != 0) {
+		return error;
 	}
-	// release: pairs with the acquires in find(), which now reach the successor through this word.  The node keeps its ln_next.
-	at->store(node->ln_next.load(std::memory_order_relaxed), std::memory_order_release);
+	split();
+	return 0;
 }
 
 }  // namespace lwp::kern

@@ -3,7 +3,9 @@
 // The id table: finds the LWP that has a given id.  Linear hashing: one more bucket for each entry above the number of buckets, so no
 // insert ever pays for a rehash, from the first LWP to the millionth.  Eight bytes an entry besides the hook in the LWP.
 //
-// insert, erase, find_locked and for_each need the lock that covers the table (p_lock); the caller takes it, nothing is taken here.
+// A table may hold ids at a stride of 2^n only, as each part of a proc does; told so by set_stride(), it hashes what is above.
+//
+// insert, erase, find_locked and for_each need the lock that covers the table (pp_lock); the caller takes it, nothing is taken here.
 // find() needs no lock and may be called in any context.  It promises that it ends and that what it returns is, or was, an entry
 // with that id; it may miss an entry that another kernel thread is moving just now.  So a hit is checked under the LWP's own lock, and
 // a miss is repeated as find_locked().  It rests on one rule: nodes are type-stable, that is, their memory stays a lid_node for the
@@ -26,6 +28,7 @@ struct lid_node {
 };
 
 class lidtable {
+	// "relaxed" without a reason means: of a field that only holders of the table's lock write, and we are one.
 public:
 	lidtable() noexcept = default;
 	~lidtable();
@@ -33,15 +36,35 @@ public:
 	lidtable &operator=(const lidtable &) = delete;
 
 	/// Enters a node by its ln_lid, which is positive and in the table only once.  Returns 0 | ENOMEM, the table is unchanged
-	[[nodiscard]] int insert(lid_node *) noexcept;
+	[[nodiscard]] LWP_ALWAYS_INLINE int insert(lid_node *node) noexcept {
+		const int lid = node->ln_lid.load(std::memory_order_relaxed);
+		LWP_ASSERT(lid > 0);
+		LWP_ASSERT(find_locked(lid) == nullptr);
+		const std::size_t entries = size_.load(std::memory_order_relaxed);
+		if (LWP_UNLIKELY(entries >= buckets(layout_.load(std::memory_order_relaxed)))) {
+			if (int error = grow_and_split(); error != 0) {
+				return error;
+			}
+		}
+		link(node, bucket(index_of(lid, layout_.load(std::memory_order_relaxed))));
+		size_.store(entries + 1, std::memory_order_relaxed);  // relaxed: only a number
+		return 0;
+	}
+
+	/// From now on most ids are 2^bits apart: those get neighbouring buckets.  Others may be in the table too.  Costs a look at every entry.
+	void set_stride(unsigned bits) noexcept;
 
 	/// Takes out a node that is in the table.
-	void erase(lid_node *) noexcept;
+	LWP_ALWAYS_INLINE void erase(lid_node *node) noexcept {
+		const int lid = node->ln_lid.load(std::memory_order_relaxed);
+		unlink(node, bucket(index_of(lid, layout_.load(std::memory_order_relaxed))));
+		size_.store(size_.load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);  // relaxed: only a number
+	}
 
 	/// Without the lock: an entry that has this id or had it a moment ago; null is only a hint.
 	[[nodiscard]] LWP_ALWAYS_INLINE lid_node *find(int lid) const noexcept {
 		// acquire: pairs with the release in split() and makes the segments of these buckets visible
-		const bucket_t *b = bucket(bucket_index(lid, layout_.load(std::memory_order_acquire)));
+		const bucket_t *b = bucket(index_of(lid, layout_.load(std::memory_order_acquire)));
 		// acquire, here and below: pairs with the release in link(): who sees the node sees what was in it when it was inserted
 		lid_node *n = b->load(std::memory_order_acquire);
 		for (unsigned steps = 0; n != nullptr && steps < walk_max; steps++) {
@@ -54,7 +77,13 @@ public:
 	}
 
 	/// With the lock: the entry that has this id, or null if there is none.
-	[[nodiscard]] lid_node *find_locked(int lid) const noexcept;
+	[[nodiscard]] LWP_ALWAYS_INLINE lid_node *find_locked(int lid) const noexcept {
+		lid_node *n = bucket(index_of(lid, layout_.load(std::memory_order_relaxed)))->load(std::memory_order_relaxed);
+		while (n != nullptr && n->ln_lid.load(std::memory_order_relaxed) != lid) {
+			n = n->ln_next.load(std::memory_order_relaxed);
+		}
+		return n;
+	}
 
 	/// Entries; without the lock, how many there were a moment ago.
 	[[nodiscard]] std::size_t size() const noexcept { return size_.load(std::memory_order_relaxed); }  // relaxed: a number, no more
@@ -89,14 +118,15 @@ private:
 
 	/// Neighbouring ids get neighbouring buckets, one each.  The shifts bring the high bits down for programs whose long-lived LWPs
 	/// come at a stride of 2^n: of all triples, this one keeps the worst such chain shortest (4; without it, the whole table).
-	static constexpr std::uint32_t spread(int lid) noexcept {
-		auto id = static_cast<std::uint32_t>(lid);
-		return id ^ id >> 9 ^ id >> 13 ^ id >> 20;
-	}
-	static constexpr std::uint32_t bucket_index(int lid, std::uint64_t layout) noexcept {
-		std::uint32_t i = spread(lid) & mask(layout);
+	static constexpr std::uint32_t spread(std::uint32_t id) noexcept { return id ^ id >> 9 ^ id >> 13 ^ id >> 20; }
+	static constexpr std::uint32_t bucket_index(std::uint32_t id, std::uint64_t layout) noexcept {
+		std::uint32_t i = spread(id) & mask(layout);
 		std::uint32_t unsplit = i & mask(layout) >> 1;
 		return i < buckets(layout) ? i : unsplit;  // not split off yet in this round: still in the lower half
+	}
+	/// relaxed: a reader that meets set_stride() at work misses, which is a hint as ever
+	LWP_ALWAYS_INLINE std::uint32_t index_of(int lid, std::uint64_t layout) const noexcept {
+		return bucket_index(static_cast<std::uint32_t>(lid) >> stride_.load(std::memory_order_relaxed), layout);
 	}
 	static constexpr std::uint32_t segment_of(std::uint32_t i) noexcept {
 		return static_cast<std::uint32_t>(std::bit_width(i | (first_buckets - 1))) - first_bits;  // no case for i = 0
@@ -110,11 +140,25 @@ private:
 	}
 
 	[[nodiscard]] int grow() noexcept;
+	[[nodiscard]] int grow_and_split() noexcept;
 	void split() noexcept;
-	void link(lid_node *, bucket_t *) noexcept;
-	static void unlink(lid_node *, bucket_t *) noexcept;
+
+	static void link(lid_node *node, bucket_t *b) noexcept {
+		// release, twice: pairs with the acquires in find().  The first is for a reader who stands on a node that was recycled.
+		node->ln_next.store(b->load(std::memory_order_relaxed), std::memory_order_release);
+		b->store(node, std::memory_order_release);
+	}
+	static void unlink(lid_node *node, bucket_t *b) noexcept {
+		bucket_t *at = b;
+		for (lid_node *n; LWP_UNLIKELY((n = at->load(std::memory_order_relaxed)) != node); at = &n->ln_next) {
+			LWP_CHECK(n != nullptr, "lidtable: erase of an LWP that is not in the table");
+		}
+		// release: pairs with the acquires in find(), which now reach the successor through this word.  The node keeps its ln_next.
+		at->store(node->ln_next.load(std::memory_order_relaxed), std::memory_order_release);
+	}
 
 	atomic<std::uint64_t> layout_{layout(first_buckets, first_buckets - 1)};  // p, read without lock
+	atomic<unsigned> stride_{0};                                              // p, read without lock: log2
 	atomic<std::size_t> size_{0};                                             // p, read without lock
 	atomic<bucket_t *> segment_[segments] = {first_};                         // p, read without lock; set once
 	bucket_t first_[first_buckets] = {};                                      // p, read without lock

@@ -4,7 +4,7 @@
 //
 // Each field carries the key of what covers it:
 //   l  the LWP's lock: whatever l_mutex points to now (core/lwp_lock.h); the LWP itself may read such a field while it runs
-//   p  the proc's p_lock
+//   p  pp_lock of its part of the proc, l_part (proc/proc.h)
 //   !  the LWP itself, while it runs; or whoever builds or recycles it
 //   (  fixed from the moment others can find it
 //   a  atomic, the rule stands beside it
@@ -15,6 +15,7 @@
 #include <lwp/lwp.h>
 
 #include "base/atomic.h"
+#include "base/clock.h"
 #include "base/list.h"
 #include "base/spinlock.h"
 #include "core/lidtable.h"
@@ -28,6 +29,7 @@ namespace lwp::kern {
 
 struct lwp_t;
 struct proc_t;
+struct procpart;
 struct vcpu_t;
 struct waitrec;
 
@@ -46,6 +48,7 @@ inline constexpr pri_t pri_default = 31;  ///< a time-sharing LWP that nobody ga
 enum : std::uint32_t {
 	LW_IDLE = 0x00000001,       // a vCPU's idle LWP
 	LW_SINTR = 0x00000080,      // its sleep may be interrupted
+	LW_TIMED = 0x00000100,      // its sleep has a deadline
 	LW_SYSTEM = 0x00000200,     // not the application's
 	LW_WSUSPEND = 0x00020000,   // to be suspended at the boundary
 	LW_WCORE = 0x00080000,      // to stop for a snapshot
@@ -58,7 +61,7 @@ enum : std::uint32_t {
 	LW_USERRET = LW_WSUSPEND | LW_WEXIT | LW_WCORE | LW_WREBOOT,
 };
 
-/// l_prflag, under p_lock.
+/// l_prflag, under pp_lock.
 enum : std::uint8_t {
 	LPR_DETACHED = 0x01,  // nobody will wait for it
 	LPR_DRAINING = 0x02,  // it is on its way out: no new references
@@ -86,25 +89,34 @@ struct alignas(64) lwp_t : lid_node {  // lid_node: l_lid and the id table's lin
 	const char *l_wmesg;           // l: why, in one word
 	const syncobj *l_syncobj;      // l: what kind of thing that is
 	struct waiters *l_sleepq;      // l: the list it sleeps on, null if on none
+	nanotime l_slept;              // l: about when its sleep began (as of its vCPU's last look at the clock)
 	int l_error;                   // l: how its sleep ended; the LWP reads it after
-	std::int16_t l_bound;          // l: index of the only vCPU it may run on, or -1 (kernel threads that were adopted: always -1)
-	std::uint8_t l_prflag;         // p
-	atomic<bool> l_oncpu;          // a: its stack may be in use: from building until whoever runs after its end has left it
-	bool l_fresh;                  // !: l_ctx must be made anew before it runs
-	bool l_stacked;                // l: on the stack of its run queue, not in its line
-	bool l_adopted;                // (: a kernel thread's own stack; never recycled with it
-	std::uint32_t l_room;          // !: bytes free for the creator's use above the frames of l_ctx
+	atomic<std::uint32_t> l_blocks{0};  // a: a wait_phase, and how many waits on an owner it has begun (sync/waitgraph.h)
+	std::int16_t l_bound;               // l: index of the only vCPU it may run on, or -1 (kernel threads that were adopted: always -1)
+	std::uint8_t l_prflag;              // p
+	atomic<bool> l_oncpu;               // a: its stack may be in use: from building until whoever runs after its end has left it
+	bool l_fresh;                       // !: l_ctx must be made anew before it runs
+	bool l_stacked;                     // l: on the stack of its run queue, not in its line
+	bool l_adopted;                     // (: a kernel thread's own stack; never recycled with it
+	bool l_farwait;                     // p: with an l_wait: not pp_lock but that of another part, or all of them, cover the wait
+	std::uint32_t l_room;               // !: bytes free for the creator's use above the frames of l_ctx
 
 	std::uint32_t l_refcnt;    // p: its own, and those that look at it; its end waits for 1
 	proc_t *l_proc;            // (
-	waitrec *l_wait;           // p: what it waits for in lwp_wait1(), null if it does not
+	procpart *l_part;          // (: the part of the proc that it belongs to, from its start to its end
+	atomic<waitrec *> l_wait;  // a: what it waits for in lwp_wait1(), null if it does not; see l_farwait
 	waitrec *l_waiters;        // p: who waits for it, first come first served
+	std::uint64_t l_made;      // !: number of the last LWP it made, or its own
 	void (*l_func)(void *);    // !
 	void *l_arg;               // !
 	void *l_private;           // !
 	specref l_specific;        // !: see core/specific.h for key_delete
 	stack l_stack;             // !
 	char l_name[LWP_MAXNAME];  // p
+#if LWP_DEBUG
+	const void *l_held[8];  // !: mutexes it owns, some of them
+	unsigned l_nheld;       // !: how many
+#endif
 };
 
 /// Shows as l_lid what the id table calls ln_lid.

@@ -9,7 +9,7 @@
 //   vc_rqlock    the vCPU's run queue and the LSRUN LWPs on it
 //   vc_inlock    its inbox and the LSRUN LWPs in it
 //   sq_lock      a sleep queue and the LSSLEEP LWPs on it; vc_slplock: those that sleep on themselves and fell asleep on that vCPU
-// Order: p_lock, sleep queue, vc_lwplock, vc_rqlock, vc_inlock (base/lockrank.h).  lwp_lock() may take any of the last four: call it with none
+// Order: pp_lock, sleep queue, vc_lwplock, vc_rqlock, vc_inlock (base/lockrank.h).  lwp_lock() may take any of the last four: call it with none
 // of them held.  Every lock that l_mutex may name lasts for ever, as LWPs do.
 //
 // A lock pointer may change while somebody waits for the lock it named; so one looks again after taking it.  The second look must be

@@ -53,6 +53,8 @@ void scrub(lwp_t *l) noexcept {
 	l->l_wmesg = nullptr;
 	l->l_syncobj = nullptr;
 	l->l_sleepq = nullptr;
+	l->l_slept = 0;
+	l->l_blocks.store(0, std::memory_order_relaxed);
 	l->l_error = 0;
 	l->l_bound = -1;
 	l->l_prflag = 0;
@@ -60,16 +62,25 @@ void scrub(lwp_t *l) noexcept {
 	l->l_fresh = true;
 	l->l_stacked = false;
 	l->l_adopted = false;
+	l->l_farwait = false;
 	l->l_room = 0;
 	l->l_refcnt = 1;
 	l->l_proc = nullptr;
-	l->l_wait = nullptr;
+	l->l_part = nullptr;
+	l->l_wait.store(nullptr, std::memory_order_relaxed);
 	l->l_waiters = nullptr;
+	l->l_made = 0;
 	l->l_func = nullptr;
 	l->l_arg = nullptr;
 	l->l_private = nullptr;
 	l->l_stack = stack{};
 	l->l_name[0] = '\0';
+#if LWP_DEBUG
+	for (const void *&held : l->l_held) {
+		held = nullptr;
+	}
+	l->l_nheld = 0;
+#endif
 }
 
 }  // namespace

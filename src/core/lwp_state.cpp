@@ -51,6 +51,15 @@ void lwp_setstat_check(const lwp_t *l, lwp_stat to, const spinlock *lend) noexce
 	if (!lwp_lock_covers(lend->rank(), to)) {
 		fatal("LWP %d '%s': %s does not cover %s", lwp_lid(l), l->l_name, lend->name(), lwp_stat_name(to));
 	}
+#if LWP_DEBUG
+	if (to == lwp_stat::zomb && l->l_nheld != 0) {
+		const void *first = nullptr;
+		for (const void *held : l->l_held) {
+			first = first != nullptr ? first : held;
+		}
+		fatal("LWP %d '%s' ends and still owns %u mutex(es): one is at %p", lwp_lid(l), l->l_name, l->l_nheld, first);
+	}
+#endif
 	spinlock *old = l->l_mutex.load(std::memory_order_relaxed);  // relaxed: held, so it does not change
 	// A dead LWP that is recycled is in no table: whoever still has a pointer to it sees a zombie or LSIDL, and both mean "gone".
 	if (from != lwp_stat::none && from != lwp_stat::zomb && !old->held()) {

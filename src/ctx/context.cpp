@@ -36,8 +36,8 @@ struct birth {
 	context &self = *b->child;
 	context_entry entry = b->entry;
 	void *arg = b->arg;
-	detail::context_arrive(self, b->maker);
-	detail::context_jump(self, b->maker, false);
+	context_detail::context_arrive(self, b->maker);
+	context_detail::context_jump(self, b->maker, false);
 	// From here on `b` is gone, and this may be another kernel thread.
 	entry(arg);
 	fatal("the entry function of a context returned");
@@ -61,7 +61,7 @@ void context_enter(birth &b, std::byte *top, std::size_t size) {
 		    ::new (in->maker.c_fiber) boost::context::fiber(std::move(left));
 		    context_begin(in);
 	    });
-	detail::context_jump(b.maker, *b.child, false);
+	context_detail::context_jump(b.maker, *b.child, false);
 }
 
 #else
@@ -74,7 +74,7 @@ void context_enter(birth &b, std::byte *top, std::size_t size) {
 
 void context_enter(birth &b, std::byte *top, std::size_t size) {
 	b.child->c_sp = boost::context::detail::make_fcontext(top, size, context_entered);
-	detail::context_jump(b.maker, *b.child, false);
+	context_detail::context_jump(b.maker, *b.child, false);
 }
 
 #endif

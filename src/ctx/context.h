@@ -113,7 +113,7 @@ void context_destroy(context &c);
 /// so that they see a new stack and a new thread.
 constexpr bool context_may_loop() { return !LWP_ASAN && !LWP_TSAN; }
 
-namespace detail {
+namespace context_detail {
 
 LWP_ALWAYS_INLINE void context_leave([[maybe_unused]] context &from, [[maybe_unused]] context &to, [[maybe_unused]] bool final) {
 #if LWP_ASAN
@@ -197,20 +197,20 @@ LWP_ALWAYS_INLINE void context_swap_image(context &from, const context &to, cons
 #endif
 }
 
-}  // namespace detail
+}  // namespace context_detail
 
 /// Leaves `from`, which runs, for `to`, which does not.  Returns when somebody switches to `from`, perhaps on another kernel thread.
 /// `image` is that of the kernel thread which runs the switch; it is not used after the jump.
 /// Compile the caller with -fno-omit-frame-pointer: without, all works, but a debugger cannot unwind `from` while it is switched out.
 LWP_ALWAYS_INLINE void context_switch(context &from, context &to, const kthread_image &image) {
-	detail::context_swap_image(from, to, image);
-	detail::context_jump(from, to, false);
+	context_detail::context_swap_image(from, to, image);
+	context_detail::context_jump(from, to, false);
 }
 
 /// The same, but `from` will be made anew before it runs again, or never run.
 LWP_ALWAYS_INLINE void context_switch_final(context &from, context &to, const kthread_image &image) {
-	detail::context_swap_image(from, to, image);
-	detail::context_jump(from, to, true);
+	context_detail::context_swap_image(from, to, image);
+	context_detail::context_jump(from, to, true);
 }
 
 }  // namespace lwp::kern

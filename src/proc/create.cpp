@@ -27,16 +27,17 @@ void start_routine(void *arg) noexcept {
 /// Stack sizes are rounded up to classes, so equal is too much to ask.
 bool fits(const lwp_t *l, std::size_t stack_size) noexcept { return l->l_stack.s_size >= stack_size && l->l_stack.s_size / 2 < stack_size; }
 
-/// The dead detached LWP in the proc's slot, or the newest that ended on this vCPU; off its stack and in no table.
+/// The dead detached LWP in our part's slot, or the newest that ended on this vCPU; off its stack and in no table.
 lwp_t *recycle(proc_t *p, std::size_t stack_size, vcpu_t *me) noexcept {
-	if (p->p_zomblwp.load(std::memory_order_relaxed) != nullptr) {  // relaxed: a hint, asked again under p_lock
-		p->p_lock.lock(me);
-		lwp_t *dead = p->p_zomblwp.load(std::memory_order_relaxed);
+	procpart *pp = me->vc_part;
+	if (pp->pp_zomblwp.load(std::memory_order_relaxed) != nullptr) {  // relaxed: a hint, asked again under pp_lock
+		pp->pp_lock.lock(me);
+		lwp_t *dead = pp->pp_zomblwp.load(std::memory_order_relaxed);
 		if (dead != nullptr) {
-			p->p_zomblwp.store(nullptr, std::memory_order_relaxed);
+			pp->pp_zomblwp.store(nullptr, std::memory_order_relaxed);
 			lwp_free_and_unlock(p, dead, me);  // to this vCPU's newest
 		} else {
-			p->p_lock.unlock(me);
+			pp->pp_lock.unlock(me);
 		}
 	}
 	lwp_t *l = me->vc_dead.front();
@@ -90,6 +91,19 @@ int set_scheduling(lwp_t *l, const lwp_t *l1, const lwp_options &o) noexcept {
 		l->l_priority = l->l_class == sched_class::other ? pri_default : pri_user_rt;
 	}
 	return 0;
+}
+
+/// Shares what is left up to max_lwps out anew.  All locks held.  False if nothing is, or there is no runtime.
+bool share_out(proc_t *p, procpart *first) noexcept {
+	if (!p->p_running) {
+		return false;
+	}
+	std::int64_t left = static_cast<std::int64_t>(p->p_maxlwps);
+	proc_each_part(p, [&left](const procpart &pp) { left -= pp.pp_nlwps; });
+	const std::int64_t share = left > 0 ? left / proc_nparts(p) : 0;
+	proc_each_part(p, [share](procpart &pp) { pp.pp_allowance = share; });
+	first->pp_allowance += left - share * proc_nparts(p);  // below 0 if more kernel threads came from outside
+	return left > 0;
 }
 
 }  // namespace
@@ -148,30 +162,41 @@ void lwp_abandon(lwp_t *l) noexcept { lwp_keep_dead(l, curcpu_or_null()); }
 int lwp_start(lwp_t *l1, lwp_t *l2, void (*func)(void *), void *arg, const lwp_options &o, lwpid_t *lid) noexcept {
 	proc_t *p = l1->l_proc;
 	vcpu_t *me = l1->l_cpu;
+	procpart *pp = me->vc_part;
 	l2->l_func = func;
 	l2->l_arg = arg;
 	l2->l_oncpu.store(true, std::memory_order_relaxed);  // relaxed: nobody knows it yet
 	// LSIDL and LSSUSPENDED are covered by the vc_lwplock of a vCPU that lasts, so not by that of an adopted kernel thread.
 	vcpu_t *home = me->vc_bound ? sched.sd_vcpu[0] : me;
 
-	p->p_lock.lock(me);
-	if (LWP_UNLIKELY(p->p_nlwps >= p->p_maxlwps || !p->p_running)) {
-		p->p_lock.unlock(me);
-		return EAGAIN;
+	part_hold hold(p, pp, me);
+	if (LWP_UNLIKELY(pp->pp_allowance <= 0 || !p->p_running)) {
+		hold.widen(me);
+		const bool room = share_out(p, pp);
+		hold.narrow(me);
+		if (!room) {
+			hold.unlock(me);
+			return EAGAIN;
+		}
 	}
-	l2->ln_lid.store(proc_next_lid(p), std::memory_order_relaxed);  // relaxed: published by the table
-	if (int error = p->p_lwps.insert(l2)) {
-		p->p_lock.unlock(me);
+	const std::uint64_t number = part_next_number(p, pp, l1->l_made);
+	l2->ln_lid.store(number_lid(number), std::memory_order_relaxed);  // relaxed: published by the table
+	if (int error = pp->pp_lwps.insert(l2)) {
+		hold.unlock(me);
 		return error;
 	}
+	l1->l_made = number;
+	l2->l_made = number;
+	l2->l_part = pp;
 	// Locked from here until it can run: who finds it in the table finds it dead, LSIDL, or running.
 	home->vc_lwplock.lock(me);
 	l2->l_cpu = home;
 	lwp_setstat(l2, lwp_stat::idl, &home->vc_lwplock);
 	*lid = lwp_lid(l2);
-	p->p_nlwps++;
+	pp->pp_nlwps++;
+	pp->pp_allowance--;
 	if ((l2->l_prflag & LPR_DETACHED) != 0) {
-		p->p_ndlwps++;
+		pp->pp_ndlwps++;
 	}
 	// A creator that is to stop or to exit itself makes no running ones.
 	const std::uint32_t inherited = lwp_flags(l1) & (LW_WEXIT | LW_WCORE | LW_WREBOOT);
@@ -180,11 +205,11 @@ int lwp_start(lwp_t *l1, lwp_t *l2, void (*func)(void *), void *arg, const lwp_o
 		lwp_flag_set(l2, LW_WSUSPEND);
 		lwp_setstat(l2, lwp_stat::suspended, &home->vc_lwplock);
 		home->vc_lwplock.unlock(me);
-		p->p_lock.unlock(me);
+		hold.unlock(me);
 		return 0;
 	}
-	p->p_nrlwps++;
-	p->p_lock.unlock(me);
+	part_add(pp->pp_nrlwps, 1);
+	hold.unlock(me);
 	sched_wake_and_unlock(l2, &home->vc_lwplock, queue_end::newest_first);
 	return 0;
 }

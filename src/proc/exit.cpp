@@ -22,12 +22,11 @@ void wait_off_cpu(const lwp_t *dead) noexcept {
 	}
 }
 
-/// A zombie goes to who waited for it first, or to who waits for any, or waits itself.  p_lock held; it may be freed the moment p_lock is
-/// released, but not before it is off its stack.
-void hand_to_waiter(proc_t *p, lwp_t *l, vcpu_t *me) noexcept {
-	waitrec *wr = l->l_waiters != nullptr ? l->l_waiters : p->p_anywaits.front();
+/// A zombie goes to who waited for it first, or to who waits for any (`wr`; what covers that wait is held), or waits itself.  It may be freed
+/// the moment the lock of its part is released, but not before it is off its stack.
+LWP_ALWAYS_INLINE void hand_to_waiter(proc_t *p, lwp_t *l, waitrec *wr, vcpu_t *me) noexcept {
 	if (wr == nullptr) {
-		p->p_zombies.push_back(l);
+		l->l_part->pp_zombies.push_back(l);
 		return;
 	}
 	l->l_prflag |= LPR_CLAIMED;
@@ -35,6 +34,49 @@ void hand_to_waiter(proc_t *p, lwp_t *l, vcpu_t *me) noexcept {
 	while (l->l_waiters != nullptr) {  // others came later for the same one
 		wait_end(p, l->l_waiters, ESRCH, nullptr, me);
 	}
+}
+
+/// If the caller is the last LWP of all, ends the process.  pp_lock held, and again on return: between that and the look it is not released.
+LWP_NOINLINE void end_if_last(proc_t *p, lwp_t *l, vcpu_t *me) noexcept {
+	l->l_part->pp_lock.unlock(me);
+	proc_lock_all(p, me);
+	p->p_mainleft |= l->l_adopted;  // only the LWP of a kernel thread that is a vCPU comes here
+	const proc_counts c = proc_count(p);
+	if (c.nlwps - c.nzlwps == 1 && p->p_mainleft) {
+		proc_unlock_all(p, me);
+		specific_fini(l->l_specific);
+		std::exit(0);  // the last LWP ends the process
+	}
+	proc_unlock_all(p, me, l->l_part);
+}
+
+/// Counts the caller as one that does not run any more.  *wr: who is to be given its zombie.  False: not done, all locks are needed.
+LWP_ALWAYS_INLINE bool leave_running(proc_t *p, lwp_t *l, bool all, waitrec **wr, lwp_t **older, vcpu_t *me) noexcept {
+	procpart *pp = l->l_part;
+	*wr = l->l_waiters;  // none if it is detached
+	if ((l->l_prflag & LPR_DETACHED) != 0) {
+		if (lwp_t *dead = pp->pp_zomblwp.load(std::memory_order_relaxed); dead != nullptr) {
+			if (LWP_UNLIKELY(*older != nullptr)) {
+				lwp_bury(*older, me);  // the slot was taken while we waited for all locks
+			}
+			*older = dead;
+			pp->pp_zomblwp.store(nullptr, std::memory_order_relaxed);
+			lwp_forget(dead);
+		}
+	} else if (LWP_UNLIKELY(*wr == nullptr && p->p_nanywaits.load(std::memory_order_relaxed) != 0)) {
+		// Who waits for any has entered with all locks held, ours too: it is not missed.
+		if (!all) {
+			return false;
+		}
+		*wr = p->p_anywaits.front();
+	}
+	part_add(pp->pp_nrlwps, minus_one);
+	// A waiter whom we wake runs, and will ask when it stops: see proc_dry().
+	if (LWP_UNLIKELY(*wr == nullptr && part_dry(pp) && !all && proc_dry(p))) {
+		part_add(pp->pp_nrlwps, 1);
+		return false;
+	}
+	return true;
 }
 
 }  // namespace
@@ -62,64 +104,76 @@ void lwp_drop_dead(vcpu_t *vc) noexcept {
 	vc->vc_ndead.store(0, std::memory_order_relaxed);
 }
 
-void lwp_free_and_unlock(proc_t *p, lwp_t *dead, vcpu_t *me) noexcept {
-	LWP_ASSERT(p->p_lock.held());
+void lwp_forget(lwp_t *dead) noexcept {
+	procpart *pp = dead->l_part;
+	LWP_ASSERT(pp->pp_lock.held());
 	LWP_ASSERT(lwp_state(dead) == lwp_stat::zomb);
 	LWP_ASSERT(dead->l_waiters == nullptr);
-	p->p_lwps.erase(dead);
-	p->p_nlwps--;
-	p->p_nzlwps--;
+	pp->pp_lwps.erase(dead);
+	pp->pp_nlwps--;
+	pp->pp_nzlwps--;
+	pp->pp_allowance++;
 	if ((dead->l_prflag & LPR_DETACHED) != 0) {
-		p->p_ndlwps--;
+		pp->pp_ndlwps--;
 	}
-	proc_check(p);
-	wait_recheck(p, me);
-	proc_cv_broadcast(p, me);
-	p->p_lock.unlock(me);
+	part_check(pp);
+}
+
+void lwp_bury(lwp_t *dead, vcpu_t *me) noexcept {
 	wait_off_cpu(dead);
 	lwpctl_put(dead);
 	lwp_keep_dead(dead, me);
 }
 
+void lwp_free_and_unlock(proc_t *p, lwp_t *dead, vcpu_t *me) noexcept {
+	const bool candidate = (dead->l_prflag & LPR_DETACHED) == 0;
+	lwp_forget(dead);
+	proc_cv_broadcast(p, me);
+	dead->l_part->pp_lock.unlock(me);
+	if (candidate) {
+		wait_candidate_gone(p, me);
+	}
+	lwp_bury(dead, me);
+}
+
 void lwp_end(lwp_t *l) noexcept {
 	proc_t *p = l->l_proc;
+	procpart *pp = l->l_part;
 	vcpu_t *me = l->l_cpu;
 	LWP_ASSERT(!lockrank_holds_any());
-	p->p_lock.lock(me);
-	p->p_mainleft |= l->l_adopted;  // only the LWP of a kernel thread that is a vCPU comes here
-	if (LWP_UNLIKELY(p->p_nlwps - p->p_nzlwps == 1 && p->p_mainleft)) {
-		p->p_lock.unlock(me);
-		specific_fini(l->l_specific);
-		std::exit(0);  // the last LWP ends the process
+	part_hold hold(p, pp, me);
+	// While another of our part has not begun to end, that one will look itself.  p_mainleft is written under all locks: if we do not see it,
+	// the main thread will see us.
+	if (LWP_UNLIKELY(l->l_adopted || (p->p_mainleft && pp->pp_nlwps - pp->pp_nzlwps == 1))) {
+		end_if_last(p, l, me);
 	}
-	p->p_nzlwps++;
+	pp->pp_nzlwps++;
 	if (LWP_UNLIKELY(!specific_empty(l->l_specific))) {
 		// Destructors are the application's: they may sleep, and wake up on another vCPU.
-		p->p_lock.unlock(me);
+		hold.unlock(me);
 		specific_fini(l->l_specific);
 		me = l->l_cpu;
-		p->p_lock.lock(me);
+		hold.lock(me);
 	}
 	if (LWP_UNLIKELY(l->l_refcnt > 1)) {
 		lwp_drainrefs(p, l);
 		me = l->l_cpu;
 	}
 	l->l_prflag |= LPR_DRAINING;
-	// A detached one takes the proc's slot; who lay there before is freed, which drops p_lock, so the slot is looked at again.
-	while ((l->l_prflag & LPR_DETACHED) != 0) {
-		lwp_t *older = p->p_zomblwp.load(std::memory_order_relaxed);
-		p->p_zomblwp.store(older == nullptr ? l : nullptr, std::memory_order_relaxed);
-		if (older == nullptr) {
-			break;
-		}
-		lwp_free_and_unlock(p, older, me);
-		p->p_lock.lock(me);
+	lwp_t *older = nullptr;  // the dead detached one that lay in the slot before us
+	waitrec *wr;
+	if (LWP_UNLIKELY(!leave_running(p, l, false, &wr, &older, me))) {
+		hold.widen(me);
+		(void)leave_running(p, l, true, &wr, &older, me);
 	}
-	if ((l->l_prflag & LPR_DETACHED) == 0) {
-		hand_to_waiter(p, l, me);
+	if ((l->l_prflag & LPR_DETACHED) != 0) {
+		pp->pp_zomblwp.store(l, std::memory_order_relaxed);
+	} else {
+		hand_to_waiter(p, l, wr, me);
 	}
-	p->p_nrlwps--;
-	wait_recheck(p, me);
+	if (LWP_UNLIKELY(hold.all())) {
+		wait_recheck(p, me);
+	}
 	proc_cv_broadcast(p, me);
 	if (lwpctl_t *ctl = l->l_ctl.load(std::memory_order_relaxed); ctl != nullptr) {
 		lwpctl_show(ctl, LWPCTL_CPU_EXITED);
@@ -127,7 +181,10 @@ void lwp_end(lwp_t *l) noexcept {
 	l->l_fresh = !context_may_loop();
 	me->vc_lwplock.lock(me);
 	lwp_setstat(l, lwp_stat::zomb, &me->vc_lwplock);
-	p->p_lock.unlock(me);
+	hold.unlock(me);
+	if (older != nullptr) {
+		lwp_bury(older, me);
+	}
 	// From here a waiter may collect us; it will not touch the stack before l_oncpu is false, which whoever runs next here says.
 }
 

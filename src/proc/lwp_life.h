@@ -23,8 +23,8 @@ struct lwp_options {
 	void *private_ = nullptr;
 };
 
-/// Builds an LWP from the template `l1`: LSIDL, in no table.  Its memory is the dead detached LWP's that waits in the proc's slot, or that
-/// of one that ended on this vCPU, or new.  0 | EINVAL | ENOMEM
+/// Builds an LWP from the template `l1`: LSIDL, in no table.  Its memory is the dead detached LWP's that waits in the slot of this vCPU's
+/// part, or that of one that ended on this vCPU, or new.  0 | EINVAL | ENOMEM
 [[nodiscard]] int newlwp(lwp_t *l1, const lwp_options &, lwp_t **out) noexcept;
 /// Where its creator's bytes are.
 void *lwp_room(const lwp_t *) noexcept;
@@ -39,7 +39,11 @@ void lwp_abandon(lwp_t *) noexcept;
 [[noreturn]] void lwp_exit(lwp_t *l) noexcept;
 /// The same up to the last switch: LSZOMB, vc_lwplock held.
 void lwp_end(lwp_t *l) noexcept;
-/// Releases a dead LWP.  p_lock held, released.
+/// Takes a dead LWP out of the table and the counters.  Lock of its part held.
+void lwp_forget(lwp_t *dead) noexcept;
+/// Keeps or releases what is left of it, once it is off its stack.
+void lwp_bury(lwp_t *dead, vcpu_t *me) noexcept;
+/// Both, between which the lock of its part is released.
 void lwp_free_and_unlock(proc_t *, lwp_t *dead, vcpu_t *me) noexcept;
 /// Keeps a dead one, off its stack and in no table, for the next newlwp() on this vCPU.
 void lwp_keep_dead(lwp_t *dead, vcpu_t *me) noexcept;
@@ -50,12 +54,15 @@ void lwp_drop_dead(vcpu_t *) noexcept;  ///< gives all that were kept back
 /// Collects a dead LWP.  0 | ESRCH | EDEADLK | EINTR | ERESTART pass the boundary and call again
 [[nodiscard]] int lwp_wait1(lwp_t *l, lwpid_t lid, lwpid_t *departed) noexcept;
 [[nodiscard]] int lwp_detach(lwp_t *l, lwpid_t lid) noexcept;
-/// Ends a wait.  p_lock held.
+extern const syncobj wait_syncobj;  // asleep in lwp_wait1()
+/// Ends a wait.  What covers it is held.
 void wait_end(proc_t *, waitrec *, int error, lwp_t *departed, vcpu_t *me) noexcept;
 /// The same without waking it: the caller is about to.
 void wait_take_back(proc_t *, waitrec *, int error) noexcept;
-/// After p_nrlwps fell or a candidate went away: ends waits that nobody can satisfy any more.  p_lock held.
+/// After an LWP stopped running or a candidate went away: ends waits that nobody can satisfy any more.  All locks held.
 void wait_recheck(proc_t *, vcpu_t *me) noexcept;
+/// The same after a candidate went away, if it may matter.  No lock held.
+void wait_candidate_gone(proc_t *, vcpu_t *me) noexcept;
 /// The deadlock rule of rev 1.73 as written there, kept to compare (quirk Q9).
 constexpr bool wait_deadlock_1_73(long nrlwps, long nzlwps, long ndlwps, long nlwpwait) noexcept {
 	return nrlwps + nzlwps - ndlwps <= nlwpwait;

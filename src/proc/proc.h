@@ -1,6 +1,12 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// The proc: what owns LWPs, their ids and their counters.  p_lock covers all of it; it is the outermost lock.
+// The proc: what owns LWPs, their ids and their counters.  It is shared out in parts, one to each vCPU as far as they go, each with a lock of
+// its own, biased to that vCPU: LWPs that live, wait and end where they were made meet no other vCPU.  An LWP belongs for its life to the
+// part of the vCPU that made it, and its id says which: nothing need be locked to find the part of an id.
+//
+// Locks: pp_lock of the parts are the outermost locks.  One, two or all may be held, always in the order of the parts.  What is about one LWP
+// needs the lock of its part; a question about the whole proc (is nobody left? how many are there?) is answered under all locks, and asked
+// only when the caller's own part does not answer it: the argument stands with each.
 // Nothing here walks over all LWPs: finding, waiting and ending cost the same among ten and among a million.
 #pragma once
 
@@ -13,72 +19,210 @@
 
 namespace lwp::kern {
 
-/// One LWP's wait for another's end, on the waiter's stack while it is in lwp_wait1().
+/// One LWP's wait for another's end, on the waiter's stack while it is in lwp_wait1().  Key w: what covers the wait, which is pp_lock of the
+/// target's part, or all locks for a wait for any.
 struct waitrec {
-	list_link<waitrec> wr_link;    // p: all waits of the proc
-	list_link<waitrec> wr_for;     // p: those for the same LWP, or those for any
+	list_link<waitrec> wr_link;    // w: all waits of the target's part, or those for any
+	list_link<waitrec> wr_for;     // w: those for the same LWP
 	lwp_t *wr_lwp = nullptr;       // who waits
 	lwp_t *wr_target = nullptr;    // for whom; null: any
-	waitrec *wr_last = nullptr;    // p: of the first for an LWP: the last for it
-	lwp_t *wr_departed = nullptr;  // p: the zombie it was given
-	int wr_error = 0;              // p: how it ended
-	bool wr_done = false;          // p: it has ended: off both lists, no longer counted in p_nlwpwait
+	nanotime wr_began = 0;         // when, as its vCPU last looked at the clock
+	waitrec *wr_last = nullptr;    // w: of the first for an LWP: the last for it
+	lwp_t *wr_departed = nullptr;  // w: the zombie it was given
+	int wr_error = 0;              // w: how it ended
+	bool wr_done = false;          // w: it has ended: off both lists, no longer counted
 };
 
-/// p: all of it, unless said otherwise.  What every life and death touches stands in one cache line, because on several vCPUs it travels; the
-/// lock in another, because those that wait for it look at it.
+inline constexpr unsigned part_max = 64;
+
+/// A part of the proc.  p: pp_lock covers all of it, unless said otherwise.  What every life and death touches stands together, the lock in a
+/// line of its own, because those that wait for it look at it.
+struct procpart {
+	alignas(64) spinlock pp_lock{lock_rank::proc, "pp_lock"};
+
+	// pp_nrlwps + STOP + SUSPENDED + ZOMB == pp_nlwps; a new LWP counts as running from the moment it has a number.
+	alignas(64) std::uint64_t pp_nextlid = 0;  // number of the next LWP; its id is 1 more, modulo 2^31
+	std::uint32_t pp_index = 0;                // (: which part it is
+	std::int64_t pp_allowance = 0;             // LWPs that may be made before all parts are asked for more
+	std::uint32_t pp_nlwps = 0;                // LWPs in pp_lwps
+	std::uint32_t pp_nzlwps = 0;               // those that have begun to end
+	std::uint32_t pp_ndlwps = 0;               // detached
+	atomic<std::uint32_t> pp_nrlwps{0};        // running or likely to run: RUN, ONPROC, SLEEP; peeked at without the lock
+	atomic<std::uint32_t> pp_nlwpwait{0};    // of its LWPs, those inside a wait that pp_lock covers, not ended; peeked at without the lock
+	atomic<lwp_t *> pp_zomblwp{nullptr};     // a dead detached LWP, for the next to be made from; peeked at without the lock
+	list<lwp_t, &lwp_t::l_link> pp_zombies;  // dead, not detached, given to no waiter yet; oldest first
+
+	alignas(64) list<waitrec, &waitrec::wr_link> pp_waits;  // for LWPs of this part, whoever waits
+	// a: of its LWPs, those inside a wait for one of another part: raised with both locks held, lowered with that of the other part.
+	alignas(64) atomic<std::uint32_t> pp_nfarwait{0};
+
+	alignas(64) lidtable pp_lwps;  // by id, in whatever state
+};
+
+/// What is of the whole proc.  P: written with all locks held, so readable with any.
 struct proc_t {
-	alignas(64) spinlock p_lock{lock_rank::proc, "p_lock"};
-	alignas(64) lwpid_t p_nlwpid = 0;  // last id handed out
-	bool p_lidwrapped = false;         // they have begun again at 1: the next may be alive
-	bool p_running = false;            // there are vCPUs: LWPs may be started
-	bool p_mainleft = false;           // the main thread was LWP 1 and has left by _lwp_exit(): the last LWP ends the process
-	// p_nrlwps + STOP + SUSPENDED + ZOMB == p_nlwps; a new LWP counts as running from the moment it has a number.
-	std::uint32_t p_nlwps = 0;              // LWPs in p_lwps
-	std::uint32_t p_nzlwps = 0;             // those that have begun to end
-	std::uint32_t p_nrlwps = 0;             // running or likely to run: RUN, ONPROC, SLEEP
-	std::uint32_t p_ndlwps = 0;             // detached
-	std::uint32_t p_nlwpwait = 0;           // inside lwp_wait1() or ~runtime, their wait not ended
-	atomic<lwp_t *> p_zomblwp{nullptr};     // a dead detached LWP, for the next to be made from; peeked at without p_lock
-	list<lwp_t, &lwp_t::l_link> p_zombies;  // dead, not detached, given to no waiter yet; oldest first
-
-	alignas(64) list<waitrec, &waitrec::wr_link> p_waits;
-	list<waitrec, &waitrec::wr_for> p_anywaits;  // waits for any
-	std::uint32_t p_ncvwaits = 0;                // LWPs asleep on p_lwpcv
-	std::uint32_t p_nadopted = 0;                // kernel threads of the application, among p_nlwps
-
-	alignas(64) lidtable p_lwps;  // by id, in whatever state
-	std::size_t p_maxlwps = 0;
-	char p_lwpcv = 0;  // its address is the channel: somebody was suspended, continued, dereferenced, freed
+	atomic<std::uint32_t> p_nparts{0};            // P: a power of two, or 0 before the first runtime
+	atomic<std::uint32_t> p_nanywaits{0};         // P: waits for any
+	atomic<std::uint32_t> p_ncvwaits{0};          // a: LWPs asleep on p_lwpcv; raised with the lock of what they wait for held
+	bool p_running = false;                       // P: there are vCPUs: LWPs may be started
+	bool p_mainleft = false;                      // P: the main thread was LWP 1 and has left by _lwp_exit(): the last LWP ends the process
+	char p_lwpcv = 0;                             // its address is the channel: somebody was suspended, continued, dereferenced, freed
+	std::uint32_t p_nadopted = 0;                 // P: kernel threads of the application, all in part 0
+	std::size_t p_maxlwps = 0;                    // P
+	list<waitrec, &waitrec::wr_link> p_anywaits;  // P: first come first served
 };
-static_assert(offsetof(proc_t, p_nlwpid) == 64 && offsetof(proc_t, p_waits) == 128);
 
 /// The proc of this process.  Never destroyed: LWPs run on while the process exits.
-extern proc_t &proc0;
+extern proc_t proc0;
+extern procpart *const proc0_parts;  ///< part_max of them side by side; those from p_nparts on may be raw memory
 
-/// Sleeps on p_lwpcv.  p_lock held, released meanwhile, held on return.  0 | EINTR
-[[nodiscard]] int proc_cv_wait(proc_t *, lwp_t *, const char *wmesg, sleep_catch) noexcept;
-/// p_lock held.
-void proc_cv_broadcast(proc_t *, vcpu_t *me) noexcept;
+/// How many parts there are.  relaxed: written while there is no runtime and nobody looks for an LWP of another part than 0
+inline std::uint32_t proc_nparts(const proc_t *p) noexcept { return p->p_nparts.load(std::memory_order_relaxed); }
 
-/// With p_lock held: the LWP with this id, also a zombie or one being made; null if there is none.
-inline lwp_t *lwp_find_any(proc_t *p, lwpid_t lid) noexcept { return static_cast<lwp_t *>(p->p_lwps.find_locked(lid)); }
+/// The part that an LWP with this id belongs to, if there is one.  Any number will do.
+LWP_ALWAYS_INLINE procpart *proc_part(const proc_t *p, lwpid_t lid) noexcept {
+	return proc0_parts + (static_cast<std::uint32_t>(lid - 1) & (proc_nparts(p) - 1));
+}
 
-/// The next id, never 0 and never that of an LWP in the table.  p_lock held.
-lwpid_t proc_next_lid(proc_t *) noexcept;
+/// Calls fn(procpart &) for each part.
+template <class Fn>
+void proc_each_part(const proc_t *p, Fn fn) {
+	for (std::uint32_t i = 0, n = proc_nparts(p); i < n; i++) {
+		fn(proc0_parts[i]);
+	}
+}
 
-/// With p_lock held: the living LWP with this id, null for LSIDL and LSZOMB.
-lwp_t *lwp_find(proc_t *, lwpid_t lid) noexcept;
+/// Takes the locks of all parts, in their order.  There is a first part.
+void proc_lock_all(const proc_t *, vcpu_t *me) noexcept;
+/// Releases them, but that of `keep` if it is not null.
+void proc_unlock_all(const proc_t *, vcpu_t *me, const procpart *keep = nullptr) noexcept;
+/// Debug builds: all are held.
+bool proc_held_all(const proc_t *) noexcept;
 
-/// Without p_lock: the living LWP with this id, locked by *lock; null if there is none.
-lwp_t *lwp_find_and_lock(proc_t *, lwpid_t lid, vcpu_t *me, spinlock **lock) noexcept;
+class proc_scope {
+public:
+	proc_scope(const proc_t *p, vcpu_t *me) noexcept : p_(p), me_(me) { proc_lock_all(p_, me_); }
+	~proc_scope() { proc_unlock_all(p_, me_); }
+	proc_scope(const proc_scope &) = delete;
+	proc_scope &operator=(const proc_scope &) = delete;
 
-/// References keep an LWP from ending, not from running.  p_lock held.  False if it has begun to end.
+private:
+	const proc_t *p_;
+	vcpu_t *me_;
+};
+
+/// The locks that an operation on one part holds: that part's, or all of them once the part does not answer its question.
+class part_hold {
+public:
+	part_hold(proc_t *p, procpart *pp, vcpu_t *me) noexcept : p_(p), pp_(pp) { pp_->pp_lock.lock(me); }
+	part_hold(const part_hold &) = delete;
+	part_hold &operator=(const part_hold &) = delete;
+	void lock(vcpu_t *me) noexcept { pp_->pp_lock.lock(me); }
+	/// Lets go, and takes all: look again at everything.
+	void widen(vcpu_t *me) noexcept {
+		if (proc_nparts(p_) != 1) {  // else we have all
+			pp_->pp_lock.unlock(me);
+			proc_lock_all(p_, me);
+		}
+		all_ = true;
+	}
+	/// Keeps that of the part.
+	void narrow(vcpu_t *me) noexcept {
+		if (LWP_UNLIKELY(all_)) {
+			proc_unlock_all(p_, me, pp_);
+			all_ = false;
+		}
+	}
+	void unlock(vcpu_t *me) noexcept {
+		narrow(me);
+		pp_->pp_lock.unlock(me);
+	}
+	[[nodiscard]] bool all() const noexcept { return all_; }
+
+private:
+	proc_t *p_;
+	procpart *pp_;
+	bool all_ = false;
+};
+
+/// The counters of the whole proc.  All locks held.
+struct proc_counts {
+	std::size_t nlwps = 0, nzlwps = 0, nrlwps = 0, ndlwps = 0, nlwpwait = 0;
+};
+proc_counts proc_count(const proc_t *) noexcept;
+
+// The counters that others peek at have one writer at a time: who holds pp_lock.  relaxed: see proc_dry() for those who peek.
+inline void part_add(atomic<std::uint32_t> &counter, std::uint32_t n) noexcept {
+	counter.store(counter.load(std::memory_order_relaxed) + n, std::memory_order_relaxed);
+}
+inline constexpr std::uint32_t minus_one = ~0U;
+
+/// Whether every LWP of the part that is RUN, ONPROC or SLEEP is inside a wait.  With pp_lock held "no" is exact, "yes" may be late: only
+/// pp_nfarwait may fall meanwhile.
+LWP_ALWAYS_INLINE bool part_dry(const procpart *pp) noexcept {
+	return pp->pp_nrlwps.load(std::memory_order_relaxed) ==
+	    pp->pp_nlwpwait.load(std::memory_order_relaxed) + pp->pp_nfarwait.load(std::memory_order_relaxed);
+}
+
+/// The same of all parts, with one of them dry by what the caller just did under its lock.  "No" means that somebody runs who will ask again.
+bool proc_dry(const proc_t *) noexcept;
+
+/// Sleeps on p_lwpcv.  Held and released meanwhile: pp_lock of `pp`, or all locks if that is null.  0 | EINTR
+[[nodiscard]] int proc_cv_wait(proc_t *, procpart *pp, lwp_t *, const char *wmesg, sleep_catch) noexcept;
+/// Something changed under a lock that is held.
+void proc_cv_broadcast_slow(proc_t *, vcpu_t *me) noexcept;
+LWP_ALWAYS_INLINE void proc_cv_broadcast(proc_t *p, vcpu_t *me) noexcept {
+	// relaxed: who waits for what we changed has counted itself under the lock that we hold, or will look after us
+	if (LWP_UNLIKELY(p->p_ncvwaits.load(std::memory_order_relaxed) != 0)) {
+		proc_cv_broadcast_slow(p, me);
+	}
+}
+
+/// With the lock of its part held: the LWP with this id, also a zombie or one being made; null if there is none.
+inline lwp_t *lwp_find_any(const proc_t *p, lwpid_t lid) noexcept {
+	return static_cast<lwp_t *>(proc_part(p, lid)->pp_lwps.find_locked(lid));
+}
+
+/// The number of the next LWP that `creator` makes in this part: above those that it made before, wherever; its id is no living one's.
+/// pp_lock held.
+std::uint64_t part_next_number_slow(const proc_t *, procpart *, std::uint64_t above) noexcept;
+LWP_ALWAYS_INLINE std::uint64_t part_next_number(const proc_t *p, procpart *pp, std::uint64_t above) noexcept {
+	const std::uint64_t n = pp->pp_nextlid;
+	if (LWP_UNLIKELY(n <= above || n >= INT32_MAX)) {
+		return part_next_number_slow(p, pp, above);
+	}
+	pp->pp_nextlid = n + proc_nparts(p);
+	return n;
+}
+inline lwpid_t number_lid(std::uint64_t number) noexcept { return static_cast<lwpid_t>(number & INT32_MAX) + 1; }
+
+/// With the lock of its part held: the living LWP with this id, null for LSIDL and LSZOMB.
+lwp_t *lwp_find(const proc_t *, lwpid_t lid) noexcept;
+
+/// Without such a lock: the living LWP with this id, locked by *lock; null if there is none.
+lwp_t *lwp_find_and_lock(const proc_t *, lwpid_t lid, vcpu_t *me, spinlock **lock) noexcept;
+
+/// References keep an LWP from ending, not from running.  Lock of its part held.  False if it has begun to end.
 [[nodiscard]] bool lwp_addref(lwp_t *) noexcept;
-void lwp_delref(proc_t *, lwp_t *) noexcept;     // p_lock not held
-void lwp_drainrefs(proc_t *, lwp_t *) noexcept;  // p_lock held: waits until only its own is left
+void lwp_delref(proc_t *, lwp_t *) noexcept;     // lock not held
+void lwp_drainrefs(proc_t *, lwp_t *) noexcept;  // lock held: waits until only its own is left
 
-/// Debug builds: p_lock held; the counters agree with each other, and in a small proc with the states of its LWPs.
+/// Debug builds: pp_lock held; the counters agree with each other, and in a small part with the states of its LWPs.
+void part_check(const procpart *) noexcept;
+/// The same of all parts, and what they are allowed to make adds up to p_maxlwps.  All locks held.
 void proc_check(const proc_t *) noexcept;
+
+/// Calls fn(lwp_t *) for every LWP, in no order, under all locks: for reports only.
+template <class Fn>
+void proc_for_each(proc_t *p, vcpu_t *me, Fn fn) {
+	const proc_scope hold(p, me);
+	proc_each_part(p, [&fn](procpart &pp) { pp.pp_lwps.for_each([&fn](lid_node *n) { fn(static_cast<lwp_t *>(n)); }); });
+}
+
+/// How many LWPs there are, in whatever state.
+inline std::size_t proc_nlwps(proc_t *p, vcpu_t *me) noexcept {
+	const proc_scope hold(p, me);
+	return proc_count(p).nlwps;
+}
 
 }  // namespace lwp::kern

@@ -6,10 +6,13 @@
 #include "core/lwpctl.h"
 #include "ctx/guard.h"
 #include "proc/lwp_life.h"
+#include "proc/report.h"
 #include "sched/idle.h"
 #include "sched/ncpu.h"
 #include "sched/switch.h"
 
+#include <algorithm>
+#include <bit>
 #include <cerrno>
 #include <cstdlib>
 #include <mutex>
@@ -48,6 +51,7 @@ bool who_runs(guard_owner &owner, stack &s) {
 vcpu_t *vcpu_new() noexcept {
 	auto *vc = new (std::nothrow) vcpu_t;
 	if (vc != nullptr) {
+		vc->vc_part = proc0_parts;  // that of a kernel thread from outside
 		vc->vc_lwplock.bias(vc);
 		vc->vc_rqlock.bias(vc);
 		vc->vc_slplock.bias(vc);
@@ -68,27 +72,84 @@ lwp_t *adopted_lwp(vcpu_t *vc) noexcept {
 	return l;
 }
 
-/// Adds an LWP that runs already to the proc.  p_lock held.  0 | ENOMEM
+/// Adds an LWP that runs already to the proc: to part 0, with a number that is part 0's however many parts there are, since it may see
+/// several runtimes.  Lock of part 0 held.  0 | ENOMEM
 int enter_proc(lwp_t *l) noexcept {
-	proc_t *p = &proc0;
-	l->ln_lid.store(proc_next_lid(p), std::memory_order_relaxed);  // relaxed: published by the table
-	if (int error = p->p_lwps.insert(l)) {
+	procpart *pp = proc0_parts;
+	std::uint64_t number;
+	do {
+		number = part_next_number(&proc0, pp, pp->pp_nextlid + (-pp->pp_nextlid & (part_max - 1)) - 1);
+	} while (number % part_max != 0);
+	l->ln_lid.store(number_lid(number), std::memory_order_relaxed);  // relaxed: published by the table
+	if (int error = pp->pp_lwps.insert(l)) {
 		return error;
 	}
-	p->p_nlwps++;
-	p->p_nrlwps++;
+	l->l_made = number;
+	l->l_part = pp;
+	pp->pp_nlwps++;
+	pp->pp_allowance--;
+	if ((l->l_prflag & LPR_DETACHED) != 0) {
+		pp->pp_ndlwps++;
+	}
+	part_add(pp->pp_nrlwps, 1);
 	return 0;
 }
 
-/// p_lock held.
+/// Lock of part 0 held.
 void leave_proc(lwp_t *l) noexcept {
-	proc_t *p = &proc0;
-	p->p_lwps.erase(l);
-	p->p_nlwps--;
-	p->p_nrlwps--;
+	procpart *pp = l->l_part;
+	pp->pp_lwps.erase(l);
+	pp->pp_nlwps--;
+	pp->pp_allowance++;
 	if ((l->l_prflag & LPR_DETACHED) != 0) {
-		p->p_ndlwps--;
+		pp->pp_ndlwps--;
 	}
+	part_add(pp->pp_nrlwps, minus_one);
+}
+
+/// As many parts as `vcpus` ask for.  There is no runtime: no LWP lives but kernel threads from outside, in part 0.  0 | ENOMEM
+int make_parts(unsigned vcpus, std::size_t max_lwps) noexcept {
+	proc_t *p = &proc0;
+	const std::uint32_t before = proc_nparts(p);
+	const std::uint32_t parts = std::min(std::bit_ceil(vcpus), part_max);
+	static std::uint32_t made;  // r
+	for (; made < parts; made++) {
+		if (sched.sd_vcpu[made] == nullptr && (sched.sd_vcpu[made] = vcpu_new()) == nullptr) {
+			return ENOMEM;
+		}
+		auto *pp = ::new (proc0_parts + made) procpart;
+		pp->pp_index = made;
+		pp->pp_lock.bias(sched.sd_vcpu[made]);  // once and for all: before anybody knows the part
+	}
+	vcpu_t *me = curcpu_or_null();
+	if (before == 0) {
+		p->p_nparts.store(1, std::memory_order_relaxed);  // relaxed, here and below: see proc_nparts()
+	}
+	proc_lock_all(p, me);
+	const std::uint32_t locked = proc_nparts(p);
+	std::uint64_t next = 0;
+	std::size_t living = 0;
+	proc_each_part(p, [&](const procpart &pp) {
+		next = std::max(next, pp.pp_nextlid);
+		living += pp.pp_nlwps;
+	});
+	LWP_ASSERT(living == proc0_parts[0].pp_nlwps);
+	if (living == 0) {
+		next = 0;
+	}
+	next += -next & (parts - 1);
+	for (std::uint32_t i = 0; i < parts; i++) {
+		proc0_parts[i].pp_nextlid = next + i;
+		proc0_parts[i].pp_lwps.set_stride(static_cast<unsigned>(std::countr_zero(parts)));
+		proc0_parts[i].pp_allowance = 0;  // shared out by the first that makes one
+	}
+	p->p_maxlwps = std::min<std::size_t>(max_lwps, INT64_MAX);
+	proc0_parts[0].pp_allowance = static_cast<std::int64_t>(p->p_maxlwps) - static_cast<std::int64_t>(living);
+	p->p_nparts.store(parts, std::memory_order_relaxed);
+	for (std::uint32_t i = locked; i-- > 0;) {
+		proc0_parts[i].pp_lock.unlock(me);
+	}
+	return 0;
 }
 
 lwp_t *idle_lwp(vcpu_t *vc) noexcept {
@@ -117,6 +178,7 @@ void *vcpu_main(void *arg) noexcept {
 	context_adopt(vc->vc_idle->l_ctx);
 	vc->vc_curlwp = vc->vc_idle;
 	vcpu_idle_loop(vc, false);
+	vcpu_close_parker(vc);
 	guard_thread_fini();
 	lwp_drop_dead(vc);
 	curcpu_set(nullptr);
@@ -137,13 +199,12 @@ int make_vcpu(unsigned i, bool home) noexcept {
 		if (vc == nullptr) {
 			return ENOMEM;
 		}
-		if (i == 0) {
-			proc0.p_lock.bias(vc);  // once and for all: before the first LWP of the process
-		}
 	}
 	vc->vc_index = static_cast<std::int16_t>(i);
+	vc->vc_part = proc0_parts + (i & (proc_nparts(&proc0) - 1));
 	vc->vc_stop.store(false, std::memory_order_relaxed);
 	vc->vc_halted.store(vc_running, std::memory_order_relaxed);
+	vc->vc_polled = now();
 	vc->vc_idle = idle_lwp(vc);
 	if (vc->vc_idle == nullptr) {
 		return ENOMEM;
@@ -200,7 +261,7 @@ int become_lwp1(vcpu_t *vc) noexcept {
 	context_adopt(l->l_ctx);
 	int error;
 	{
-		lock_scope hold(proc0.p_lock, vc);
+		lock_scope hold(proc0_parts[0].pp_lock, vc);
 		error = enter_proc(l);
 	}
 	if (error != 0) {
@@ -220,11 +281,10 @@ int start(const runtime_options &o, bool home) noexcept {
 	if (count > vcpu_max || wanted_stack < stack_min || wanted_stack > stack_max) {
 		return EINVAL;
 	}
+	report_install();  // before the vCPUs that call it
 	default_stack = wanted_stack;
-	proc0.p_maxlwps = o.max_lwps != 0 ? o.max_lwps : max_lwps_default;
-	if (proc0.p_nlwps == 0) {
-		proc0.p_nlwpid = 0;
-		proc0.p_lidwrapped = false;
+	if (int error = make_parts(count, o.max_lwps != 0 ? o.max_lwps : max_lwps_default)) {
+		return error;
 	}
 	home_lwp = nullptr;
 	sched.sd_halted.store(0, std::memory_order_relaxed);
@@ -249,7 +309,7 @@ int start(const runtime_options &o, bool home) noexcept {
 	}
 	guard_install(who_runs);
 	{
-		lock_scope hold(proc0.p_lock, curcpu_or_null());
+		const proc_scope hold(&proc0, curcpu_or_null());
 		proc0.p_running = true;
 		proc0.p_mainleft = false;
 	}
@@ -264,17 +324,19 @@ void bound_release(void *arg) noexcept {
 	curcpu_set(vc);
 	specific_fini(l->l_specific);
 	proc_t *p = &proc0;
-	p->p_lock.lock(vc);
+	part_hold hold(p, l->l_part, vc);
 	lwp_drainrefs(p, l);
+	hold.widen(vc);
 	leave_proc(l);
 	p->p_nadopted--;
-	const bool last = p->p_nlwps == p->p_nzlwps && p->p_mainleft;
+	const proc_counts c = proc_count(p);
+	const bool last = c.nlwps == c.nzlwps && p->p_mainleft;
 	wait_recheck(p, vc);
 	proc_cv_broadcast(p, vc);
 	vc->vc_lwplock.lock(vc);
 	lwp_setstat(l, lwp_stat::zomb, &vc->vc_lwplock);
 	vc->vc_lwplock.unlock(vc);
-	p->p_lock.unlock(vc);
+	hold.unlock(vc);
 	lwpctl_put(l);
 	lwp_drop_dead(vc);
 	curcpu_set(nullptr);
@@ -309,44 +371,65 @@ lwp_t *adopt_bound() noexcept {
 	lwp_t *l = adopted_lwp(vc);
 	LWP_CHECK(l != nullptr, "a kernel thread cannot be adopted: no memory");
 	vc->vc_curlwp = l;
+	vc->vc_polled = now();
 	curcpu_set(vc);
 	vc->vc_image.init();
 	context_adopt(l->l_ctx);
 	l->l_prflag = LPR_DETACHED;
 	{
-		lock_scope hold(proc0.p_lock, vc);
+		const proc_scope hold(&proc0, vc);
 		LWP_CHECK(enter_proc(l) == 0, "a kernel thread cannot be adopted: no memory");
-		proc0.p_ndlwps++;
 		proc0.p_nadopted++;
 	}
 	LWP_CHECK(::pthread_setspecific(bound_key, vc) == 0, "a kernel thread cannot be adopted: no memory");
 	return l;
 }
 
-/// Collects whoever has ended until the caller is the only one left.  p_lock held.
-void wait_for_all(proc_t *p, lwp_t *l) noexcept {
-	for (;;) {
-		lwp_t *dead = p->p_zomblwp.exchange(nullptr, std::memory_order_relaxed);
-		if (dead == nullptr && (dead = p->p_zombies.pop_front()) != nullptr) {
-			dead->l_prflag |= LPR_CLAIMED;
-		}
+/// One that has ended and that nobody has been given, now the caller's.  All locks held.
+lwp_t *take_dead(const proc_t *p) noexcept {
+	lwp_t *dead = nullptr;
+	proc_each_part(p, [&dead](procpart &pp) {
 		if (dead != nullptr) {
-			lwp_free_and_unlock(p, dead, l->l_cpu);
-			p->p_lock.lock(l->l_cpu);
-			continue;
-		}
-		if (p->p_nlwps == 1 + p->p_nadopted) {
-			p->p_running = false;  // in the same breath: from now on no LWP is started
 			return;
 		}
-		if (p->p_nrlwps == 1 && p->p_nadopted == 0 && p->p_nzlwps == 0) {
-			fatal("~runtime: %u LWPs are suspended and nobody is left to continue them", p->p_nlwps - 1);
+		dead = pp.pp_zomblwp.load(std::memory_order_relaxed);  // relaxed, twice: pp_lock is held
+		if (dead != nullptr) {
+			pp.pp_zomblwp.store(nullptr, std::memory_order_relaxed);
+		} else if ((dead = pp.pp_zombies.pop_front()) != nullptr) {
+			dead->l_prflag |= LPR_CLAIMED;
 		}
-		p->p_nlwpwait++;
+	});
+	return dead;
+}
+
+/// Collects whoever has ended until the caller is the only one left.
+void wait_for_all(proc_t *p, lwp_t *l) noexcept {
+	atomic<std::uint32_t> &waits = l->l_part->pp_nlwpwait;
+	proc_lock_all(p, l->l_cpu);
+	for (;;) {
+		if (lwp_t *dead = take_dead(p)) {
+			lwp_forget(dead);
+			wait_recheck(p, l->l_cpu);
+			proc_cv_broadcast(p, l->l_cpu);
+			proc_unlock_all(p, l->l_cpu);
+			lwp_bury(dead, l->l_cpu);
+			proc_lock_all(p, l->l_cpu);
+			continue;
+		}
+		const proc_counts c = proc_count(p);
+		if (c.nlwps == 1 + p->p_nadopted) {
+			p->p_running = false;  // in the same breath: from now on no LWP is started
+			break;
+		}
+		if (c.nrlwps == 1 && p->p_nadopted == 0 && c.nzlwps == 0) {
+			fatal("~runtime: %zu LWPs are suspended and nobody is left to continue them", c.nlwps - 1);
+		}
+		part_add(waits, 1);
 		wait_recheck(p, l->l_cpu);
-		(void)proc_cv_wait(p, l, "runtime", sleep_catch::no);
-		p->p_nlwpwait--;
+		(void)proc_cv_wait(p, nullptr, l, "runtime", sleep_catch::no);
+		part_add(waits, minus_one);
 	}
+	proc_unlock_all(p, l->l_cpu);
 }
 
 }  // namespace
@@ -368,17 +451,16 @@ void runtime_stop() noexcept {
 	LWP_CHECK(l == home_lwp, "~runtime: called by another LWP than LWP 1");
 	proc_t *p = &proc0;
 	specific_fini(l->l_specific);  // first: a destructor may start LWPs
-	p->p_lock.lock(l->l_cpu);
 	wait_for_all(p, l);
-	p->p_lock.unlock(l->l_cpu);
 	lwp_move_to(l, 0);  // back to the kernel thread that we came with: its stack is ours
 
 	vcpu_t *vc = l->l_cpu;
 	unmake_vcpus(1, sched.sd_count.load(std::memory_order_relaxed));  // relaxed: only start() and we write it
 	std::lock_guard hold(runtime_lock);
+	vcpu_close_parker(vc);
 	lwp_drop_dead(vc);
 	{
-		lock_scope hold_proc(p->p_lock, vc);
+		const proc_scope hold_proc(p, vc);
 		while (l->l_waiters != nullptr) {
 			wait_end(p, l->l_waiters, ESRCH, nullptr, vc);
 		}
@@ -430,18 +512,20 @@ runtime_stats runtime_statistics() noexcept {
 	std::size_t dead = 0;
 	{
 		proc_t *p = &proc0;
-		lock_scope hold(p->p_lock, me);
-		s.lwps = p->p_nlwps;
-		s.runnable = p->p_nrlwps;
-		s.waiting = p->p_nlwpwait;
-		s.detached = p->p_ndlwps;
-		s.zombies = p->p_nzlwps;
-		if (p->p_zomblwp.load(std::memory_order_relaxed) != nullptr) {  // waits to be recycled: not the application's any more
-			s.lwps--;
-			s.detached--;
-			s.zombies--;
-			dead++;
+		if (proc_nparts(p) == 0) {
+			return s;  // there has been no runtime yet
 		}
+		const proc_scope hold(p, me);
+		proc_check(p);
+		proc_each_part(p, [&dead](const procpart &pp) {
+			dead += pp.pp_zomblwp.load(std::memory_order_relaxed) != nullptr ? 1U : 0U;  // relaxed: pp_lock is held
+		});
+		const proc_counts c = proc_count(p);
+		s.lwps = c.nlwps - dead;  // those that wait to be recycled are not the application's any more
+		s.runnable = c.nrlwps;
+		s.waiting = c.nlwpwait;
+		s.detached = c.ndlwps - dead;
+		s.zombies = c.nzlwps - dead;
 	}
 	s.vcpus = sched.sd_count.load(std::memory_order_relaxed);
 	for (unsigned i = 0; i < s.vcpus; i++) {

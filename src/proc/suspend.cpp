@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// Suspend and continue, and the boundary where a suspend takes effect.  A suspend only asks.  LW_WSUSPEND changes under p_lock and the LWP's
-// lock; the LWP tests it under p_lock and keeps that until it is LSSUSPENDED, so a continue that comes between is never lost (quirk Q3).
+// Suspend and continue, and the boundary where a suspend takes effect.  A suspend only asks.  LW_WSUSPEND changes under pp_lock of the LWP's
+// part and the LWP's lock; the LWP tests it under pp_lock and keeps that until it is LSSUSPENDED, so a continue that comes between is never
+// lost (quirk Q3).
 #include "base/assert.h"
 #include "proc/lwp_life.h"
 #include "sched/place.h"
@@ -12,49 +13,69 @@
 namespace lwp::kern {
 namespace {
 
-/// Stops the caller, whose LW_WSUSPEND is set.  p_lock held, released.  Returns when it was continued.
-void stop_and_unlock(proc_t *p, lwp_t *l) noexcept {
+/// Stops the caller, whose LW_WSUSPEND is set.  Returns when it was continued.  False, and nothing done but all locks taken, if they are needed.
+bool stop_and_unlock(proc_t *p, lwp_t *l, part_hold &hold) noexcept {
 	vcpu_t *me = l->l_cpu;
-	p->p_nrlwps--;
-	wait_recheck(p, me);
-	proc_cv_broadcast(p, me);  // who waits for us to stop needs p_lock to look: by then we have
+	procpart *pp = l->l_part;
+	part_add(pp->pp_nrlwps, minus_one);
+	if (LWP_UNLIKELY(part_dry(pp) && !hold.all() && proc_dry(p))) {
+		part_add(pp->pp_nrlwps, 1);
+		hold.widen(me);
+		return false;
+	}
+	if (hold.all()) {
+		wait_recheck(p, me);
+	}
+	proc_cv_broadcast(p, me);  // who waits for us to stop needs pp_lock to look: by then we have
 	me->vc_lwplock.lock(me);
 	lwp_setstat(l, lwp_stat::suspended, &me->vc_lwplock);
-	p->p_lock.unlock(me);
+	hold.unlock(me);
 	// vc_lwplock is held across the switch: a continue that comes now waits until we are off our stack.
 	mi_switch_and_unlock(l, nullptr);
+	return true;
 }
 
-/// Asks a locked target to stop; a sleeper that may be interrupted goes at once.  p_lock held.  Releases the target.
-void post_suspend(proc_t *p, lwp_t *t, spinlock *lock, vcpu_t *me) noexcept {
+/// A sleeper in a wait that pp_lock does not cover: to kick it out takes all locks.  Its pp_lock and its own lock held.
+bool needs_all(const lwp_t *t, const part_hold &hold) noexcept {
+	return t->l_wait.load(std::memory_order_relaxed) != nullptr && t->l_farwait && !hold.all();  // relaxed: begun under pp_lock
+}
+
+/// Asks a locked target to stop; a sleeper that may be interrupted goes at once.  Lock of its part held.  Releases the target.  False, and
+/// nothing done but that, if all locks are needed.
+bool post_suspend(proc_t *p, lwp_t *t, spinlock *lock, const part_hold &hold, vcpu_t *me) noexcept {
 	const lwp_stat s = lwp_state(t);
-	if (s == lwp_stat::suspended) {
+	const bool kick = s == lwp_stat::sleep && (lwp_flags(t) & LW_SINTR) != 0;
+	if (kick && LWP_UNLIKELY(needs_all(t, hold))) {
 		lock->unlock(me);
-		return;
+		return false;
 	}
-	lwp_flag_set(t, LW_WSUSPEND);
-	if (s == lwp_stat::sleep && (lwp_flags(t) & LW_SINTR) != 0) {
-		if (t->l_wait != nullptr) {
-			wait_take_back(p, t->l_wait, ERESTART);  // it no longer waits: it is going to stop
+	if (s != lwp_stat::suspended) {
+		lwp_flag_set(t, LW_WSUSPEND);
+	}
+	if (kick) {
+		if (waitrec *wr = t->l_wait.load(std::memory_order_relaxed)) {
+			wait_take_back(p, wr, ERESTART);  // it no longer waits: it is going to stop
 		}
 		sleepq_unsleep_and_unlock(t, lock, 0);
-		return;
+	} else {
+		lock->unlock(me);
 	}
-	lock->unlock(me);
+	return true;
 }
 
 int suspend_self(lwp_t *l) noexcept {
 	proc_t *p = l->l_proc;
 	vcpu_t *me = l->l_cpu;
-	p->p_lock.lock(me);
-	if (p->p_nrlwps == 1 || (lwp_flags(l) & (LW_WEXIT | LW_WCORE)) != 0) {
-		p->p_lock.unlock(me);
+	part_hold hold(p, l->l_part, me);
+	hold.widen(me);  // to look, and kept until we have stopped: two that suspend themselves must not both find the other running
+	if (proc_count(p).nrlwps == 1 || (lwp_flags(l) & (LW_WEXIT | LW_WCORE)) != 0) {
+		hold.unlock(me);
 		return EDEADLK;
 	}
 	spinlock *lock = lwp_lock(l, me);
 	lwp_flag_set(l, LW_WSUSPEND);
 	lock->unlock(me);
-	stop_and_unlock(p, l);  // without letting go of p_lock: two that suspend themselves must not both find the other running
+	(void)stop_and_unlock(p, l, hold);
 	return 0;
 }
 
@@ -62,12 +83,13 @@ int suspend_self(lwp_t *l) noexcept {
 
 LWP_NOINLINE void lwp_userret_slow(lwp_t *l) noexcept {
 	while ((lwp_flags(l) & LW_WSUSPEND) != 0) {
-		proc_t *p = l->l_proc;
-		p->p_lock.lock(l->l_cpu);
-		if ((lwp_flags(l) & LW_WSUSPEND) != 0) {
-			stop_and_unlock(p, l);
-		} else {
-			p->p_lock.unlock(l->l_cpu);  // a continue was first
+		part_hold hold(l->l_proc, l->l_part, l->l_cpu);
+		bool stopped = false;
+		while (!stopped && (lwp_flags(l) & LW_WSUSPEND) != 0) {
+			stopped = stop_and_unlock(l->l_proc, l, hold);
+		}
+		if (!stopped) {
+			hold.unlock(l->l_cpu);  // a continue was first
 		}
 	}
 	if (l->l_cpu->vc_resched.load(std::memory_order_relaxed)) {  // relaxed: a hint; lwp_preempt_cpu() takes it back and looks
@@ -79,19 +101,17 @@ int lwp_suspend(lwp_t *l, lwpid_t lid) noexcept {
 	if (lid == lwp_lid(l)) {
 		return suspend_self(l);
 	}
-	proc_t *p = l->l_proc;
-	p->p_lock.lock(l->l_cpu);
 	if ((lwp_flags(l) & (LW_WEXIT | LW_WCORE)) != 0) {  // quirk Q1: the flags, not the state
-		p->p_lock.unlock(l->l_cpu);
 		return EDEADLK;
 	}
-	lwp_t *t = lwp_find(p, lid);
-	if (t == nullptr) {
-		p->p_lock.unlock(l->l_cpu);
-		return ESRCH;
+	proc_t *p = l->l_proc;
+	procpart *pp = proc_part(p, lid);
+	part_hold hold(p, pp, l->l_cpu);
+	lwp_t *t;
+	while ((t = lwp_find(p, lid)) != nullptr && !post_suspend(p, t, lwp_lock(t, l->l_cpu), hold, l->l_cpu)) {
+		hold.widen(l->l_cpu);
 	}
-	spinlock *lock = lwp_lock(t, l->l_cpu);
-	post_suspend(p, t, lock, l->l_cpu);
+	hold.narrow(l->l_cpu);
 	// Tested before the first wait (Q5), and the target found again each time, since it may end meanwhile (Q21).
 	int error = 0;
 	for (;;) {
@@ -107,19 +127,19 @@ int lwp_suspend(lwp_t *l, lwpid_t lid) noexcept {
 			error = ERESTART;  // we are to stop ourselves; only after a look at the target, which a restart would stop a second time
 			break;
 		}
-		error = proc_cv_wait(p, l, "lwpsusp", sleep_catch::yes);
+		error = proc_cv_wait(p, pp, l, "lwpsusp", sleep_catch::yes);
 		if (error != 0) {
 			break;
 		}
 	}
-	p->p_lock.unlock(l->l_cpu);
+	hold.unlock(l->l_cpu);
 	return error;
 }
 
 int lwp_continue(lwp_t *l, lwpid_t lid) noexcept {
 	proc_t *p = l->l_proc;
 	vcpu_t *me = l->l_cpu;
-	lock_scope hold(p->p_lock, me);
+	lock_scope hold(proc_part(p, lid)->pp_lock, me);
 	lwp_t *t = lwp_find(p, lid);
 	if (t == nullptr) {
 		return ESRCH;
@@ -131,7 +151,7 @@ int lwp_continue(lwp_t *l, lwpid_t lid) noexcept {
 	}
 	lwp_flag_clear(t, LW_WSUSPEND);
 	if (lwp_state(t) == lwp_stat::suspended) {
-		p->p_nrlwps++;
+		part_add(t->l_part->pp_nrlwps, 1);
 		sched_wake_and_unlock(t, lock);
 	} else {
 		lock->unlock(me);
@@ -143,22 +163,37 @@ int lwp_continue(lwp_t *l, lwpid_t lid) noexcept {
 int lwp_wakeup(lwp_t *l, lwpid_t lid) noexcept {
 	proc_t *p = l->l_proc;
 	vcpu_t *me = l->l_cpu;
-	lock_scope hold(p->p_lock, me);
-	lwp_t *t = lwp_find(p, lid);
-	if (t == nullptr) {
-		return ESRCH;
-	}
-	spinlock *lock = lwp_lock(t, me);
-	int error = lwp_state(t) != lwp_stat::sleep ? ENODEV : (lwp_flags(t) & LW_SINTR) == 0 ? EBUSY : 0;
-	if (error != 0) {
+	part_hold hold(p, proc_part(p, lid), me);
+	int error;
+	for (;;) {
+		lwp_t *t = lwp_find(p, lid);
+		if (t == nullptr) {
+			error = ESRCH;
+			break;
+		}
+		spinlock *lock = lwp_lock(t, me);
+		waitrec *wr = t->l_wait.load(std::memory_order_relaxed);  // relaxed: begun under pp_lock
+		if (lwp_state(t) != lwp_stat::sleep || (t->l_syncobj == &wait_syncobj && wr == nullptr)) {
+			error = ENODEV;  // also if its wait has ended and whoever ended it is about to wake it
+		} else if ((lwp_flags(t) & LW_SINTR) == 0) {
+			error = EBUSY;
+		} else if (LWP_UNLIKELY(needs_all(t, hold))) {
+			lock->unlock(me);
+			hold.widen(me);
+			continue;
+		} else {
+			if (wr != nullptr) {
+				wait_take_back(p, wr, EINTR);
+			}
+			sleepq_unsleep_and_unlock(t, lock, EINTR);
+			error = 0;
+			break;
+		}
 		lock->unlock(me);
-		return error;  // and nothing is left behind (Q23)
+		break;  // and nothing is left behind (Q23)
 	}
-	if (t->l_wait != nullptr) {
-		wait_take_back(p, t->l_wait, EINTR);
-	}
-	sleepq_unsleep_and_unlock(t, lock, EINTR);
-	return 0;
+	hold.unlock(me);
+	return error;
 }
 
 }  // namespace lwp::kern

@@ -1,31 +1,54 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// lwp_wait1(): collecting the dead.  A waiter leaves a record, under p_lock; whoever ends its wait (the LWP that dies, a detach, the deadlock
-// rule) takes the record off both lists and gives the result in the same breath, so p_nlwpwait counts exactly those that nobody has
-// satisfied yet, and no two waiters ever stampede for one zombie.
+// lwp_wait1(): collecting the dead.  A waiter leaves a record; whoever ends its wait (the LWP that dies, a detach, the deadlock rule) takes the
+// record off both lists and gives the result in the same breath, so the counters count exactly the waits that nobody has satisfied yet, and no
+// two waiters ever stampede for one zombie.
+//
+// What covers a wait:
+//   for one LWP    pp_lock of the target's part.  To begin one takes that of the waiter's part too; if the two differ the wait is "far".
+//   for any LWP    all locks
+// It is the interlock of the sleep as well (for any: one of them, the waiter's).
 //
 // EDEADLK, in place of rev 1.73's formula (quirk Q9): nobody but unsatisfied waiters is RUN, ONPROC or SLEEP, detached ones included; or the
 // LWP waited for waits, directly or along a chain, for the caller.
 #include "base/assert.h"
 #include "proc/lwp_life.h"
+#include "sync/waitgraph.h"
 
 #include <cerrno>
 
 namespace lwp::kern {
 namespace {
 
-using waits = list<waitrec, &waitrec::wr_for>;
+lwp_t *target_of(const void *wchan) noexcept { return static_cast<const waitrec *>(wchan)->wr_target; }
 
-void enter(proc_t *p, waitrec *wr) noexcept {
-	p->p_waits.push_back(wr);
-	p->p_nlwpwait++;
-	wr->wr_lwp->l_wait = wr;
-	if (wr->wr_target == nullptr) {
+/// What a caller of lwp_wait1() holds while it looks.
+enum class held { target, both, all };
+
+LWP_ALWAYS_INLINE bool same_part(const waitrec *wr) noexcept { return wr->wr_target->l_part == wr->wr_lwp->l_part; }
+
+/// Begins a wait; `near`: for an LWP of the waiter's part.  What covers it and the waiter's pp_lock are held.
+LWP_ALWAYS_INLINE void enter(proc_t *p, waitrec *wr, bool near) noexcept {
+	lwp_t *l = wr->wr_lwp;
+	lwp_t *target = wr->wr_target;
+	wr->wr_began = l->l_cpu->vc_polled;
+	l->l_farwait = !near;
+	l->l_wait.store(wr, std::memory_order_relaxed);  // relaxed: who sees it has one of the locks that we hold
+	if (!near && target == nullptr) {
 		p->p_anywaits.push_back(wr);
+		p->p_nanywaits.store(p->p_nanywaits.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);  // relaxed: all locks are held
+		part_add(l->l_part->pp_nlwpwait, 1);
 		return;
 	}
+	if (near) {
+		part_add(l->l_part->pp_nlwpwait, 1);
+	} else {
+		l->l_part->pp_nfarwait.fetch_add(
+		    1, std::memory_order_relaxed);  // relaxed: read with one of the locks that we hold, or see proc_dry()
+	}
+	target->l_part->pp_waits.push_back(wr);
 	// Those that wait for one LWP hang in a chain from it; the first of them knows the last.
-	waitrec *&first = wr->wr_target->l_waiters;
+	waitrec *&first = target->l_waiters;
 	wr->wr_for = {};
 	if (first == nullptr) {
 		first = wr;
@@ -36,15 +59,25 @@ void enter(proc_t *p, waitrec *wr) noexcept {
 	first->wr_last = wr;
 }
 
+/// Ends one.  What covers it is held.
 void leave(proc_t *p, waitrec *wr) noexcept {
-	p->p_waits.remove(wr);
-	p->p_nlwpwait--;
-	wr->wr_lwp->l_wait = nullptr;
+	lwp_t *l = wr->wr_lwp;
+	l->l_wait.store(nullptr, std::memory_order_relaxed);  // relaxed: see enter()
 	wr->wr_done = true;
 	if (wr->wr_target == nullptr) {
+		LWP_ASSERT(proc_held_all(p));
 		p->p_anywaits.remove(wr);
+		p->p_nanywaits.store(p->p_nanywaits.load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);  // relaxed: all locks are held
+		part_add(l->l_part->pp_nlwpwait, minus_one);
 		return;
 	}
+	LWP_ASSERT(wr->wr_target->l_part->pp_lock.held());
+	if (LWP_LIKELY(same_part(wr))) {
+		part_add(l->l_part->pp_nlwpwait, minus_one);
+	} else {
+		l->l_part->pp_nfarwait.fetch_sub(1, std::memory_order_relaxed);  // relaxed: somebody runs more than was counted, no harm
+	}
+	wr->wr_target->l_part->pp_waits.remove(wr);
 	waitrec *&first = wr->wr_target->l_waiters;
 	waitrec *const next = wr->wr_for.next;
 	waitrec *const prev = wr->wr_for.prev;
@@ -64,23 +97,63 @@ void leave(proc_t *p, waitrec *wr) noexcept {
 	}
 }
 
-/// Whether `t` waits, at the end of a chain of waits for one LWP each, for `l`.
-bool waits_for(const lwp_t *t, const lwp_t *l) noexcept {
+/// Whether `t` waits, at the end of a chain of waits for one LWP each, for `l`: EDEADLK if so, 0 if not; -1 if the chain leaves the part whose
+/// lock is held and `have` is not all.
+LWP_ALWAYS_INLINE int waits_for(const lwp_t *t, const lwp_t *l, held have) noexcept {
 	if (l->l_waiters == nullptr) {
-		return false;  // nobody waits for the caller: there is no chain to follow
+		return 0;  // nobody waits for the caller: there is no chain to follow
 	}
-	while (t != nullptr && t != l) {
-		t = t->l_wait != nullptr ? t->l_wait->wr_target : nullptr;  // no cycle without `l`: it would have been refused
+	while (t != l) {
+		// With the lock of its part held, who does not wait does not begin; a wait that is not far does not end either.  The chain stays
+		// in one part as long as no wait is far.
+		const waitrec *wr = t->l_wait.load(std::memory_order_relaxed);
+		if (wr == nullptr) {
+			return 0;
+		}
+		if (t->l_farwait && have != held::all) {
+			return -1;
+		}
+		t = wr->wr_target;  // no cycle without `l`: it would have been refused
+		if (t == nullptr) {
+			return 0;
+		}
 	}
-	return t == l;
+	return EDEADLK;
 }
 
-std::size_t candidates(const proc_t *p, const lwp_t *waiter) noexcept {
-	std::size_t undetached = p->p_nlwps - p->p_ndlwps;
-	return undetached - ((waiter->l_prflag & LPR_DETACHED) == 0 ? 1 : 0);
+std::size_t candidates(const proc_counts &c, const lwp_t *waiter) noexcept {
+	return c.nlwps - c.ndlwps - ((waiter->l_prflag & LPR_DETACHED) == 0 ? 1 : 0);
 }
 
-/// p_lock held, released.
+void take(proc_t *p, held have, lwpid_t lid, const lwp_t *l, vcpu_t *me) noexcept {
+	procpart *pp = proc_part(p, lid);
+	if (have == held::all) {
+		proc_lock_all(p, me);
+	} else if (have == held::both) {
+		procpart *mine = l->l_part;
+		(pp < mine ? pp : mine)->pp_lock.lock(me);
+		(pp < mine ? mine : pp)->pp_lock.lock(me);
+	} else {
+		pp->pp_lock.lock(me);
+	}
+}
+
+/// Releases what take() took, but not `keep`.
+void let_go(proc_t *p, held have, lwpid_t lid, const lwp_t *l, const procpart *keep, vcpu_t *me) noexcept {
+	procpart *pp = proc_part(p, lid);
+	if (have == held::all) {
+		proc_unlock_all(p, me, keep);
+		return;
+	}
+	if (have == held::both && l->l_part != keep) {
+		l->l_part->pp_lock.unlock(me);
+	}
+	if (pp != keep) {
+		pp->pp_lock.unlock(me);
+	}
+}
+
+/// Releases all locks but that of the dead one's part, then that too.
 int collect_and_unlock(proc_t *p, lwp_t *dead, lwpid_t *departed, vcpu_t *me) noexcept {
 	if (departed != nullptr) {
 		*departed = lwp_lid(dead);
@@ -89,33 +162,193 @@ int collect_and_unlock(proc_t *p, lwp_t *dead, lwpid_t *departed, vcpu_t *me) no
 	return 0;
 }
 
-/// What can be said without sleeping; -1 if nothing.  On 0 *dead is the caller's, and claimed.  p_lock held.
-int look(proc_t *p, lwp_t *l, lwpid_t lid, lwp_t **target, lwp_t **dead) noexcept {
-	if (lid == 0) {
-		*dead = p->p_zombies.pop_front();
-		if (*dead == nullptr) {
-			return candidates(p, l) == 0 ? ESRCH : -1;
-		}
-	} else {
-		lwp_t *t = lwp_find_any(p, lid);
-		if (t == l) {
-			return EDEADLK;
-		}
-		if (t == nullptr || (t->l_prflag & (LPR_DETACHED | LPR_CLAIMED)) != 0 || lwp_state(t) == lwp_stat::idl) {
-			return ESRCH;
-		}
-		if (lwp_state(t) != lwp_stat::zomb) {
-			*target = t;
-			return waits_for(t, l) ? EDEADLK : -1;
-		}
-		p->p_zombies.remove(t);
-		*dead = t;
+/// What can be said about one LWP without sleeping; -1 if nothing.  On 0 *target is dead, the caller's, and claimed.  Lock of its part held.
+LWP_ALWAYS_INLINE int look(proc_t *p, const lwp_t *l, lwpid_t lid, lwp_t **target) noexcept {
+	lwp_t *t = lwp_find_any(p, lid);
+	if (t == l) {
+		return EDEADLK;
 	}
-	(*dead)->l_prflag |= LPR_CLAIMED;
+	if (t == nullptr || (t->l_prflag & (LPR_DETACHED | LPR_CLAIMED)) != 0 || lwp_state(t) == lwp_stat::idl) {
+		return ESRCH;
+	}
+	*target = t;
+	if (lwp_state(t) != lwp_stat::zomb) {
+		return -1;
+	}
+	t->l_part->pp_zombies.remove(t);
+	t->l_prflag |= LPR_CLAIMED;
 	return 0;
 }
 
+/// The oldest zombie of a part, claimed, or null.  pp_lock held.
+lwp_t *pop_zombie(procpart *pp) noexcept {
+	lwp_t *dead = pp->pp_zombies.pop_front();
+	if (dead != nullptr) {
+		dead->l_prflag |= LPR_CLAIMED;
+	}
+	return dead;
+}
+
+/// A wait that was taken back before its sleep, because whom it is for waits as well: follow that first.
+constexpr int follow_first = -2;
+
+/// Sleeps until the wait ends, or somebody kicks us out of it.  `cover` is held, released; it or all locks cover the wait.
+/// `follow`: null, or where to leave the target with follow_first.
+LWP_ALWAYS_INLINE int sleep_and_leave(proc_t *p, lwp_t *l, waitrec *wr, procpart *cover, lwpid_t *departed, lwp_t **follow) noexcept {
+	if (LWP_LIKELY(wr->wr_target != nullptr) && LWP_UNLIKELY(waitgraph_settle(l, wr->wr_target)) && follow != nullptr) {
+		*follow = wr->wr_target;
+		wait_take_back(p, wr, 0);
+		cover->pp_lock.unlock(l->l_cpu);
+		return follow_first;
+	}
+	// The interlock is released when our own lock is held, so whoever ends our wait finds us asleep, or awake for good.
+	spinlock *lock = sleepq_enter_self(l);
+	const int error = sleepq_block_self_and_unlock(l, lock,
+	    {.wchan = wr,
+	        .wmesg = "lwpwait",
+	        .sobj = &wait_syncobj,
+	        .interruptible = sleep_catch::yes,
+	        .deadline = never,
+	        .token = 0,
+	        .interlock = &cover->pp_lock});
+	waitgraph_done(l);
+	vcpu_t *me = l->l_cpu;
+	part_hold hold(p, cover, me);
+	if (LWP_UNLIKELY(!wr->wr_done)) {  // kicked out: suspend, interrupt
+		if (wr->wr_target == nullptr) {
+			hold.widen(me);
+		}
+		if (!wr->wr_done) {
+			wait_take_back(p, wr, error == 0 ? ERESTART : error);
+		}
+		hold.narrow(me);
+	}
+	lwp_t *dead = wr->wr_departed;
+	if (LWP_LIKELY(dead != nullptr)) {
+		if (LWP_UNLIKELY(dead->l_part != cover)) {
+			hold.unlock(me);
+			dead->l_part->pp_lock.lock(me);  // it is claimed: nobody else frees it
+		}
+		return collect_and_unlock(p, dead, departed, me);
+	}
+	hold.unlock(me);
+	return wr->wr_error;
+}
+
+LWP_NOINLINE int wait_one_slow(proc_t *p, lwp_t *l, lwpid_t lid, lwpid_t *departed, held have, lwp_t **follow) noexcept {
+	vcpu_t *me = l->l_cpu;
+	procpart *pp = proc_part(p, lid);
+	for (;;) {
+		lwp_t *target = nullptr;
+		take(p, have, lid, l, me);
+		int error = look(p, l, lid, &target);
+		if (error == 0) {
+			let_go(p, have, lid, l, pp, me);
+			return collect_and_unlock(p, target, departed, me);
+		}
+		if (error < 0 && have == held::target && pp != l->l_part) {
+			let_go(p, have, lid, l, nullptr, me);
+			have = held::both;
+			continue;
+		}
+		if (error < 0) {
+			const int cycle = waits_for(target, l, have);
+			if (cycle < 0) {
+				let_go(p, have, lid, l, nullptr, me);
+				have = held::all;
+				continue;
+			}
+			error = cycle != 0 ? cycle : error;
+		}
+		waitrec wr;
+		if (error < 0) {
+			wr.wr_lwp = l;
+			wr.wr_target = target;
+			enter(p, &wr, same_part(&wr));
+			if (LWP_UNLIKELY(part_dry(l->l_part) && proc_dry(p))) {  // after we have counted ourselves: see there
+				leave(p, &wr);
+				if (have != held::all) {
+					let_go(p, have, lid, l, nullptr, me);
+					have = held::all;
+					continue;
+				}
+				error = EDEADLK;
+			}
+		}
+		let_go(p, have, lid, l, error < 0 ? pp : nullptr, me);
+		return error < 0 ? sleep_and_leave(p, l, &wr, pp, departed, follow) : error;
+	}
+}
+
+/// The same where nothing but the lock of the target's part is needed, as it is most often.
+LWP_ALWAYS_INLINE int wait_one(proc_t *p, lwp_t *l, lwpid_t lid, lwpid_t *departed, lwp_t **follow) noexcept {
+	vcpu_t *me = l->l_cpu;
+	procpart *pp = proc_part(p, lid);
+	lwp_t *target = nullptr;
+	pp->pp_lock.lock(me);
+	const int error = look(p, l, lid, &target);
+	if (error == 0) {
+		return collect_and_unlock(p, target, departed, me);
+	}
+	if (LWP_UNLIKELY(error > 0)) {
+		pp->pp_lock.unlock(me);
+		return error;
+	}
+	if (LWP_UNLIKELY(pp != l->l_part)) {
+		pp->pp_lock.unlock(me);
+		return wait_one_slow(p, l, lid, departed, held::both, follow);
+	}
+	const int cycle = waits_for(target, l, held::target);
+	if (LWP_UNLIKELY(cycle != 0)) {
+		pp->pp_lock.unlock(me);
+		return cycle > 0 ? cycle : wait_one_slow(p, l, lid, departed, held::all, follow);
+	}
+	waitrec wr;
+	wr.wr_lwp = l;
+	wr.wr_target = target;
+	enter(p, &wr, true);
+	if (LWP_UNLIKELY(part_dry(pp) && proc_dry(p))) {  // after we have counted ourselves: see there
+		leave(p, &wr);
+		pp->pp_lock.unlock(me);
+		return wait_one_slow(p, l, lid, departed, held::all, follow);
+	}
+	return sleep_and_leave(p, l, &wr, pp, departed, follow);
+}
+
+LWP_NOINLINE int wait_any(proc_t *p, lwp_t *l, lwpid_t *departed) noexcept {
+	vcpu_t *me = l->l_cpu;
+	procpart *mine = l->l_part;
+	part_hold hold(p, mine, me);
+	lwp_t *dead = pop_zombie(mine);
+	if (dead == nullptr) {
+		hold.widen(me);
+		dead = pop_zombie(mine);
+		for (std::uint32_t i = 0, n = proc_nparts(p); dead == nullptr && i < n; i++) {
+			dead = pop_zombie(&proc0_parts[i]);
+		}
+	}
+	if (dead != nullptr) {
+		if (hold.all()) {
+			proc_unlock_all(p, me, dead->l_part);
+		}
+		return collect_and_unlock(p, dead, departed, me);
+	}
+	const proc_counts c = proc_count(p);
+	const int error = candidates(c, l) == 0 ? ESRCH : c.nrlwps == c.nlwpwait + 1 ? EDEADLK : 0;  // + 1: we are about to wait as well
+	if (error != 0) {
+		hold.unlock(me);
+		return error;
+	}
+	waitrec wr;
+	wr.wr_lwp = l;
+	enter(p, &wr, false);
+	hold.narrow(me);
+	return sleep_and_leave(p, l, &wr, mine, departed, nullptr);
+}
+
 }  // namespace
+
+const syncobj wait_syncobj = {"end of an LWP", target_of};
 
 void wait_take_back(proc_t *p, waitrec *wr, int error) noexcept {
 	leave(p, wr);
@@ -123,13 +356,12 @@ void wait_take_back(proc_t *p, waitrec *wr, int error) noexcept {
 }
 
 void wait_end(proc_t *p, waitrec *wr, int error, lwp_t *departed, vcpu_t *me) noexcept {
-	LWP_ASSERT(p->p_lock.held());
 	lwp_t *waiter = wr->wr_lwp;
 	leave(p, wr);
 	wr->wr_error = error;
 	wr->wr_departed = departed;
-	// It let go of p_lock, its interlock, with its own lock held: so it is asleep on wr, or awake for good (woken, or kicked before it slept)
-	// and will find wr_done.
+	// It let go of its interlock with its own lock held: so it is asleep on wr, or awake for good (woken, or kicked before it slept) and will
+	// find wr_done, once we have let go of what covers its wait.
 	spinlock *lock = lwp_lock(waiter, me);
 	if (lwp_state(waiter) == lwp_stat::sleep && waiter->l_wchan == wr) {
 		// Like a new LWP it goes first: its child's end may let it end too.
@@ -140,74 +372,63 @@ void wait_end(proc_t *p, waitrec *wr, int error, lwp_t *departed, vcpu_t *me) no
 }
 
 void wait_recheck(proc_t *p, vcpu_t *me) noexcept {
-	if (LWP_LIKELY(p->p_nlwpwait == 0)) {
+	proc_counts c = proc_count(p);
+	if (LWP_LIKELY(c.nlwpwait == 0)) {
 		return;
 	}
 	// At most one LWP that anybody may wait for is left: those that wait for any may have none.
-	if (LWP_UNLIKELY(!p->p_anywaits.empty() && p->p_nlwps - p->p_ndlwps <= 1)) {
+	if (c.nlwps - c.ndlwps <= 1) {
 		for (waitrec *wr = p->p_anywaits.front(), *next; wr != nullptr; wr = next) {
-			next = waits::next(wr);
-			if (candidates(p, wr->wr_lwp) == 0) {
+			next = list<waitrec, &waitrec::wr_link>::next(wr);
+			if (candidates(c, wr->wr_lwp) == 0) {
 				wait_end(p, wr, ESRCH, nullptr, me);
+				c.nlwpwait--;
 			}
 		}
 	}
+	if (c.nrlwps != c.nlwpwait) {
+		return;
+	}
 	// Nobody is left who could end or make another end: the one that began to wait last is told, and may then do something about it.
-	if (LWP_UNLIKELY(!p->p_waits.empty() && p->p_nrlwps == p->p_nlwpwait)) {
-		wait_end(p, p->p_waits.back(), EDEADLK, nullptr, me);
+	waitrec *last = p->p_anywaits.back();
+	proc_each_part(p, [&last](procpart &pp) {
+		waitrec *wr = pp.pp_waits.back();
+		if (wr != nullptr && (last == nullptr || wr->wr_began > last->wr_began)) {
+			last = wr;
+		}
+	});
+	if (last != nullptr) {
+		wait_end(p, last, EDEADLK, nullptr, me);
+	}
+}
+
+void wait_candidate_gone(proc_t *p, vcpu_t *me) noexcept {
+	// relaxed: who entered before the candidate went is seen, since we held one of its locks then; who enters later looks itself
+	if (LWP_UNLIKELY(p->p_nanywaits.load(std::memory_order_relaxed) != 0)) {
+		proc_scope hold(p, me);
+		wait_recheck(p, me);
 	}
 }
 
 int lwp_wait1(lwp_t *l, lwpid_t lid, lwpid_t *departed) noexcept {
-	proc_t *p = l->l_proc;
-	vcpu_t *me = l->l_cpu;
-	if (lid < 0) {
-		return ESRCH;
+	if (LWP_UNLIKELY(lid <= 0)) {
+		return lid < 0 ? ESRCH : wait_any(l->l_proc, l, departed);
 	}
 	lwp_t *target = nullptr;
-	lwp_t *dead = nullptr;
-	p->p_lock.lock(me);
-	int error = look(p, l, lid, &target, &dead);
-	if (error == 0) {
-		return collect_and_unlock(p, dead, departed, me);
+	int error = wait_one(l->l_proc, l, lid, departed, &target);
+	if (LWP_UNLIKELY(error == follow_first)) {
+		waitgraph_follow(l, target);
+		error = wait_one(l->l_proc, l, lid, departed, nullptr);
+		waitgraph_done(l);
 	}
-	if (error < 0 && p->p_nrlwps == p->p_nlwpwait + 1) {  // + 1: we are about to wait as well
-		error = EDEADLK;
-	}
-	if (error > 0) {
-		p->p_lock.unlock(me);
-		return error;
-	}
-	waitrec wr;
-	wr.wr_lwp = l;
-	wr.wr_target = target;
-	enter(p, &wr);
-	// p_lock is the interlock: it is released when our own lock is held, so whoever ends our wait finds us asleep, or awake for good.
-	spinlock *lock = sleepq_enter_self(l);
-	error = sleepq_block_self_and_unlock(l, lock,
-	    {.wchan = &wr,
-	        .wmesg = "lwpwait",
-	        .sobj = &self_syncobj,
-	        .interruptible = sleep_catch::yes,
-	        .deadline = never,
-	        .token = 0,
-	        .interlock = &p->p_lock});
-	me = l->l_cpu;
-	p->p_lock.lock(me);
-	if (!wr.wr_done) {  // kicked out: suspend, interrupt
-		wait_take_back(p, &wr, error == 0 ? ERESTART : error);
-	}
-	if (wr.wr_departed != nullptr) {
-		return collect_and_unlock(p, wr.wr_departed, departed, me);
-	}
-	p->p_lock.unlock(me);
-	return wr.wr_error;
+	return error;
 }
 
 int lwp_detach(lwp_t *l, lwpid_t lid) noexcept {
 	proc_t *p = l->l_proc;
 	vcpu_t *me = l->l_cpu;
-	p->p_lock.lock(me);
+	spinlock &lock = proc_part(p, lid)->pp_lock;
+	lock.lock(me);
 	lwp_t *t = lid > 0 ? lwp_find_any(p, lid) : nullptr;
 	int error = 0;
 	if (t == nullptr || lwp_state(t) == lwp_stat::idl || (t->l_prflag & LPR_CLAIMED) != 0) {
@@ -215,18 +436,20 @@ int lwp_detach(lwp_t *l, lwpid_t lid) noexcept {
 	} else if ((t->l_prflag & LPR_DETACHED) != 0) {
 		error = EINVAL;
 	} else if (lwp_state(t) == lwp_stat::zomb) {
-		p->p_zombies.remove(t);
-		lwp_free_and_unlock(p, t, me);  // the id is out of the table before it lets go of p_lock
+		t->l_part->pp_zombies.remove(t);
+		lwp_free_and_unlock(p, t, me);  // the id is out of the table before it lets go of the lock
 		return 0;
 	} else {
 		t->l_prflag |= LPR_DETACHED;
-		p->p_ndlwps++;
+		t->l_part->pp_ndlwps++;
 		while (t->l_waiters != nullptr) {
 			wait_end(p, t->l_waiters, ESRCH, nullptr, me);
 		}
-		wait_recheck(p, me);
 	}
-	p->p_lock.unlock(me);
+	lock.unlock(me);
+	if (error == 0) {
+		wait_candidate_gone(p, me);
+	}
 	return error;
 }
 

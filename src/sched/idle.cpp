@@ -25,13 +25,20 @@ constexpr nanotime timer_late = 500'000;     // a timer this late is fired by wh
 constexpr nanotime timer_guard = 2'000'000;  // when a halted vCPU looks after a timer of another one
 constexpr nanotime steal_pays = 20'000;      // a theft that keeps the thief busy for less was not worth it
 constexpr nanotime steal_pause_most = 1'000'000;
-constexpr unsigned pile = 2;  // LWPs queued behind a running one that are worth waking or coming for
+constexpr nanotime standstill_after = 300'000'000;  // nothing has run for so long: perhaps nothing ever will
+constexpr unsigned pile = 2;                        // LWPs queued behind a running one that are worth waking or coming for
 
 bool movable(const lwp_t *l) noexcept { return l->l_bound < 0; }
 
-void futex_park(vcpu_t *vc, nanotime deadline) {
+/// Of the caller's own vCPU, or of one that the caller has found halted.
+const parker &parker_of(const vcpu_t *vc) noexcept {
+	return *vc->vc_parker.load(std::memory_order_relaxed);  // relaxed: ordered by vc_halted
+}
+
+bool futex_park(vcpu_t *vc, nanotime deadline) {
 	timespec ts = to_timespec(deadline);
 	sys::futex_wait(&vc->vc_halted, vc_waits, deadline == never ? nullptr : &ts);
+	return false;
 }
 
 void futex_unpark(vcpu_t *vc) { sys::futex_wake(&vc->vc_halted, 1); }
@@ -133,7 +140,7 @@ void wake_searcher() noexcept {
 		vcpu_t *vc = sched.sd_vcpu[i];
 		if (vc->vc_halted.load(std::memory_order_relaxed) == vc_waits && unhalt_as(vc, vc_woken_to_search)) {
 			vc->vc_wakeups.fetch_add(1, std::memory_order_relaxed);  // relaxed: statistics
-			vc->vc_parker->unpark(vc);
+			parker_of(vc).unpark(vc);
 			return;
 		}
 	}
@@ -208,7 +215,7 @@ void watch_take(vcpu_t *vc, nanotime when) noexcept {
 
 }  // namespace
 
-const parker futex_parker = {futex_park, futex_unpark};
+const parker futex_parker = {futex_park, futex_unpark, nullptr, nullptr};
 
 void sched_search_begin(vcpu_t *vc) noexcept {
 	vc->vc_rounds = 0;
@@ -261,6 +268,14 @@ bool needs_watch(const vcpu_t *vc) noexcept {
 	return false;
 }
 
+std::uint64_t switches_of_all() noexcept {
+	std::uint64_t sum = 0;
+	for (unsigned i = 0, n = vcpus(); i < n; i++) {
+		sum += sched.sd_vcpu[i]->vc_switches.load(std::memory_order_relaxed);  // relaxed: a change is seen sooner or later
+	}
+	return sum;
+}
+
 }  // namespace
 
 void sched_search_end(vcpu_t *vc, bool found) noexcept {
@@ -275,7 +290,9 @@ void sched_search_end(vcpu_t *vc, bool found) noexcept {
 }
 
 bool vcpu_halt(vcpu_t *vc) noexcept {
-	vc->vc_halted.store(vc_waits, std::memory_order_relaxed);  // relaxed: the fence below orders it
+	vc->vc_expects.store(vc->vc_pending != 0, std::memory_order_relaxed);  // relaxed: read once all have halted for long
+	vc->vc_halted.store(
+	    vc_waits, std::memory_order_release);  // pairs with the compare-exchange in unhalt_as(): who wakes us sees vc_parker
 	sched.sd_halted.fetch_add(1, std::memory_order_relaxed);
 	fence(std::memory_order_seq_cst);  // pairs with the fence in vcpu_unhalt() and the compare-exchange in wake_searcher()
 	bool work = vc->vc_incount.load(std::memory_order_relaxed) != 0 || vc->vc_stop.load(std::memory_order_relaxed) || pile_in_sight(vc);
@@ -284,14 +301,21 @@ bool vcpu_halt(vcpu_t *vc) noexcept {
 	nanotime period = watch_first;
 	unsigned idle_looks = 0;
 	nanotime when = 0;
+	bool told = sched.sd_standstill == nullptr;
 	while (!work && !found) {
 		if (!watching && idle_looks < watch_idle_looks && others_run()) {
 			watching = try_to_watch(vc);
 		}
 		when = now();
 		nanotime until = halt_until(vc, when);
-		vc->vc_parker->park(vc, watching ? std::min(until, when + period) : until);
-		if (vc->vc_halted.load(std::memory_order_relaxed) != vc_waits || vc->vc_stop.load(std::memory_order_relaxed)) {
+		// The last one to halt, with nothing due anywhere, looks up once more.
+		const bool last = !told && until == never && !others_run();
+		const std::uint64_t before = last ? switches_of_all() : 0;
+		if (last) {
+			until = when + standstill_after;
+		}
+		const bool arrived = parker_of(vc).park(vc, watching ? std::min(until, when + period) : until);
+		if (arrived || vc->vc_halted.load(std::memory_order_relaxed) != vc_waits || vc->vc_stop.load(std::memory_order_relaxed)) {
 			break;
 		}
 		when = now();
@@ -299,6 +323,12 @@ bool vcpu_halt(vcpu_t *vc) noexcept {
 			break;
 		}
 		found = watch_found_work(vc, when);
+		if (last && when >= until) {
+			told = true;
+			if (!found && !others_run() && switches_of_all() == before) {
+				sched.sd_standstill(vc, false);
+			}
+		}
 		if (watching) {
 			period = std::min(period * 2, watch_most);
 			idle_looks = others_run() ? 0 : idle_looks + 1;
@@ -327,21 +357,29 @@ bool vcpu_halt(vcpu_t *vc) noexcept {
 }
 
 void vcpu_halt_bound(vcpu_t *vc) noexcept {
-	vc->vc_halted.store(vc_waits, std::memory_order_relaxed);
-	fence(std::memory_order_seq_cst);  // pairs with the fence in vcpu_unhalt()
+	vc->vc_halted.store(vc_waits, std::memory_order_release);  // as in vcpu_halt()
+	fence(std::memory_order_seq_cst);                          // pairs with the fence in vcpu_unhalt()
 	if (vc->vc_incount.load(std::memory_order_relaxed) == 0) {
-		vc->vc_parker->park(vc, vc->vc_deadline.load(std::memory_order_relaxed));
+		parker_of(vc).park(vc, vc->vc_deadline.load(std::memory_order_relaxed));
 	}
 	vc->vc_halted.store(vc_running, std::memory_order_relaxed);  // relaxed: a waker that comes now finds nobody halted and need not
-	callout_run(vc, now());
+	vc->vc_polled = now();
+	callout_run(vc, vc->vc_polled);
 }
 
 void vcpu_unhalt(vcpu_t *vc) noexcept {
 	fence(std::memory_order_seq_cst);  // pairs with the fence in vcpu_halt(): it sees our work, or we see it halt
 	if (vc->vc_halted.load(std::memory_order_relaxed) == vc_waits && unhalt_as(vc, vc_running)) {
 		vc->vc_wakeups.fetch_add(1, std::memory_order_relaxed);  // relaxed: statistics
-		vc->vc_parker->unpark(vc);
+		parker_of(vc).unpark(vc);
 	}
+}
+
+void vcpu_close_parker(vcpu_t *vc) noexcept {
+	if (auto *close = parker_of(vc).close; close != nullptr) {
+		close(vc);
+	}
+	vc->vc_parker.store(&futex_parker, std::memory_order_relaxed);  // relaxed: ordered by vc_halted
 }
 
 LWP_NOINLINE void sched_work_queued_slow(unsigned queued) noexcept {
@@ -355,6 +393,16 @@ LWP_NOINLINE void sched_work_queued_slow(unsigned queued) noexcept {
 LWP_NOINLINE void sched_watch_slow() noexcept {
 	if (sched.sd_watcher.load(std::memory_order_relaxed) == nullptr && sched.sd_searching.load(std::memory_order_relaxed) == 0) {
 		wake_searcher();
+	}
+}
+
+void sched_ask() noexcept {
+	sched.sd_asked.store(true, std::memory_order_relaxed);  // relaxed: ordered by vcpu_unhalt()'s fence, or seen at some look at the clock
+	for (unsigned i = 0, n = vcpus(); i < n; i++) {
+		if (sched.sd_vcpu[i]->vc_halted.load(std::memory_order_relaxed) == vc_waits) {
+			vcpu_unhalt(sched.sd_vcpu[i]);
+			return;
+		}
 	}
 }
 

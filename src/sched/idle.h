@@ -29,6 +29,9 @@ void vcpu_halt_bound(vcpu_t *) noexcept;
 /// Wakes it if it halts.  What it is to find must be stored before.
 void vcpu_unhalt(vcpu_t *) noexcept;
 
+/// On its kernel thread, when it stops: back to the default parker.
+void vcpu_close_parker(vcpu_t *) noexcept;
+
 void sched_work_queued_slow(unsigned queued) noexcept;
 void sched_watch_slow() noexcept;
 
@@ -46,5 +49,8 @@ LWP_ALWAYS_INLINE void sched_timer_armed() noexcept {
 		sched_watch_slow();
 	}
 }
+
+/// Has some vCPU call sd_standstill() soon: at its next look at the clock, or now if one halts.  Also from a signal handler.
+void sched_ask() noexcept;
 
 }  // namespace lwp::kern

@@ -11,10 +11,16 @@ namespace lwp::kern {
 struct vcpu_t;
 
 struct parker {
-	/// Waits until unpark() or the deadline; may return early.  By the vCPU itself, after it has said that it halts.
-	void (*park)(vcpu_t *, nanotime deadline);
-	/// Ends a park, also one that is about to begin.  By anybody.
+	/// Waits until unpark() or the deadline; may return early.  By the vCPU itself, after it has said that it halts.  True: poll() has something
+	/// to do, the vCPU should not halt.  Makes nobody runnable.
+	bool (*park)(vcpu_t *, nanotime deadline);
+	/// Ends a park, also one that is about to begin.  By anybody; it may come late, when the vCPU runs again or has stopped.
 	void (*unpark)(vcpu_t *);
+	/// Looks whether what LWPs wait for has come, and makes them runnable.  By the vCPU itself while it runs, in vcpu_poll()'s rhythm and before
+	/// it looks for work; no lock held; does not switch.  Null: there is nothing to look at.
+	void (*poll)(vcpu_t *, nanotime when);
+	/// The vCPU stops: no LWP is left.  On its kernel thread.  Null: nothing to do.
+	void (*close)(vcpu_t *);
 };
 
 extern const parker futex_parker;

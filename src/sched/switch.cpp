@@ -8,6 +8,26 @@
 #include "sched/place.h"
 
 namespace lwp::kern {
+
+/// One look at an LWP, see lwp_look_at(); on the stack of who looks.
+struct lwp_look {
+	static constexpr std::size_t room = 16 * 1024;  // what unwinding may need
+
+	lwp_t *lo_by;
+	void (*lo_fn)(void *);
+	void *lo_arg;
+	bool lo_done = false;
+
+	/// On the stack of `l`.
+	void lo_run(const lwp_t *l) noexcept {
+		const auto here = reinterpret_cast<std::uintptr_t>(__builtin_frame_address(0));
+		if (here - reinterpret_cast<std::uintptr_t>(l->l_stack.s_base) >= room) {
+			lo_fn(lo_arg);
+			lo_done = true;
+		}
+	}
+};
+
 namespace {
 
 // A look at the clock costs as much as a whole switch.  So it comes once in vc_ticks switches, and vc_ticks follows how long those
@@ -35,6 +55,8 @@ LWP_ALWAYS_INLINE void count_switch(vcpu_t *vc, lwp_t *to) noexcept {
 	vc->vc_switches.store(vc->vc_switches.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
 }
 
+void serve_look(lwp_t *l) noexcept;
+
 /// First thing after a switch, by the one that arrives, `l`: releases what the one that left had locked, vc_lwplock and the lock that covers it
 /// now.  Until then nobody can lock the one that left.  vc_dying is set only with a null vc_handoff.
 LWP_ALWAYS_INLINE void arrive(lwp_t *l) noexcept {
@@ -45,11 +67,31 @@ LWP_ALWAYS_INLINE void arrive(lwp_t *l) noexcept {
 		handoff->unlock(vc);
 		return;
 	}
+	if (LWP_UNLIKELY(vc->vc_look != nullptr)) {
+		serve_look(l);
+		return;
+	}
 	lwp_t *dead = vc->vc_dying;
 	vc->vc_dying = nullptr;
 	vc->vc_lwplock.unlock(vc);
 	if (dead != nullptr) {
 		dead->l_oncpu.store(false, std::memory_order_release);  // pairs with the acquire in lwp_free(): we are off its stack
+	}
+}
+
+/// `l` was switched to only to be looked at: does that, switches back, and arrives when it is switched to in earnest.
+LWP_NOINLINE void serve_look(lwp_t *l) noexcept {
+	for (;;) {
+		vcpu_t *vc = l->l_cpu;
+		lwp_look *look = vc->vc_look;
+		vc->vc_look = nullptr;
+		look->lo_run(l);
+		context_switch(l->l_ctx, look->lo_by->l_ctx, vc->vc_image);
+		vc = l->l_cpu;
+		if (vc->vc_handoff != nullptr || vc->vc_look == nullptr) {
+			arrive(l);
+			return;
+		}
 	}
 }
 
@@ -67,9 +109,10 @@ LWP_ALWAYS_INLINE void tick(lwp_t *l) noexcept {
 	vcpu_t *vc = l->l_cpu;
 	if (LWP_UNLIKELY(--vc->vc_tick < 0)) {
 		vcpu_poll(vc);
-	} else if (LWP_UNLIKELY(vc->vc_deadline.load(std::memory_order_relaxed) != never) &&
+	} else if (LWP_UNLIKELY(vc->vc_deadline.load(std::memory_order_relaxed) != never || vc->vc_pending != 0) &&
 	    cycles() - vc->vc_polled_cycles > vc->vc_poll_cycles) {
-		vcpu_poll(vc);  // after a storm of yields an LWP may run for long: with a timer armed the next look must not wait for the count
+		vcpu_poll(
+		    vc);  // after a storm of yields an LWP may run for long: with a timer armed, or I/O under way, the next look must not wait for the count
 	}
 }
 
@@ -184,6 +227,23 @@ void lwp_run_units(lwp_t *l, const lwp_hooks &hooks) noexcept {
 	}
 }
 
+LWP_NOINLINE bool lwp_look_at(lwp_t *me, lwp_t *target, void (*fn)(void *), void *arg) noexcept {
+	LWP_ASSERT(lwp_locked(target));
+	LWP_ASSERT(lwp_state(target) == lwp_stat::sleep || lwp_state(target) == lwp_stat::suspended);
+	if (target->l_cpu->vc_bound) {
+		return false;  // asleep in the kernel, on a stack that only its own kernel thread may run on
+	}
+	lwp_look look{me, fn, arg};
+	vcpu_t *vc = me->l_cpu;
+	vcpu_t *home = target->l_cpu;
+	target->l_cpu = vc;  // where it arrives
+	vc->vc_handoff = nullptr;
+	vc->vc_look = &look;
+	context_switch(me->l_ctx, target->l_ctx, vc->vc_image);
+	target->l_cpu = home;
+	return look.lo_done;
+}
+
 LWP_NOINLINE void lwp_yield_cpu(lwp_t *l) noexcept {
 	vcpu_t *vc = l->l_cpu;
 	if (LWP_UNLIKELY(inbox_waiting(vc))) {
@@ -270,7 +330,13 @@ LWP_NOINLINE void vcpu_poll(vcpu_t *vc) noexcept {
 		lock_scope hold(vc->vc_rqlock, vc);
 		vc->vc_rq.turn();
 	}
+	if (LWP_UNLIKELY(sched.sd_asked.load(std::memory_order_relaxed)) && sched.sd_asked.exchange(false, std::memory_order_relaxed)) {
+		sched.sd_standstill(vc, true);
+	}
 	callout_run(vc, when);
+	if (auto *poll = vc->vc_parker.load(std::memory_order_relaxed)->poll; poll != nullptr) {  // relaxed: our own
+		poll(vc, when);
+	}
 }
 
 void vcpu_idle_loop(vcpu_t *vc, bool entered_by_switch) noexcept {

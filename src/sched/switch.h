@@ -32,6 +32,10 @@ struct lwp_hooks {
 /// LWP costs no mispredicted return.  Entered once for each context_make().
 [[noreturn]] void lwp_run_units(lwp_t *l, const lwp_hooks &hooks) noexcept;
 
+/// Runs fn(arg) on the stack of an LWP that is off its vCPU and locked by the caller: it unwinds, say, and returns.  It must not switch, nor take a
+/// lock of the library.  False if there is too little room on that stack, or it is a kernel thread's.
+bool lwp_look_at(lwp_t *me, lwp_t *target, void (*fn)(void *), void *arg) noexcept;
+
 /// To the tail of its queue, and the best LWP queued runs, if that one is at least as good.  The vCPU has one look at the clock in a while.
 void lwp_yield_cpu(lwp_t *l) noexcept;
 

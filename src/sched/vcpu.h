@@ -31,13 +31,16 @@ struct alignas(64) vcpu_t {
 	// what every switch touches
 	lwp_t *vc_curlwp = nullptr;            // o: who runs; peeked at by the guard report
 	spinlock *vc_handoff = nullptr;        // o: the lock of the LWP that just left; released by the one that arrives
+	struct lwp_look *vc_look = nullptr;    // o: what the LWP that arrives is to do for one that looks at it
 	lwp_t *vc_dying = nullptr;             // o: that LWP if it ended: its stack is free once we have arrived
 	kthread_image vc_image{};              // (
 	int vc_tick = 0;                       // o: switches until the next look at the clock
 	atomic<int> vc_ticks{1};               // a: how many switches take some ten microseconds; written by its kernel thread
+	unsigned vc_pending = 0;               // o: what its parker waits for on behalf of LWPs: then it is polled as if a timer were armed
 	bool vc_bound = false;                 // (: an adopted kernel thread of the application
 	std::int16_t vc_index = -1;            // (: 0 up; -1: bound
 	atomic<bool> vc_resched{false};        // a: somebody better than vc_curlwp is queued: yield at the boundary
+	procpart *vc_part = nullptr;           // (: the part of the proc that LWPs made here belong to
 	atomic<std::uint64_t> vc_switches{0};  // a: written by its kernel thread; tells others that it moves on
 
 	alignas(64) spinlock vc_lwplock{lock_rank::vcpu_lwp, "vc_lwplock"};
@@ -49,11 +52,13 @@ struct alignas(64) vcpu_t {
 	atomic<unsigned> vc_incount{0};        // a: how many; written under vc_inlock
 	atomic<unsigned> vc_inmovable{0};      // a: how many of them may run elsewhere; same
 
-	alignas(64) atomic<std::uint32_t> vc_halted{0};  // a: a vcpu_halt_state, and what its parker waits on
-	atomic<bool> vc_stop{false};                     // a: the runtime is ending
-	const parker *vc_parker = &futex_parker;         // (
-	atomic<nanotime> vc_deadline{never};             // a: of its first timer; written under vc_colock
-	atomic<std::uint64_t> vc_seen{0};                // a: vc_switches when the watcher last looked
+	alignas(64) atomic<std::uint32_t> vc_halted{0};   // a: a vcpu_halt_state, and what its parker waits on
+	atomic<bool> vc_stop{false};                      // a: the runtime is ending
+	atomic<const parker *> vc_parker{&futex_parker};  // a: written by its kernel thread while it runs, read by who has found it halted
+	void *vc_port = nullptr;                          // o: what its parker keeps
+	atomic<nanotime> vc_deadline{never};              // a: of its first timer; written under vc_colock
+	atomic<bool> vc_expects{false};                   // a: said as it halts: its parker waits for something that may wake LWPs (I/O)
+	atomic<std::uint64_t> vc_seen{0};                 // a: vc_switches when the watcher last looked
 
 	alignas(64) spinlock vc_colock{lock_rank::leaf, "vc_colock"};
 	callout_heap vc_callouts;                   // t
@@ -87,6 +92,10 @@ struct sched_t {
 	atomic<unsigned> sd_searching{0};           // a: how many look for work to steal
 	atomic<vcpu_t *> sd_watcher{nullptr};       // a: a halted one that looks up now and then (idle.cpp)
 	atomic<unsigned> sd_next{0};                // a: whose turn it is to get work from outside
+	atomic<bool> sd_asked{false};               // a: somebody outside wants a report of who sleeps
+	atomic<unsigned> sd_helpers{0};             // a: kernel threads of the library that are no vCPUs and wait for work
+	/// Called by a vCPU, without locks: nothing has run for a while and nothing is due, or (`asked`) sd_asked was set.  Set once, at the start.
+	void (*sd_standstill)(vcpu_t *, bool asked) = nullptr;
 };
 extern sched_t sched;
 

@@ -24,6 +24,7 @@ void grant_give(grant *g, vcpu_t *me) noexcept {
 
 int grant_wait(grant *g, const char *wmesg, nanotime deadline, const syncobj *sobj) noexcept {
 	lwp_t *l = g->g_lwp;
+	LWP_ASSERT(g->g_takers == grant::takers::any || deadline == never);
 	bool taken = false;  // seen to be taken by another: its give is certain and soon
 	for (;;) {
 		spinlock *lock = sleepq_enter_self(l);
@@ -35,6 +36,7 @@ int grant_wait(grant *g, const char *wmesg, nanotime deadline, const syncobj *so
 		        .deadline = taken ? never : deadline,
 		        .token = LW_GRANTED});
 		if (error == EALREADY || g->g_given) {
+			LWP_ASSERT(g->g_by.load(std::memory_order_relaxed) != grant::pending);  // else the give was another's
 			return 0;
 		}
 		if (error == ETIMEDOUT) {

@@ -16,13 +16,18 @@ struct grant {
 	static constexpr int pending = 0;
 	static constexpr int timed_out = -1;
 
-	explicit grant(lwp_t *l, const void *object = nullptr) noexcept : g_lwp(l), g_object(object) {}
+	/// Who may take it: anybody at any time, or only who holds the lock of the one object where it hangs.  The second kind costs no locked
+	/// instruction, and its waiter has neither a deadline nor another way out.
+	enum class takers : bool { any, one_lock };
+
+	explicit grant(lwp_t *l, const void *object = nullptr, takers who = takers::any) noexcept : g_lwp(l), g_object(object), g_takers(who) {}
 	grant(const grant &) = delete;
 	grant &operator=(const grant &) = delete;
 
 	lwp_t *const g_lwp;         // (
 	const void *g_object;       // (: what it is about, for reports
 	atomic<int> g_by{pending};  // who took it: not pending, once and for ever
+	const takers g_takers;      // (
 	bool g_given = false;       // the waiter's lock
 };
 
@@ -31,6 +36,13 @@ extern const syncobj grant_syncobj;
 /// True for exactly one caller.  `by` is not grant::pending; negative values are the waiter's own.
 [[nodiscard]] inline bool grant_take(grant *g, int by) noexcept {
 	int expected = grant::pending;
+	if (g->g_takers == grant::takers::one_lock) {
+		if (g->g_by.load(std::memory_order_relaxed) != expected) {  // relaxed: under that lock
+			return false;
+		}
+		g->g_by.store(by, std::memory_order_relaxed);
+		return true;
+	}
 	// acquire: what the waiter stored before it hung the record up.  A loser learns nothing from it.
 	return g->g_by.compare_exchange_strong(expected, by, std::memory_order_acq_rel, std::memory_order_relaxed);
 }

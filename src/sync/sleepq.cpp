@@ -50,7 +50,7 @@ LWP_ALWAYS_INLINE void unsleep(lwp_t *l, int error) noexcept {
 	}
 	l->l_wchan = nullptr;
 	l->l_error = error;
-	lwp_flag_clear(l, LW_SINTR);
+	lwp_flag_clear(l, LW_SINTR | LW_TIMED);
 }
 
 /// Entry of a sleep's timer.  The sleep may be over: then its callout_halt() waits until we are through, so `l` has not begun another.
@@ -58,8 +58,8 @@ void sleepq_timeout(void *arg) noexcept {
 	auto *l = static_cast<lwp_t *>(arg);
 	vcpu_t *me = curcpu_or_null();
 	spinlock *lock = lwp_lock(l, me);
-	if (l->l_wchan == nullptr) {
-		lock->unlock(me);  // somebody was first
+	if ((lwp_flags(l) & LW_TIMED) == 0) {
+		lock->unlock(me);  // somebody was first, or moved it to where it has no deadline
 		return;
 	}
 	sleepq_unsleep_and_unlock(l, lock, ETIMEDOUT);
@@ -94,9 +94,9 @@ LWP_ALWAYS_INLINE int block(lwp_t *l, spinlock *lock, waiters *q, const sleep_on
 			return ENOMEM;
 		}
 	}
-	if (on.interruptible == sleep_catch::yes) {
-		l->l_flag.store(flags | LW_SINTR, std::memory_order_relaxed);  // relaxed: locked
-	}
+	flags |= (on.interruptible == sleep_catch::yes ? LW_SINTR : 0U) | (on.deadline != never ? LW_TIMED : 0U);
+	l->l_flag.store(flags, std::memory_order_relaxed);  // relaxed: locked
+	l->l_slept = vc->vc_polled;
 	l->l_wchan = on.wchan;
 	l->l_wmesg = on.wmesg;
 	l->l_syncobj = on.sobj;
@@ -127,8 +127,53 @@ spinlock *waiters_lock(const waiters *q) noexcept {
 }
 
 int waiters_block_and_unlock(lwp_t *l, waiters *q, spinlock *lock, const sleep_on &on) noexcept {
-	LWP_ASSERT(lock == waiters_lock(q));
+	LWP_ASSERT(lock->rank() == lock_rank::sleepq);  // an object with two lists has one lock for both
 	return block(l, lock, q, on);
+}
+
+bool waiters_lock_too(spinlock *lock, spinlock *other, vcpu_t *me) noexcept {
+	if (lock == other || other->try_lock(me)) {
+		return true;
+	}
+	// Two of one rank have no order between them.  So nobody waits for one while it has the other: each waits for the busy one with empty hands.
+	for (;;) {
+		lock->unlock(me);
+		other->lock(me);
+		if (lock->try_lock(me)) {
+			return false;
+		}
+		other->unlock(me);
+		lock->lock(me);
+		if (other->try_lock(me)) {
+			return false;
+		}
+	}
+}
+
+void waiters_move_locked(waiters *from, waiters *to, spinlock *lock, const void *wchan, const char *wmesg, const syncobj *sobj) noexcept {
+	// Both are sorted: from the worst to the best of the one, `after` goes up the other once.
+	lwp_t *after = to->back();
+	while (lwp_t *l = from->back()) {
+		LWP_ASSERT(lwp_locked(l));
+		from->remove(l);
+		while (after != nullptr && after->l_priority < l->l_priority) {
+			after = waiters::prev(after);
+		}
+		to->insert(after != nullptr ? waiters::next(after) : to->front(), l);
+		l->l_sleepq = to;
+		l->l_wchan = wchan;
+		l->l_wmesg = wmesg;
+		l->l_syncobj = sobj;
+		lwp_flag_clear(l, LW_TIMED);
+		lwp_setlock(l, lock);
+	}
+}
+
+void waiters_end_and_unlock(waiters *q, spinlock *lock, int error) noexcept {
+	while (q->front() != q->back()) {
+		sleepq_unsleep_and_unlock(q->front(), nullptr, error);  // null: the lock stays ours
+	}
+	sleepq_unsleep_and_unlock(q->front(), lock, error);
 }
 
 unsigned waiters_wake_and_unlock(waiters *q, spinlock *lock, unsigned count, vcpu_t *me) noexcept {

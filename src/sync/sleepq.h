@@ -68,6 +68,16 @@ spinlock *waiters_lock(const waiters *) noexcept;
 /// Sleeps on a list in an object whose lock, `lock`, is held; it is released.  Same results.
 [[nodiscard]] int waiters_block_and_unlock(lwp_t *l, waiters *, spinlock *lock, const sleep_on &) noexcept;
 
+/// With `lock` held: takes `other` as well, which may be the same or come before it.  False if `lock` was let go of for that: look again.
+[[nodiscard]] bool waiters_lock_too(spinlock *lock, spinlock *other, vcpu_t *me) noexcept;
+
+/// Moves all sleepers from one object to another, by priority and behind their equals there.  Both locks held; `lock` is that of `to`.  From
+/// now on they sleep on `wchan`, and have no deadline any more.
+void waiters_move_locked(waiters *from, waiters *to, spinlock *lock, const void *wchan, const char *wmesg, const syncobj *sobj) noexcept;
+
+/// Ends all their sleeps with `error` and releases `lock`.  At least one must be there; the object is not touched after the last may run.
+void waiters_end_and_unlock(waiters *, spinlock *lock, int error) noexcept;
+
 /// Wakes up to `count` of them, best first, and releases `lock`.  The object is not touched after the last of them may run, so that one may
 /// destroy it.  Returns how many.
 unsigned waiters_wake_and_unlock(waiters *, spinlock *lock, unsigned count, vcpu_t *me) noexcept;

@@ -640,6 +640,89 @@ TEST(ThisThread, YieldLetsAnotherRun) {
 	t.join();
 }
 
+// [thread.jthread.cons]/13: what it had is stopped and joined before it takes over the other's.
+TEST(Jthread, AssignmentStopsAndJoinsWhatItHadFirst) {
+	std::atomic<bool> ended{false};
+	lwp::jthread a([&ended](std::stop_token stop) {
+		EXPECT_TRUE(wait_until([&] { return stop.stop_requested(); }));
+		ended = true;
+	});
+	std::atomic<bool> stopped{false};
+	lwp::jthread b([&stopped](std::stop_token stop) {
+		EXPECT_TRUE(wait_until([&] { return stop.stop_requested(); }));
+		stopped = true;
+	});
+	const auto id = b.get_id();
+	const auto source = b.get_stop_source();
+	a = std::move(b);
+	EXPECT_TRUE(ended);
+	EXPECT_FALSE(stopped);
+	EXPECT_EQ(a.get_id(), id);
+	EXPECT_TRUE(a.get_stop_source() == source);
+	EXPECT_FALSE(b.joinable());
+	EXPECT_FALSE(b.get_stop_source().stop_possible()) << "moved from: no stop state";
+	auto &same = a;
+	a = std::move(same);
+	EXPECT_TRUE(a.joinable()) << "nothing happens to itself";
+	EXPECT_FALSE(stopped);
+	a = lwp::jthread();
+	EXPECT_TRUE(stopped);
+	EXPECT_FALSE(a.get_stop_token().stop_possible());
+}
+
+// A callback that a jthread's function registers runs in whoever requests the stop.
+TEST(Jthread, StopCallbackWakesAWait) {
+	std::atomic<lwpid_t> asleep{0};
+	lwp::jthread t([&](const std::stop_token &stop) {
+		const std::stop_callback wake(stop, [lid = _lwp_self()] { _lwp_unpark(lid, nullptr); });
+		asleep = _lwp_self();
+		while (!stop.stop_requested()) {
+			(void)park();
+		}
+	});
+	EXPECT_TRUE(wait_until([&] { return asleep != 0; }));
+	EXPECT_TRUE(t.request_stop());
+	t.join();
+}
+
+TEST(SpecificOf, FactoryMakesWhatHasNoDefault) {
+	struct number {
+		explicit number(int n) : value(n) {}
+		number(const number &) = delete;
+		number &operator=(const number &) = delete;
+		int value;
+	};
+	std::atomic<int> made{0};
+	lwp::specific<number> s([&made] { return number(++made); });
+	EXPECT_EQ(s->value, 1);
+	EXPECT_EQ(s->value, 1);
+	lwp::thread t([&] {
+		EXPECT_EQ(s.get_if(), nullptr);
+		EXPECT_EQ(s->value, 2);
+		EXPECT_EQ(s.emplace(7).value, 7);
+		s.reset();
+		EXPECT_EQ(s->value, 3);
+	});
+	t.join();
+	s.reset();
+	lwp::specific<number> none;
+	EXPECT_THROW((void)none.get(), std::bad_function_call);
+	EXPECT_EQ(none.emplace(1).value, 1);
+	EXPECT_EQ(none->value, 1);
+	none.reset();
+	bool refuse = true;
+	lwp::specific<std::string> tries([&refuse] {
+		if (refuse) {
+			throw std::runtime_error("not yet");
+		}
+		return std::string("made");
+	});
+	EXPECT_THROW((void)tries.get(), std::runtime_error);
+	refuse = false;
+	EXPECT_EQ(*tries, "made");
+	tries.reset();
+}
+
 TEST(Attributes, Name) {
 	auto named = [](const char *given) {
 		char name[LWP_MAXNAME] = "?";

@@ -7,6 +7,7 @@
 
 #include "../support/support.h"
 
+#include <algorithm>
 #include <climits>
 #include <ostream>
 #include <thread>
@@ -36,18 +37,23 @@ struct survey {
 
 survey look_around() {
 	survey s;
-	lock_scope hold(proc0.p_lock, curlwp()->l_cpu);
+	const proc_scope hold(&proc0, curlwp()->l_cpu);
 	const auto number = [](std::size_t n) { return static_cast<long>(n); };
-	s.c = {number(proc0.p_nlwps), number(proc0.p_nzlwps), number(proc0.p_nrlwps), number(proc0.p_ndlwps), number(proc0.p_nlwpwait)};
-	proc0.p_lwps.for_each([&s](lid_node *node) {
-		const auto *l = static_cast<const lwp_t *>(node);
-		const lwp_stat state = lwp_state(l);
-		s.entries++;
-		s.idl += state == lwp_stat::idl;
-		s.stop += state == lwp_stat::stop;
-		s.suspended += state == lwp_stat::suspended;
-		s.zomb += state == lwp_stat::zomb;
-		s.detached += (l->l_prflag & LPR_DETACHED) != 0;
+	const proc_counts c = proc_count(&proc0);
+	s.c = {number(c.nlwps), number(c.nzlwps), number(c.nrlwps), number(c.ndlwps), number(c.nlwpwait)};
+	proc_each_part(&proc0, [&s](procpart &pp) {
+		pp.pp_lwps.for_each([&s, &pp](lid_node *node) {
+			const auto *l = static_cast<const lwp_t *>(node);
+			const lwp_stat state = lwp_state(l);
+			EXPECT_EQ(l->l_part, &pp);
+			EXPECT_EQ(proc_part(&proc0, lwp_lid(l)), &pp);
+			s.entries++;
+			s.idl += state == lwp_stat::idl;
+			s.stop += state == lwp_stat::stop;
+			s.suspended += state == lwp_stat::suspended;
+			s.zomb += state == lwp_stat::zomb;
+			s.detached += (l->l_prflag & LPR_DETACHED) != 0;
+		});
 	});
 	return s;
 }
@@ -61,12 +67,14 @@ void expect_invariant(const survey &s) {
 	EXPECT_LE(s.c.nlwpwait, s.c.nrlwps) << s.c;
 }
 
-/// A dead detached LWP may lie in the proc's slot; it is not what these tests count.
+/// Dead detached LWPs may lie in the slots of the parts; they are not what these tests count.
 void empty_the_slot() {
-	// Making one takes the slot, being collected leaves it empty.
-	collect(spawn([] {}));
-	lock_scope hold(proc0.p_lock, curlwp()->l_cpu);
-	ASSERT_EQ(proc0.p_zomblwp.load(), nullptr);
+	for (unsigned v = 0; v < lwp::runtime::vcpus(); v++) {
+		// Making one takes the slot of that vCPU's part, being collected leaves it empty.
+		lwp::thread({.vcpu = static_cast<int>(v)}, [] { collect(spawn([] {})); }).join();
+	}
+	const proc_scope hold(&proc0, curlwp()->l_cpu);
+	proc_each_part(&proc0, [](const procpart &pp) { EXPECT_EQ(pp.pp_zomblwp.load(), nullptr); });
 }
 
 /// What has been added to the counters since `before`.
@@ -115,7 +123,7 @@ TEST(Counters, OfALifeThatBeginsSuspended) {
 	const lwpid_t lid = spawn([&ran] { ran = true; }, LWP_SUSPENDED);
 	EXPECT_EQ(since(before), (counters{1, 0, 0, 0, 0}));
 	{
-		lock_scope hold(proc0.p_lock, curlwp()->l_cpu);
+		const proc_scope hold(&proc0, curlwp()->l_cpu);
 		lwp_t *l = lwp_find(&proc0, lid);
 		ASSERT_NE(l, nullptr);
 		EXPECT_EQ(lwp_state(l), lwp_stat::suspended);
@@ -245,7 +253,7 @@ TEST(Counters, ComeBackAfterManyDetachedLives) {
 	}
 	EXPECT_TRUE(wait_until([] { return look_around().c.nrlwps == 1; }));
 	EXPECT_EQ(ended, n);
-	EXPECT_LE(look_around().c.nlwps, 2) << "at most one lies in the slot";
+	EXPECT_LE(look_around().c.nlwps, 1 + static_cast<long>(proc_nparts(&proc0))) << "at most one lies in each slot";
 	empty_the_slot();
 	EXPECT_EQ(look_around().c, (counters{1, 0, 1, 0, 0}));
 }
@@ -293,63 +301,119 @@ TEST(Counters, InvariantHoldsWhileLwpsComeAndGo) {
 
 namespace {
 
-/// From now on ids continue after `last`; the destructor puts the old place back.
-class ids_from {
+/// From now on the numbers of all parts continue from `next`; the destructor puts the old places back.
+class numbers_from {
 public:
-	explicit ids_from(lwpid_t last) {
-		lock_scope hold(proc0.p_lock, curlwp()->l_cpu);
-		before_ = proc0.p_nlwpid;
-		proc0.p_nlwpid = last;
+	explicit numbers_from(std::uint64_t next) {
+		const proc_scope hold(&proc0, curlwp()->l_cpu);
+		proc_each_part(&proc0, [&](procpart &pp) {
+			before_.push_back(pp.pp_nextlid);
+			pp.pp_nextlid = next + ((pp.pp_index - next) & (proc_nparts(&proc0) - 1));
+		});
+		made_ = curlwp()->l_made;
+		curlwp()->l_made = 0;
 	}
-	~ids_from() {
-		lock_scope hold(proc0.p_lock, curlwp()->l_cpu);
-		proc0.p_nlwpid = before_;
+	~numbers_from() {
+		const proc_scope hold(&proc0, curlwp()->l_cpu);
+		proc_each_part(&proc0, [&](procpart &pp) { pp.pp_nextlid = before_[pp.pp_index]; });
+		curlwp()->l_made = made_;
 	}
-	ids_from(const ids_from &) = delete;
-	ids_from &operator=(const ids_from &) = delete;
-	lwpid_t before() const { return before_; }
+	numbers_from(const numbers_from &) = delete;
+	numbers_from &operator=(const numbers_from &) = delete;
+	std::uint64_t before(unsigned part) const { return before_[part]; }
 
 private:
-	lwpid_t before_;
+	std::vector<std::uint64_t> before_;
+	std::uint64_t made_;
 };
 
 }  // namespace
 
 // Behaviour 31.
 TEST(Ids, GoOnFromOneAfterTheLargestAndPassOverTheLiving) {
-	// Some low ids that live: main's, sleepers', a zombie's and a suspended one's.
-	std::vector<lwpid_t> living;
-	lwpid_t zombie = 0;
-	{
-		const ids_from low(1);
-		ASSERT_LT(6, low.before()) << "ids that were handed out already, so that nobody else has them";
-		for (int i = 0; i < 2; i++) {
-			living.push_back(spawn([] { (void)park(); }));
+	// All in the last part, by an LWP that stays there.
+	lwp::thread({.vcpu = static_cast<int>(lwp::runtime::vcpus()) - 1}, [] {
+		const auto stride = static_cast<lwpid_t>(proc_nparts(&proc0));
+		const procpart *pp = curlwp()->l_cpu->vc_part;
+		const auto id = [&](lwpid_t k) { return static_cast<lwpid_t>(pp->pp_index) + 1 + k * stride; };
+		// Some low ids that live: sleepers', a zombie's and a suspended one's.
+		std::vector<lwpid_t> living;
+		lwpid_t zombie = 0;
+		{
+			const numbers_from low(2 * static_cast<std::uint64_t>(stride));
+			ASSERT_LT(id(6), low.before(pp->pp_index)) << "ids that were handed out already, so that nobody else has them";
+			for (int i = 0; i < 2; i++) {
+				living.push_back(spawn([] { (void)park(); }));
+			}
+			living.push_back(zombie = make_zombie());
+			living.push_back(spawn([] { (void)park(); }, LWP_SUSPENDED));
 		}
-		living.push_back(zombie = make_zombie());
-		living.push_back(spawn([] { (void)park(); }, LWP_SUSPENDED));
-	}
-	ASSERT_EQ(living, (std::vector<lwpid_t>{2, 3, 4, 5}));
+		ASSERT_EQ(living, (std::vector<lwpid_t>{id(2), id(3), id(4), id(5)}));
 
-	std::vector<lwpid_t> wrapped;
-	{
-		const ids_from high(INT_MAX - 2);
-		for (int i = 0; i < 5; i++) {
-			wrapped.push_back(spawn([] {}));
+		// Of the last part the largest number of all is no id.
+		const std::int64_t end = (std::int64_t{1} << 31) / stride;
+		const bool none = pp->pp_index + 1 == proc_nparts(&proc0);
+		const auto last = static_cast<lwpid_t>(none ? end - 2 : end - 1);
+		std::vector<lwpid_t> wrapped;
+		std::vector<lwpid_t> expected = {id(last - 1), id(last)};
+		{
+			const numbers_from high(static_cast<std::uint64_t>(id(last - 1)) - 1);
+			for (int i = 0; i < 7; i++) {
+				wrapped.push_back(spawn([] {}));
+			}
 		}
-		std::atomic<lwpid_t> outside{0};
+		// Ids 0 and 1 of this part may be those of LWPs that live: main's, or ours.
+		for (lwpid_t k = 0; expected.size() < wrapped.size(); k++) {
+			if (std::find(living.begin(), living.end(), id(k)) == living.end() && (id(k) == wrapped[expected.size()] || !alive(id(k)))) {
+				expected.push_back(id(k));
+			}
+		}
+		EXPECT_EQ(wrapped, expected) << "never 0, never negative, never one that lives";
+		for (const lwpid_t lid : wrapped) {
+			EXPECT_GT(lid, 0);
+			collect(lid);
+		}
+		EXPECT_EQ(lwp_continue(curlwp(), living[3]), 0);
+		for (const lwpid_t lid : living) {
+			if (lid != zombie) {
+				unpark(lid);
+			}
+			collect(lid);
+		}
+	}).join();
+}
+
+// A kernel thread keeps its id over runtimes with any number of parts: it is always one of part 0.
+TEST(Ids, OfAKernelThreadFromOutsideIsOfTheFirstPartHoweverManyThereAre) {
+	lwpid_t last = 0;
+	for (int i = 0; i < 5; i++) {
+		lwpid_t outside = 0;
 		std::thread([&outside] { outside = _lwp_self(); }).join();
-		EXPECT_EQ(outside, 9) << "a kernel thread from outside gets the next one too";
+		EXPECT_EQ(outside % static_cast<lwpid_t>(part_max), 1);
+		EXPECT_GT(outside, last);
+		last = outside;
+		collect(spawn([] {}));
 	}
-	EXPECT_EQ(wrapped, (std::vector<lwpid_t>{INT_MAX - 1, INT_MAX, 6, 7, 8})) << "never 0, never negative, never one that lives";
-	for (const lwpid_t lid : wrapped) {
-		collect(lid);
+}
+
+// An LWP that makes others on one vCPU and then on another gives them rising ids, all above its own.
+TEST(Ids, OfOneCreatorRiseWhereverItRuns) {
+	const unsigned n = lwp::runtime::vcpus();
+	for (unsigned v = 0; v < n; v++) {  // so that the parts' counters are apart
+		lwp::thread({.vcpu = static_cast<int>(v)}, [&, v] {
+			for (unsigned k = 0; k < 100 * (n - v); k++) {
+				collect(spawn([] {}));
+			}
+		}).join();
 	}
-	EXPECT_EQ(lwp_continue(curlwp(), living[3]), 0);
-	for (const lwpid_t lid : living) {
-		if (lid != zombie) {
-			unpark(lid);
+	lwp::thread([&] {
+		lwpid_t before = lwp_lid(curlwp());
+		for (int k = 0; k < 1000; k++) {
+			lwp_move_to(curlwp(), static_cast<std::int16_t>(static_cast<unsigned>(k * 5) % n));
+			const lwpid_t lid = spawn([before] { EXPECT_GT(lwp_lid(curlwp()), before); });
+			EXPECT_GT(lid, before);
+			before = lid;
+			collect(lid);
 		}
-		collect(lid);
-	}
+	}).join();
 }

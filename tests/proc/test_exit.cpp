@@ -26,12 +26,12 @@ void on_one_vcpu(const Body &body) {
 void unpark(lwpid_t lid) { EXPECT_EQ(lwp_unpark(curlwp(), lid), 0); }
 
 lwp_t *slot() {
-	lock_scope hold(proc0.p_lock, curlwp()->l_cpu);
-	return proc0.p_zomblwp.load();
+	const proc_scope hold(&proc0, curlwp()->l_cpu);
+	return curlwp()->l_cpu->vc_part->pp_zomblwp.load();
 }
 
 lwp_t *find(lwpid_t lid) {
-	lock_scope hold(proc0.p_lock, curlwp()->l_cpu);
+	const proc_scope hold(&proc0, curlwp()->l_cpu);
 	return lwp_find_any(&proc0, lid);
 }
 
@@ -176,7 +176,7 @@ TEST(Exit, WhatADoomedLwpMakesIsBornSuspended) {
 	}));
 	collect(parent);
 	{
-		lock_scope hold(proc0.p_lock, curlwp()->l_cpu);
+		const proc_scope hold(&proc0, curlwp()->l_cpu);
 		lwp_t *l = lwp_find(&proc0, child);
 		ASSERT_NE(l, nullptr);
 		EXPECT_EQ(lwp_state(l), lwp_stat::suspended);

@@ -18,19 +18,19 @@ const bool touched = touch_runtime();
 
 /// The LWP with this id and a reference to it, or null.
 lwp_t *addref(lwpid_t lid) {
-	lock_scope hold(proc0.p_lock, curlwp()->l_cpu);
+	const proc_scope hold(&proc0, curlwp()->l_cpu);
 	lwp_t *l = lwp_find_any(&proc0, lid);
 	return l != nullptr && lwp_addref(l) ? l : nullptr;
 }
 
 bool draining(lwpid_t lid) {
-	lock_scope hold(proc0.p_lock, curlwp()->l_cpu);
+	const proc_scope hold(&proc0, curlwp()->l_cpu);
 	const lwp_t *l = lwp_find_any(&proc0, lid);
 	return l != nullptr && (l->l_prflag & LPR_DRAINING) != 0;
 }
 
 lwp_stat state_of(lwpid_t lid) {
-	lock_scope hold(proc0.p_lock, curlwp()->l_cpu);
+	const proc_scope hold(&proc0, curlwp()->l_cpu);
 	const lwp_t *l = lwp_find_any(&proc0, lid);
 	return l == nullptr ? lwp_stat::none : lwp_state(l);
 }

@@ -40,9 +40,10 @@ struct counters {
 };
 
 counters count() {
-	lock_scope hold(proc0.p_lock, curlwp()->l_cpu);
+	const proc_scope hold(&proc0, curlwp()->l_cpu);
 	const auto number = [](std::size_t n) { return static_cast<long>(n); };
-	return {number(proc0.p_nrlwps), number(proc0.p_nzlwps), number(proc0.p_ndlwps), number(proc0.p_nlwpwait)};
+	const proc_counts c = proc_count(&proc0);
+	return {number(c.nrlwps), number(c.nzlwps), number(c.ndlwps), number(c.nlwpwait)};
 }
 
 /// What 1.73 would say if the caller began to wait now.
@@ -56,10 +57,16 @@ void empty_the_slot() {
 }
 
 void expect_no_waits_left() {
-	lock_scope hold(proc0.p_lock, curlwp()->l_cpu);
-	EXPECT_EQ(proc0.p_nlwpwait, 0U);
-	EXPECT_TRUE(proc0.p_waits.empty());
+	const proc_scope hold(&proc0, curlwp()->l_cpu);
+	EXPECT_EQ(proc_count(&proc0).nlwpwait, 0U);
+	proc_each_part(&proc0, [](const procpart &pp) {
+		EXPECT_TRUE(pp.pp_waits.empty());
+		EXPECT_EQ(pp.pp_nlwpwait.load(), 0U);
+		EXPECT_EQ(pp.pp_nfarwait.load(), 0U);
+	});
 	EXPECT_TRUE(proc0.p_anywaits.empty());
+	EXPECT_EQ(proc0.p_nanywaits.load(), 0U);
+	proc_check(&proc0);
 }
 
 }  // namespace
@@ -76,7 +83,7 @@ TEST(WaitRecord, HangsFromItsTargetInTheOrderOfComing) {
 		w.back()->s.await_blocked();
 	}
 	{
-		lock_scope hold(proc0.p_lock, curlwp()->l_cpu);
+		const proc_scope hold(&proc0, curlwp()->l_cpu);
 		const lwp_t *t = lwp_find(&proc0, target.lid());
 		ASSERT_NE(t, nullptr);
 		std::size_t i = 0;
@@ -88,7 +95,7 @@ TEST(WaitRecord, HangsFromItsTargetInTheOrderOfComing) {
 			i++;
 		}
 		EXPECT_EQ(i, w.size());
-		EXPECT_EQ(proc0.p_nlwpwait, w.size());
+		EXPECT_EQ(proc_count(&proc0).nlwpwait, w.size());
 		EXPECT_TRUE(proc0.p_anywaits.empty());
 	}
 	// The middle one goes away: the chain closes behind it.
@@ -169,12 +176,12 @@ TEST(WaitRecord, ZombieThatWasGivenAwayIsNobodyElses) {
 		EXPECT_EQ(lwp_wait1(curlwp(), lid, &stolen), ESRCH);
 		EXPECT_EQ(lwp_detach(curlwp(), lid), ESRCH);
 		{
-			lock_scope hold(proc0.p_lock, curlwp()->l_cpu);
+			const proc_scope hold(&proc0, curlwp()->l_cpu);
 			lwp_t *dead = lwp_find_any(&proc0, lid);
 			ASSERT_NE(dead, nullptr);
 			EXPECT_EQ(lwp_state(dead), lwp_stat::zomb);
 			EXPECT_FALSE(lwp_addref(dead));
-			EXPECT_TRUE(proc0.p_zombies.empty());
+			EXPECT_TRUE(dead->l_part->pp_zombies.empty());
 		}
 		waiter.join();
 		EXPECT_EQ(result, 0);

@@ -51,7 +51,7 @@ struct actor {
 };
 
 struct storm {
-	explicit storm(std::uint64_t s, std::size_t n) : seed(s), flies(n), collected(2 * n) {}
+	explicit storm(std::uint64_t s, std::size_t n) : seed(s), flies(n), collected(16 * n) {}
 	std::uint64_t seed;
 	std::vector<mayfly> flies;
 	std::vector<std::atomic<int>> collected;  // times, by id less the first
@@ -634,7 +634,7 @@ TEST(Race, AnyWaitByManyTakesEachOnce) {
 	constexpr std::size_t waiters = 6;
 	const std::size_t all = rounds(6000);
 	std::atomic<std::size_t> taken{0};
-	std::vector<std::atomic<int>> times(2 * all);  // by id less the first: nobody else makes LWPs meanwhile
+	std::vector<std::atomic<int>> times(16 * all);  // by id less the first: one in so many as there are parts is used
 	std::atomic<lwpid_t> first{0};
 	std::vector<lwpid_t> lids;
 	for (std::size_t n = 0; n < waiters; ++n) {

@@ -398,3 +398,73 @@ TEST(Idle, EverybodyHaltsWhenNobodyHasWork) {
 	observer.join();
 	EXPECT_TRUE(all_halted);
 }
+
+// A storm of yields teaches a vCPU to look at the clock once in hundreds of switches.  When its LWPs then run for long, a timer must not wait
+// for that count.
+TEST(Idle, TimerIsOnTimeWhenLwpsRunLongAfterAYieldStorm) {
+	std::atomic<bool> storm_over{false};
+	std::atomic<bool> woken{false};
+	unsigned turns = 0;  // of the long one while the sleeper slept
+	lwp::thread other({.vcpu = 0}, [&] {
+		while (!storm_over) {
+			lwp_yield();
+		}
+	});
+	lwp::thread sleeper({.vcpu = 0}, [&] {
+		for (unsigned i = 0; i < 200'000; i++) {
+			lwp_yield();
+		}
+		storm_over = true;
+		lwp_sleep_until(curlwp(), now() + 1'000'000);
+		woken = true;
+	});
+	lwp::thread computing({.vcpu = 0}, [&] {
+		while (!storm_over) {
+			lwp_yield();
+		}
+		while (!woken) {
+			const auto until = now() + 100'000;
+			while (now() < until) {
+			}
+			turns++;
+			lwp_yield();
+		}
+	});
+	other.join();
+	sleeper.join();
+	computing.join();
+	EXPECT_LT(turns, 20U) << "turns of 100 us each while somebody slept for 1 ms";
+}
+
+// LWPs that may not move are no work for another vCPU: it must halt beside them, not search for ever.
+TEST(Idle, HaltsBesideOneWhoseLwpsMayNotMove) {
+	if (vcpus() < 2) {
+		GTEST_SKIP() << "needs a second vCPU";
+	}
+	std::atomic<bool> stop{false};
+	std::vector<lwp::thread> bound;
+	for (int i = 0; i < 8; i++) {
+		bound.emplace_back(lwp::attributes{.vcpu = 0}, [&] {
+			while (!stop) {
+				lwp_yield();
+			}
+		});
+	}
+	const auto cpu_of = [](int v) {
+		clockid_t clock;
+		timespec t{};
+		EXPECT_EQ(::pthread_getcpuclockid(sched.sd_vcpu[v]->vc_thread, &clock), 0);
+		EXPECT_EQ(::clock_gettime(clock, &t), 0);
+		return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_nsec) * 1e-9;
+	};
+	const double before = cpu_of(1);
+	const auto begin = now();
+	lwp_sleep_until(curlwp(), begin + 300'000'000);
+	const double elapsed = static_cast<double>(now() - begin) * 1e-9;
+	const double used = cpu_of(1) - before;
+	stop = true;
+	for (lwp::thread &t : bound) {
+		t.join();
+	}
+	EXPECT_LT(used, elapsed / 8) << "vCPU 1 had nothing to run";
+}

@@ -32,7 +32,8 @@ bool attempt_until(const std::chrono::time_point<Clock, Duration> &deadline, Att
 		return attempt(std::chrono::ceil<steady_time::duration>(deadline));
 	} else {
 		for (;;) {
-			if (attempt(deadline_after(deadline - Clock::now()))) {
+			const auto now = Clock::now();  // compared first: the difference to time_point::min() would overflow
+			if (attempt(deadline <= now ? steady_time::clock::now() : deadline_after(deadline - now))) {
 				return true;
 			}
 			if (Clock::now() >= deadline) {

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//
+// What sleeps, and why it may never wake up.
+//
+// The library says by itself, on standard error, when LWPs wait for each other in a circle (mutexes, writers, joins), the moment the circle
+// closes; and when nothing runs any more, no timer is armed, no I/O is under way, and no other kernel thread or signal handler of the program
+// could wake a sleeper, some tenths of a second later.  Each LWP is named, with what it waits for, who holds that, since when, and
+// where it stands in its code.  SIGQUIT, if the program leaves it alone, prints the same of everybody; a second one ends the program.
+//
+// LWP_DEADLOCK in the environment: report (default) goes on after that, abort ends the program, off says nothing.
+#pragma once
+
+#include <lwp/lwp.h>
+
+#include <string>
+
+namespace lwp {
+
+/// Every LWP that does not run, circles first, the longest sleepers next; of very many alike only how many.  May be called by anybody at any
+/// time; the others run on meanwhile.  Throws std::bad_alloc.
+LWP_API std::string deadlock_report();
+
+}  // namespace lwp

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//
+// A number that others count down, and who waits until it is 0: what latches and wait groups are made of.
+#pragma once
+
+#include <lwp/detail/storage.hpp>
+#include <lwp/detail/time.hpp>
+#include <lwp/lwp.h>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+namespace lwp::detail {
+
+class LWP_API countdown {
+public:
+	static constexpr std::ptrdiff_t count_most = PTRDIFF_MAX / 2;
+
+	constexpr explicit countdown(std::ptrdiff_t count) noexcept : word_(static_cast<std::uint64_t>(count) * 2) {}
+	countdown(const countdown &) = delete;
+	countdown &operator=(const countdown &) = delete;
+
+	/// These two end the program with `misuse` if the number would leave its range.
+	void up(std::ptrdiff_t n, const char *misuse) noexcept;
+	void down(std::ptrdiff_t n, const char *misuse) noexcept;
+	[[nodiscard]] bool none() const noexcept;
+	/// `what` is one word for reports.
+	void wait(const char *what) noexcept;
+	[[nodiscard]] bool wait_until(const char *what, steady_time) noexcept;
+
+private:
+	std::atomic<std::uint64_t> word_;
+	storage<16> waiters_;
+};
+
+}  // namespace lwp::detail

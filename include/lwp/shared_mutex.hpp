@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//
+// std's <shared_mutex> on LWPs ([thread.sharedmutex.requirements] of the C++20 standard): only the waiting LWP blocks, its vCPU runs others.
+// Usable between LWPs of any vCPU and kernel threads of the application.  Only what std leaves open is said here.
+//
+// Who comes in: a waiting writer stops new readers that are not of a higher priority.  The last reader out lets the best waiting writer in, a
+// writer out the waiting readers that are not of a lower priority than the best waiting writer.  So under load readers and writers take turns,
+// and neither starves.  Among writers and among readers: by priority, then first come first served.  A writer that gives up (its time is over,
+// or it is suspended) lets those readers in that waited because of it.
+// So an LWP that shares the mutex must not share it once more: with a writer in between that is a deadlock.
+//
+// Constant initialization, no memory beside the object.  The next one in may destroy the mutex: unlock() and unlock_shared() do not touch it
+// any more once it can be taken.  An unlock is a boundary, as that of lwp::mutex.
+// Misuse: unlocking what the caller does not own, or sharing what nobody shares, ends the program with a message.  Debug builds of the library
+// do the same when a mutex is destroyed that is in use, and when an LWP ends that owns one.
+#pragma once
+
+#include <lwp/mutex.hpp>
+
+#include <shared_mutex>
+
+namespace lwp {
+
+// std's own: it works on any shared mutex.
+using std::shared_lock;
+
+/// [thread.sharedmutex.class]
+class LWP_API shared_mutex {
+public:
+	constexpr shared_mutex() noexcept = default;
+	~shared_mutex() {
+		if (const std::uintptr_t word = detail::lock_word(kernel_.bytes); word != 0) {
+			detail::check_shared_mutex_destroyed(this, word);
+		}
+	}
+	shared_mutex(const shared_mutex &) = delete;
+	shared_mutex &operator=(const shared_mutex &) = delete;
+
+	/// Blocks the LWP until the mutex is the caller's alone.  Throws std::system_error: resource_deadlock_would_occur, the caller has it
+	/// already.
+	void lock();
+	/// Never blocks; false if anybody has it.
+	bool try_lock() noexcept;
+	void unlock() noexcept;
+
+	/// Blocks the LWP until the caller shares the mutex.  Throws std::system_error: resource_deadlock_would_occur, the caller has it alone.
+	void lock_shared();
+	/// Never blocks; false if a writer has it, or waits for it and is not of a lower priority.
+	bool try_lock_shared() noexcept;
+	void unlock_shared() noexcept;
+
+private:
+	friend class shared_timed_mutex;
+	bool try_lock_until_steady(detail::steady_time);         // throws system_error
+	bool try_lock_shared_until_steady(detail::steady_time);  // throws system_error
+	detail::storage<40> kernel_;
+};
+
+/// [thread.sharedtimedmutex.class]
+class shared_timed_mutex {
+public:
+	constexpr shared_timed_mutex() noexcept = default;
+	~shared_timed_mutex() = default;
+	shared_timed_mutex(const shared_timed_mutex &) = delete;
+	shared_timed_mutex &operator=(const shared_timed_mutex &) = delete;
+
+	/// These six as those of shared_mutex.
+	void lock() { mutex_.lock(); }
+	bool try_lock() noexcept { return mutex_.try_lock(); }
+	void unlock() noexcept { mutex_.unlock(); }
+	void lock_shared() { mutex_.lock_shared(); }
+	bool try_lock_shared() noexcept { return mutex_.try_lock_shared(); }
+	void unlock_shared() noexcept { mutex_.unlock_shared(); }
+
+	/// Blocks for `duration` at most; not at all if it is zero or less.  Throws as lock().
+	template <class Rep, class Period>
+	bool try_lock_for(const std::chrono::duration<Rep, Period> &duration) {
+		return mutex_.try_lock_until_steady(detail::deadline_after(duration));
+	}
+	/// Blocks until `deadline` at most.  Throws as lock().
+	template <class Clock, class Duration>
+	bool try_lock_until(const std::chrono::time_point<Clock, Duration> &deadline) {
+		return detail::attempt_until(deadline, [this](detail::steady_time t) { return mutex_.try_lock_until_steady(t); });
+	}
+	/// Blocks for `duration` at most; not at all if it is zero or less.  Throws as lock_shared().
+	template <class Rep, class Period>
+	bool try_lock_shared_for(const std::chrono::duration<Rep, Period> &duration) {
+		return mutex_.try_lock_shared_until_steady(detail::deadline_after(duration));
+	}
+	/// Blocks until `deadline` at most.  Throws as lock_shared().
+	template <class Clock, class Duration>
+	bool try_lock_shared_until(const std::chrono::time_point<Clock, Duration> &deadline) {
+		return detail::attempt_until(deadline, [this](detail::steady_time t) { return mutex_.try_lock_shared_until_steady(t); });
+	}
+
+private:
+	shared_mutex mutex_;
+};
+
+}  // namespace lwp

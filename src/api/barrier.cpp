@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "sync/barrier.h"
+
+#include "api/wait_out.h"
+#include "base/assert.h"
+#include "proc/runtime.h"
+
+#include <lwp/barrier.hpp>
+
+namespace lwp::detail {
+namespace {
+
+using namespace kern;
+
+static_assert(sizeof(kbarrier) == sizeof(barrier_base) && alignof(kbarrier) == alignof(barrier_base));
+static_assert(std::is_standard_layout_v<barrier_base>);
+
+kbarrier *kb(barrier_base *b) noexcept { return reinterpret_cast<kbarrier *>(b); }
+
+}  // namespace
+
+bool barrier_base::arrive(std::ptrdiff_t n) noexcept {
+	lwp_t *l = curlwp();
+	LWP_CHECK(n > 0, "a barrier is arrived at by less than 1");
+	const arrival a = barrier_arrive(kb(this), n);
+	LWP_CHECK(a != arrival::too_many, "more arrive at a barrier than it awaits");
+	if (a != arrival::last) {
+		lwp_userret(l);  // the last one has others waiting for it
+	}
+	return a == arrival::last;
+}
+
+void barrier_base::end_phase() noexcept {
+	lwp_t *l = curlwp();
+	barrier_end_phase(kb(this), l->l_cpu);
+	lwp_userret(l);
+}
+
+void barrier_base::wait(std::uint64_t phase) noexcept {
+	if (this->phase() == phase) {
+		lwp_t *l = curlwp();
+		(void)wait_out(l, never, [&] { return barrier_wait(kb(this), l, phase); });
+	}
+}
+
+}  // namespace lwp::detail

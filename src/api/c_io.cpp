@@ -1,0 +1,508 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//
+// The POSIX face: each call is one operation or a few, and passes the boundary on its way out.
+#include "api/errno.h"
+#include "base/sys.h"
+#include "io/descriptor.h"
+#include "io/direct.h"
+#include "proc/lwp_life.h"
+#include "proc/runtime.h"
+#include "sched/switch.h"
+
+#include <lwp/io.h>
+
+#include <algorithm>
+#include <cstdarg>
+#include <cstring>
+#include <fcntl.h>
+#include <memory>
+#include <new>
+#include <sys/epoll.h>
+#include <sys/wait.h>
+
+namespace lwp::kern {
+namespace {
+
+/// 0 or more, or -errno.
+long run(lwp_t *l, io_op *op) noexcept {
+	if (io_begin(l, op)) {
+		while (io_wait(l, op) == ERESTART) {
+			lwp_userret(l);
+		}
+	}
+	const long result = io_finish(l, op);
+	lwp_userret(l);
+	return result;
+}
+
+long posix(long result) noexcept {
+	if (LWP_LIKELY(result >= 0)) {
+		return result;
+	}
+	set_errno(static_cast<int>(-result));
+	return -1;
+}
+
+long simple(io_kind kind, int fd, const void *addr, std::size_t len, int flags, off_t off = io_here) noexcept {
+	lwp_t *l = curlwp();
+	if (fd < 0) {
+		return -EBADF;
+	}
+	io_op op(l, kind, fd);
+	op.o_addr = const_cast<void *>(addr);
+	op.o_len = len;
+	op.o_flags = flags;
+	op.o_off = off;
+	return run(l, &op);
+}
+
+/// Until all is done, or an error comes, or the other side ends.  `again` is told how much is done.
+template <class Again>
+long whole(std::size_t len, Again again) noexcept {
+	std::size_t done = 0;
+	for (;;) {
+		const long result = again(done);
+		if (result < 0) {
+			return done != 0 ? static_cast<long>(done) : result;
+		}
+		done += static_cast<std::size_t>(result);
+		if (result == 0 || done >= len) {
+			return static_cast<long>(done);
+		}
+	}
+}
+
+const char *at(const void *p, std::size_t offset) noexcept { return static_cast<const char *>(p) + offset; }
+
+long write_all(int fd, const void *buffer, std::size_t size, off_t offset = io_here) noexcept {
+	return whole(size, [=](std::size_t done) {
+		return simple(
+		    io_kind::write, fd, at(buffer, done), size - done, 0, offset == io_here ? io_here : offset + static_cast<off_t>(done));
+	});
+}
+
+long send_all(int fd, const void *buffer, std::size_t size, int flags) noexcept {
+	return whole(size, [=](std::size_t done) { return simple(io_kind::send, fd, at(buffer, done), size - done, flags); });
+}
+
+/// After the first `done` bytes of some buffers were transferred: the rest of them, one by one, by one(buffer, size).
+template <class One>
+long rest_of(const iovec *iov, std::size_t count, std::size_t done, One one) noexcept {
+	auto total = static_cast<long>(done);
+	for (std::size_t i = 0; i < count; i++) {
+		const std::size_t skip = std::min(done, iov[i].iov_len);
+		done -= skip;
+		if (skip == iov[i].iov_len) {
+			continue;
+		}
+		const long result = one(at(iov[i].iov_base, skip), iov[i].iov_len - skip);
+		total += std::max(result, 0L);
+		if (result < 0 || static_cast<std::size_t>(result) < iov[i].iov_len - skip) {
+			break;
+		}
+	}
+	return total;
+}
+
+std::size_t length_of(const iovec *iov, std::size_t count) noexcept {
+	std::size_t sum = 0;
+	for (std::size_t i = 0; i < count; i++) {
+		sum += iov[i].iov_len;
+	}
+	return sum;
+}
+
+long send_message(int fd, const msghdr *message, int flags) noexcept {
+	const long result = simple(io_kind::sendmsg, fd, message, 1, flags);
+	if (result <= 0 || static_cast<std::size_t>(result) >= length_of(message->msg_iov, message->msg_iovlen)) {
+		return result;
+	}
+	// A stream took a part of it, with the control data.
+	return rest_of(message->msg_iov, message->msg_iovlen, static_cast<std::size_t>(result),
+	    [=](const void *p, std::size_t n) { return send_all(fd, p, n, flags); });
+}
+
+/// A helper thread's call with its arguments.
+template <class Call>
+struct call_op : io_op {
+	call_op(lwp_t *l, Call c) noexcept : io_op(l, io_kind::call, -1), call(c) {
+		o_call = [](io_op *op) { return static_cast<call_op *>(op)->call(); };
+	}
+	Call call;
+};
+
+/// On a helper thread; at once on an adopted kernel thread.
+template <class Call>
+long helped(Call call) noexcept {
+	lwp_t *l = curlwp();
+	call_op op(l, call);
+	return run(l, &op);
+}
+
+/// Waits until `fd` is ready.  The events, 0 at the deadline, -errno
+long ready(lwp_t *l, int fd, int events, nanotime deadline) noexcept {
+	io_op op(l, io_kind::poll, fd);
+	op.o_flags = events;
+	op.o_deadline = deadline;
+	const long result = run(l, &op);
+	return result == -ETIMEDOUT ? 0 : result;
+}
+
+long poll_now(pollfd *fds, nfds_t count) noexcept {
+	const timespec zero{};
+	return sys::call(SYS_ppoll, reinterpret_cast<long>(fds), static_cast<long>(count), reinterpret_cast<long>(&zero), 0, 8);
+}
+
+/// An epoll instance over all of them, which itself can be waited for.  -errno
+long gather(const pollfd *fds, nfds_t count) noexcept {
+	const long set = sys::call(SYS_epoll_create1, EPOLL_CLOEXEC);
+	for (nfds_t i = 0; set >= 0 && i < count; i++) {
+		if (fds[i].fd < 0) {
+			continue;
+		}
+		epoll_event event{};
+		event.events = static_cast<unsigned short>(fds[i].events);
+		long error = sys::call(SYS_epoll_ctl, set, EPOLL_CTL_ADD, fds[i].fd, reinterpret_cast<long>(&event));
+		if (error == -EEXIST) {  // named twice
+			for (nfds_t k = 0; k < i; k++) {
+				event.events |= fds[k].fd == fds[i].fd ? static_cast<unsigned short>(fds[k].events) : 0U;
+			}
+			error = sys::call(SYS_epoll_ctl, set, EPOLL_CTL_MOD, fds[i].fd, reinterpret_cast<long>(&event));
+		}
+		if (error < 0 && error != -EPERM && error != -EBADF) {  // files are always ready, and poll(2) has said so if anybody asked
+			(void)sys::call(SYS_close, set);
+			return error;
+		}
+	}
+	return set;
+}
+
+long poll_until(pollfd *fds, nfds_t count, nanotime deadline) noexcept {
+	lwp_t *l = curlwp();
+	long n = poll_now(fds, count);
+	if (n != 0 || deadline == 0) {
+		lwp_userret(l);
+		return n;
+	}
+	const bool one = count == 1 && fds[0].fd >= 0;
+	const long set = one ? fds[0].fd : gather(fds, count);
+	if (set < 0) {
+		return set;
+	}
+	do {
+		n = ready(l, static_cast<int>(set), one ? fds[0].events : POLLIN, deadline);
+		if (one && n == -ECANCELED) {  // closed by lwp_close(): whatever has the number now, it is not ours
+			fds[0].revents = POLLNVAL;
+			return 1;
+		}
+		const long seen = poll_now(fds, count);
+		if (seen != 0 || n <= 0) {
+			n = seen != 0 ? seen : n;
+			break;
+		}
+	} while (true);
+	if (!one) {
+		(void)sys::call(SYS_close, set);
+	}
+	return n;
+}
+
+/// The deadline after `time`.  0 | EINVAL
+int deadline_after(const timespec &time, nanotime *deadline) noexcept {
+	if (time.tv_sec < 0 || time.tv_nsec < 0 || time.tv_nsec >= 1'000'000'000) {
+		return EINVAL;
+	}
+	const auto seconds = static_cast<nanotime>(time.tv_sec);
+	const nanotime all = seconds > never / 1'000'000'000U - 1 ? never : seconds * 1'000'000'000U + static_cast<nanotime>(time.tv_nsec);
+	*deadline = all == 0 ? 0 : after(now(), all);
+	return 0;
+}
+
+long sendfile_all(int out, int in, off_t *offset, std::size_t count) noexcept {
+	constexpr std::size_t piece = 64 * 1024;
+	const std::unique_ptr<char[]> buffer(new (std::nothrow) char[std::min(count, piece)]);
+	if (buffer == nullptr) {
+		return -ENOMEM;
+	}
+	return whole(count, [&](std::size_t done) -> long {
+		const long got = simple(io_kind::read, in, buffer.get(), std::min(count - done, piece), 0, offset != nullptr ? *offset : io_here);
+		if (got <= 0) {
+			return got;
+		}
+		const long put = write_all(out, buffer.get(), static_cast<std::size_t>(got));
+		if (offset != nullptr) {
+			*offset += std::max(put, 0L);
+		} else if (put < got) {
+			(void)sys::call(SYS_lseek, in, std::max(put, 0L) - got, SEEK_CUR);  // what was read and not sent
+		}
+		return put;
+	});
+}
+
+}  // namespace
+}  // namespace lwp::kern
+
+using namespace lwp::kern;
+
+extern "C" {
+
+ssize_t lwp_read(int fd, void *buffer, size_t size) { return posix(simple(io_kind::read, fd, buffer, size, 0)); }
+
+ssize_t lwp_readv(int fd, const struct iovec *iov, int count) {
+	return posix(count < 0 || count > 1024 ? -EINVAL : simple(io_kind::readv, fd, iov, static_cast<size_t>(count), 0));
+}
+
+ssize_t lwp_pread(int fd, void *buffer, size_t size, off_t offset) {
+	return posix(offset < 0 ? -EINVAL : simple(io_kind::read, fd, buffer, size, 0, offset));
+}
+
+ssize_t lwp_write(int fd, const void *buffer, size_t size) { return posix(write_all(fd, buffer, size)); }
+
+ssize_t lwp_writev(int fd, const struct iovec *iov, int count) {
+	if (count < 0 || count > 1024) {
+		return posix(-EINVAL);
+	}
+	const auto n = static_cast<size_t>(count);
+	const long result = simple(io_kind::writev, fd, iov, n, 0);
+	if (result <= 0 || static_cast<size_t>(result) >= length_of(iov, n)) {
+		return posix(result);
+	}
+	return rest_of(iov, n, static_cast<size_t>(result), [fd](const void *p, size_t size) { return write_all(fd, p, size); });
+}
+
+ssize_t lwp_pwrite(int fd, const void *buffer, size_t size, off_t offset) {
+	return posix(offset < 0 ? -EINVAL : write_all(fd, buffer, size, offset));
+}
+
+int lwp_fsync(int fd) { return static_cast<int>(posix(simple(io_kind::fsync, fd, nullptr, 0, 0))); }
+
+int lwp_fdatasync(int fd) { return static_cast<int>(posix(simple(io_kind::fsync, fd, nullptr, 0, 1))); }
+
+int lwp_openat(int directory, const char *path, int flags, ...) {
+	mode_t mode = 0;
+	if ((flags & (O_CREAT | O_TMPFILE)) != 0) {
+		va_list arguments;
+		va_start(arguments, flags);
+		mode = va_arg(arguments, mode_t);
+		va_end(arguments);
+	}
+	lwp_t *l = curlwp();
+	io_op op(l, io_kind::openat, -1);
+	op.o_addr = const_cast<char *>(path);
+	op.o_flags = flags;
+	op.o_len = mode;
+	op.o_off = directory;
+	return static_cast<int>(posix(run(l, &op)));
+}
+
+int lwp_close(int fd) {
+	lwp_t *l = curlwp();
+	const int error = descriptor_close(l, fd);
+	lwp_userret(l);
+	return c_result(error);
+}
+
+int lwp_poll(struct pollfd *fds, nfds_t count, int timeout) {
+	const auto ms = static_cast<nanotime>(std::max(timeout, 0));
+	return static_cast<int>(posix(poll_until(fds, count, timeout < 0 ? never : ms == 0 ? 0 : after(now(), ms * 1'000'000U))));
+}
+
+int lwp_select(int count, fd_set *readable, fd_set *writable, fd_set *exceptional, struct timeval *timeout) {
+	nanotime deadline = never;
+	if (count < 0 || count > FD_SETSIZE) {
+		return static_cast<int>(posix(-EINVAL));
+	}
+	if (timeout != nullptr) {
+		if (timeout->tv_usec < 0 || timeout->tv_usec >= 1'000'000 ||
+		    deadline_after({timeout->tv_sec, timeout->tv_usec * 1000}, &deadline) != 0) {
+			return static_cast<int>(posix(-EINVAL));
+		}
+	}
+	struct {
+		fd_set *set;
+		short ask, answer;
+	} const kinds[] = {
+	    {readable, POLLIN, POLLIN | POLLHUP | POLLERR}, {writable, POLLOUT, POLLOUT | POLLERR}, {exceptional, POLLPRI, POLLPRI}};
+	const std::unique_ptr<pollfd[]> fds(new (std::nothrow) pollfd[static_cast<size_t>(count) + 1]);
+	if (fds == nullptr) {
+		return static_cast<int>(posix(-ENOMEM));
+	}
+	nfds_t used = 0;
+	for (int fd = 0; fd < count; fd++) {
+		int events = 0;
+		for (const auto &k : kinds) {
+			events |= k.set != nullptr && FD_ISSET(fd, k.set) ? k.ask : 0;
+		}
+		if (events != 0) {
+			fds[used++] = {fd, static_cast<short>(events), 0};
+		}
+	}
+	const long n = poll_until(fds.get(), used, deadline);
+	if (timeout != nullptr) {
+		const nanotime t = now();
+		const timespec left = to_timespec(t >= deadline ? 0 : deadline - t);
+		*timeout = {left.tv_sec, left.tv_nsec / 1000};
+	}
+	if (n < 0) {
+		return static_cast<int>(posix(n));
+	}
+	int bits = 0;
+	for (nfds_t i = 0; i < used; i++) {
+		if ((fds[i].revents & POLLNVAL) != 0) {
+			return static_cast<int>(posix(-EBADF));
+		}
+	}
+	for (nfds_t i = 0; i < used; i++) {
+		for (const auto &k : kinds) {
+			if (k.set == nullptr || (fds[i].events & k.ask) == 0) {
+				continue;
+			}
+			if ((fds[i].revents & k.answer) != 0) {
+				bits++;
+			} else {
+				FD_CLR(fds[i].fd, k.set);
+			}
+		}
+	}
+	return bits;
+}
+
+ssize_t lwp_sendfile(int out, int in, off_t *offset, size_t count) {
+	if (offset != nullptr && *offset < 0) {
+		return posix(-EINVAL);
+	}
+	return posix(count == 0 ? 0 : sendfile_all(out, in, offset, count));
+}
+
+int lwp_accept4(int fd, struct sockaddr *address, socklen_t *length, int flags) {
+	lwp_t *l = curlwp();
+	if (fd < 0) {
+		return c_result(EBADF);
+	}
+	io_op op(l, io_kind::accept, fd);
+	op.o_addr = address;
+	op.o_addrlen = length;
+	op.o_flags = flags;
+	return static_cast<int>(posix(run(l, &op)));
+}
+
+int lwp_connect(int fd, const struct sockaddr *address, socklen_t length) {
+	// A ring would say EAGAIN where a descriptor in nonblocking mode is to say EINPROGRESS.
+	if (fd >= 0 && io_nonblocking(fd)) {
+		(void)curlwp();
+		return static_cast<int>(posix(sys::call(SYS_connect, fd, reinterpret_cast<long>(address), static_cast<long>(length))));
+	}
+	return static_cast<int>(posix(simple(io_kind::connect, fd, address, length, 0)));
+}
+
+ssize_t lwp_recv(int fd, void *buffer, size_t size, int flags) {
+	if ((flags & (MSG_WAITALL | MSG_PEEK | MSG_DONTWAIT)) == MSG_WAITALL) {
+		return posix(whole(size, [=](size_t done) { return simple(io_kind::recv, fd, at(buffer, done), size - done, flags); }));
+	}
+	return posix(simple(io_kind::recv, fd, buffer, size, flags));
+}
+
+ssize_t lwp_recvfrom(int fd, void *buffer, size_t size, int flags, struct sockaddr *address, socklen_t *length) {
+	if (address == nullptr) {
+		return lwp_recv(fd, buffer, size, flags);
+	}
+	iovec iov{buffer, size};
+	msghdr message{};
+	message.msg_name = address;
+	message.msg_namelen = length != nullptr ? *length : 0;
+	message.msg_iov = &iov;
+	message.msg_iovlen = 1;
+	const long result = simple(io_kind::recvmsg, fd, &message, 1, flags);
+	if (result >= 0 && length != nullptr) {
+		*length = message.msg_namelen;
+	}
+	return posix(result);
+}
+
+ssize_t lwp_recvmsg(int fd, struct msghdr *message, int flags) { return posix(simple(io_kind::recvmsg, fd, message, 1, flags)); }
+
+ssize_t lwp_send(int fd, const void *buffer, size_t size, int flags) { return posix(send_all(fd, buffer, size, flags)); }
+
+ssize_t lwp_sendto(int fd, const void *buffer, size_t size, int flags, const struct sockaddr *address, socklen_t length) {
+	if (address == nullptr) {
+		return lwp_send(fd, buffer, size, flags);
+	}
+	iovec iov{const_cast<void *>(buffer), size};
+	msghdr message{};
+	message.msg_name = const_cast<sockaddr *>(address);
+	message.msg_namelen = length;
+	message.msg_iov = &iov;
+	message.msg_iovlen = 1;
+	return posix(send_message(fd, &message, flags));
+}
+
+ssize_t lwp_sendmsg(int fd, const struct msghdr *message, int flags) { return posix(send_message(fd, message, flags)); }
+
+int lwp_nanosleep(const struct timespec *time, struct timespec *left) {
+	static const syncobj nanosleep_syncobj = {"nanosleep"};
+	lwp_t *l = curlwp();
+	nanotime deadline;
+	if (int error = deadline_after(*time, &deadline)) {
+		return c_result(error);
+	}
+	while (now() < deadline) {
+		spinlock *lock = sleepq_enter_self(l);
+		const int error = sleepq_block_self_and_unlock(l, lock, {&l->l_wchan, "nanoslp", &nanosleep_syncobj, sleep_catch::yes, deadline});
+		lwp_userret(l);
+		if (error == EINTR) {
+			const nanotime t = now();
+			if (left != nullptr) {
+				*left = to_timespec(t >= deadline ? 0 : deadline - t);
+			}
+			return c_result(EINTR);
+		}
+		if (error == ENOMEM) {
+			lwp_yield_cpu(l);  // no room for a timer: wait by looking at the clock
+		}
+	}
+	return 0;
+}
+
+pid_t lwp_waitpid(pid_t pid, int *status, int options) {
+	const auto wait = [=](int how) { return sys::call(SYS_wait4, pid, reinterpret_cast<long>(status), how, 0); };
+	lwp_t *l = curlwp();
+	if ((options & WNOHANG) != 0 || l->l_cpu->vc_bound) {
+		return static_cast<pid_t>(posix(wait(options)));
+	}
+	if (pid > 0 && (options & (WUNTRACED | WCONTINUED)) == 0) {
+		long result = wait(options | WNOHANG);
+		const long child = result != 0 ? -ENOSYS : sys::call(SYS_pidfd_open, pid, 0);
+		while (result == 0 && child >= 0) {
+			result = ready(l, static_cast<int>(child), POLLIN, never);
+			if (result >= 0) {
+				result = wait(options | WNOHANG);
+			}
+		}
+		if (child >= 0) {
+			(void)sys::call(SYS_close, child);
+		}
+		if (result != 0) {
+			return static_cast<pid_t>(posix(result));
+		}
+	}
+	return static_cast<pid_t>(posix(helped([=] { return wait(options); })));
+}
+
+int lwp_getaddrinfo(const char *node, const char *service, const struct addrinfo *hints, struct addrinfo **result) {
+	int error = EAI_SYSTEM;
+	int reason = 0;
+	const long done = helped([&]() -> long {
+		error = ::getaddrinfo(node, service, hints, result);
+		reason = errno;
+		return 0;
+	});
+	if (done < 0) {
+		reason = static_cast<int>(-done);
+	}
+	if (error == EAI_SYSTEM) {
+		set_errno(reason);
+	}
+	return error;
+}
+
+}  // extern "C"

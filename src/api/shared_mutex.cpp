@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "api/deadline.h"
+#include "base/assert.h"
+#include "proc/lwp_life.h"
+#include "proc/runtime.h"
+#include "sched/switch.h"
+#include "sync/rwlock.h"
+
+#include <lwp/shared_mutex.hpp>
+
+#include <cerrno>
+#include <cstddef>
+#include <system_error>
+
+namespace lwp {
+namespace {
+
+using namespace kern;
+
+static_assert(sizeof(krwlock) == sizeof(shared_mutex) && alignof(krwlock) == alignof(shared_mutex));
+static_assert(offsetof(krwlock, rw_word) == 0, "what ~shared_mutex() looks at");
+
+krwlock *rw(lwp::detail::storage<40> &s) noexcept { return reinterpret_cast<krwlock *>(s.bytes); }
+
+using lock_slow = int (*)(krwlock *, lwp_t *, nanotime) noexcept;
+
+/// Waits as long as it takes: a suspend and the like only interrupt it.  0 | ETIMEDOUT | EDEADLK
+LWP_NOINLINE int wait(lock_slow slow, krwlock *k, lwp_t *l, nanotime deadline) noexcept {
+	for (;;) {
+		const int error = slow(k, l, deadline);
+		if (error != ERESTART && error != ENOMEM) {
+			return error;
+		}
+		lwp_userret(l);
+		if (error == ENOMEM) {  // no room for a timer: wait the other way, by looking at the clock
+			if (now() >= deadline) {
+				return ETIMEDOUT;
+			}
+			lwp_yield_cpu(l);
+		}
+	}
+}
+
+bool succeeded(int error) {
+	if (error == EDEADLK) {
+		throw std::system_error(
+		    std::make_error_code(std::errc::resource_deadlock_would_occur), "lwp::shared_mutex: the caller has it already");
+	}
+	return error == 0;
+}
+
+bool wait_until(lock_slow slow, krwlock *k, lwp_t *l, lwp::detail::steady_time deadline) {
+	const nanotime at = to_nanotime(deadline);
+	if (rwlock_owner(k) != l && at <= now()) {
+		return false;
+	}
+	return succeeded(wait(slow, k, l, at));
+}
+
+}  // namespace
+
+namespace detail {
+
+void check_shared_mutex_destroyed(const void *object, std::uintptr_t word) noexcept {
+#if LWP_DEBUG
+	if ((word & krwlock::writer) != 0) {
+		auto *owner = reinterpret_cast<lwp_t *>(word & ~(krwlock::writer | krwlock::waited));
+		fatal("lwp::shared_mutex at %p is destroyed while LWP %d '%s' owns it", object, lwp_lid(owner), owner->l_name);
+	}
+	fatal("lwp::shared_mutex at %p is destroyed while %zu LWP(s) share it", object, word / krwlock::reader);
+#else
+	(void)object, (void)word;
+#endif
+}
+
+}  // namespace detail
+
+void shared_mutex::lock() {
+	lwp_t *l = curlwp();
+	krwlock *k = rw(kernel_);
+	if (LWP_UNLIKELY(!rwlock_trywrlock(k, l))) {
+		(void)succeeded(wait(rwlock_wrlock_slow, k, l, never));
+	}
+}
+
+bool shared_mutex::try_lock() noexcept { return rwlock_trywrlock(rw(kernel_), curlwp()); }
+
+bool shared_mutex::try_lock_until_steady(lwp::detail::steady_time deadline) {
+	lwp_t *l = curlwp();
+	krwlock *k = rw(kernel_);
+	return rwlock_trywrlock(k, l) || wait_until(rwlock_wrlock_slow, k, l, deadline);
+}
+
+void shared_mutex::unlock() noexcept {
+	lwp_t *l = curlwp();
+	rwlock_wrunlock(rw(kernel_), l);
+	lwp_userret(l);
+}
+
+void shared_mutex::lock_shared() {
+	lwp_t *l = curlwp();
+	krwlock *k = rw(kernel_);
+	if (LWP_UNLIKELY(!rwlock_rdtake(k))) {
+		(void)succeeded(wait(rwlock_rdlock_slow, k, l, never));
+	}
+}
+
+bool shared_mutex::try_lock_shared() noexcept { return rwlock_tryrdlock(rw(kernel_), curlwp()); }
+
+bool shared_mutex::try_lock_shared_until_steady(lwp::detail::steady_time deadline) {
+	lwp_t *l = curlwp();
+	krwlock *k = rw(kernel_);
+	return rwlock_tryrdlock(k, l) || wait_until(rwlock_rdlock_slow, k, l, deadline);
+}
+
+void shared_mutex::unlock_shared() noexcept {
+	lwp_t *l = curlwp();
+	rwlock_rdunlock(rw(kernel_), l);
+	lwp_userret(l);
+}
+
+}  // namespace lwp

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "io/descriptor.h"
+
+#include "base/assert.h"
+#include "base/sys.h"
+#include "io/port.h"
+
+#include <new>
+
+namespace lwp::kern {
+namespace {
+
+struct closer {
+	grant c_grant;
+	int c_fd;
+};
+
+struct entry {
+	list<io_op, &io_op::o_fdlink> e_ops;  // f: in flight
+	closer *e_closer = nullptr;           // f: waits for them to end
+	bool e_closing = false;               // f: close(2) runs
+};
+
+// Descriptors are small numbers: a table of tables.  Beyond a million they share entries, so an operation's own number counts.
+constexpr unsigned entries = 4096, chunks = 256;
+struct chunk {
+	entry c_entry[entries];
+};
+atomic<chunk *> table[chunks];
+
+struct alignas(64) lock_line {
+	spinlock lock{lock_rank::sleepq, "descriptor"};
+};
+lock_line locks[64];
+
+spinlock &lock_of(int fd) noexcept { return locks[static_cast<unsigned>(fd) % 64].lock; }
+
+/// Null: no memory.
+entry *entry_of(int fd) noexcept {
+	const unsigned n = static_cast<unsigned>(fd) % (entries * chunks);
+	atomic<chunk *> &slot = table[n / entries];
+	chunk *c = slot.load(std::memory_order_acquire);  // pairs with the release below: it is built
+	if (LWP_UNLIKELY(c == nullptr)) {
+		auto *fresh = new (std::nothrow) chunk;
+		if (fresh == nullptr) {
+			return nullptr;
+		}
+		if (slot.compare_exchange_strong(c, fresh, std::memory_order_acq_rel, std::memory_order_acquire)) {
+			c = fresh;
+		} else {
+			delete fresh;
+		}
+	}
+	return &c->c_entry[n % entries];
+}
+
+/// f held.  Asks those on `fd` to end; whether there are any.
+bool end_all(const entry *e, int fd) noexcept {
+	bool any = false;
+	for (io_op *op = e->e_ops.front(); op != nullptr; op = list<io_op, &io_op::o_fdlink>::next(op)) {
+		if (op->o_fd == fd) {
+			any = true;
+			io_cancel(op, io_end::closed);
+		}
+	}
+	return any;
+}
+
+bool any_on(const entry *e, int fd) noexcept {
+	for (const io_op *op = e->e_ops.front(); op != nullptr; op = list<io_op, &io_op::o_fdlink>::next(op)) {
+		if (op->o_fd == fd) {
+			return true;
+		}
+	}
+	return false;
+}
+
+short events_of(const io_op *op) noexcept { return op->o_kind == io_kind::poll ? static_cast<short>(op->o_flags) : io_events(op->o_kind); }
+
+/// Whether it waits at `p`.  The state first: it is that of an operation of ours only if the port is, and ours change under our hands alone.
+bool waits_at(const io_op *op, int fd, const port *p) noexcept {
+	if (op->o_fd != fd) {
+		return false;
+	}
+	const io_state s =
+	    op->o_state.load(std::memory_order_acquire);  // pairs with the store in port_began(): o_port is of that time or later
+	return (s == io_state::pending || s == io_state::cancelling) && op->o_port.load(std::memory_order_relaxed) == p && !op->o_helped;
+}
+
+}  // namespace
+
+int descriptor_enter(io_op *op, vcpu_t *me) noexcept {
+	entry *e = entry_of(op->o_fd);
+	if (LWP_UNLIKELY(e == nullptr)) {
+		return ENOMEM;
+	}
+	lock_scope hold(lock_of(op->o_fd), me);
+	if (LWP_UNLIKELY(e->e_closing)) {
+		return EAGAIN;
+	}
+	if (LWP_UNLIKELY(e->e_closer != nullptr && e->e_closer->c_fd == op->o_fd)) {
+		return EBADF;
+	}
+	e->e_ops.push_back(op);
+	op->o_listed = true;
+	return 0;
+}
+
+void descriptor_leave(io_op *op, vcpu_t *me) noexcept {
+	entry *e = entry_of(op->o_fd);
+	closer *waiting = nullptr;
+	{
+		lock_scope hold(lock_of(op->o_fd), me);
+		e->e_ops.remove(op);
+		op->o_listed = false;
+		closer *c = e->e_closer;
+		if (LWP_UNLIKELY(c != nullptr && !any_on(e, c->c_fd)) && grant_take(&c->c_grant, 1)) {
+			waiting = c;
+		}
+	}
+	if (LWP_UNLIKELY(waiting != nullptr)) {
+		grant_give(&waiting->c_grant, me);
+	}
+}
+
+short descriptor_wanted(int fd, const port *p) noexcept {
+	const entry *e = entry_of(fd);
+	lock_scope hold(lock_of(fd), p->po_vcpu);
+	int wanted = 0;
+	for (const io_op *op = e->e_ops.front(); op != nullptr; op = list<io_op, &io_op::o_fdlink>::next(op)) {
+		if (waits_at(op, fd, p)) {
+			wanted |= events_of(op);
+		}
+	}
+	return static_cast<short>(wanted);
+}
+
+io_op *descriptor_ready(int fd, const port *p, unsigned events) noexcept {
+	const entry *e = entry_of(fd);
+	lock_scope hold(lock_of(fd), p->po_vcpu);
+	for (io_op *op = e->e_ops.front(); op != nullptr; op = list<io_op, &io_op::o_fdlink>::next(op)) {
+		if (waits_at(op, fd, p) && ((static_cast<unsigned>(events_of(op)) | POLLERR | POLLHUP) & events) != 0) {
+			return op;  // only we complete it, so it stays
+		}
+	}
+	return nullptr;
+}
+
+int descriptor_close(lwp_t *l, int fd) noexcept {
+	if (fd < 0) {
+		return EBADF;
+	}
+	entry *e = entry_of(fd);
+	if (e == nullptr) {
+		return ENOMEM;
+	}
+	spinlock &lock = lock_of(fd);
+	closer mine{grant(l), fd};
+	lock.lock(l->l_cpu);
+	if (e->e_closer != nullptr || e->e_closing) {  // two that close one number: one of them is wrong
+		lock.unlock(l->l_cpu);
+		return EBADF;
+	}
+	if (end_all(e, fd)) {
+		e->e_closer = &mine;
+		lock.unlock(l->l_cpu);
+		// Nobody but the last operation ends this wait, which is short, since all of them have been asked to end.
+		do {
+			spinlock *self = sleepq_enter_self(l);
+			const int error = sleepq_block_self_and_unlock(l, self,
+			    {.wchan = &mine.c_grant, .wmesg = "close", .sobj = &io_syncobj, .interruptible = sleep_catch::no, .token = LW_GRANTED});
+			mine.c_grant.g_given = mine.c_grant.g_given || error == EALREADY;
+		} while (!mine.c_grant.g_given);
+		lock.lock(l->l_cpu);
+		e->e_closer = nullptr;
+	}
+	e->e_closing = true;
+	lock.unlock(l->l_cpu);
+	const long result = sys::call(SYS_close, fd);
+	lock.lock(l->l_cpu);
+	e->e_closing = false;
+	lock.unlock(l->l_cpu);
+	return static_cast<int>(-result);
+}
+
+}  // namespace lwp::kern

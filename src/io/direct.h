@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//
+// Operations by plain system calls: one that may block, for kernel threads that have nothing else to do, and an attempt that does not.
+#pragma once
+
+#include "io/op.h"
+
+namespace lwp::kern {
+
+/// The call itself, which may block the kernel thread: for adopted kernel threads and helpers.  Its deadline is kept; nothing else ends it.
+long io_direct(io_op *) noexcept;
+
+/// The call as it is made, blocking or not.
+long io_call(io_op *) noexcept;
+
+/// What the kernel can do at once.  -EAGAIN: not ready | -EOPNOTSUPP: only a call that blocks can tell
+long io_try(io_op *) noexcept;
+
+/// Whether O_NONBLOCK is set: then EAGAIN is the answer.
+bool io_nonblocking(int fd) noexcept;
+
+/// 1: readiness means something there | 0: a file, which is always ready and yet may block | -EBADF
+int io_pollable(int fd) noexcept;
+
+/// How a connect ended that went on in the background: 0 or -errno.
+long io_connected(int fd) noexcept;
+
+}  // namespace lwp::kern

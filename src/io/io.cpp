@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//
+// The life of an operation, whatever carries it out.
+#include "base/assert.h"
+#include "base/sys.h"
+#include "io/descriptor.h"
+#include "io/direct.h"
+#include "io/helper.h"
+#include "io/port.h"
+#include "sched/switch.h"
+
+#include <cerrno>
+
+namespace lwp::kern {
+namespace {
+
+struct kind_info {
+	const char *wmesg;
+	short events;
+	int option;
+};
+constexpr kind_info kinds[] = {
+#define X(kind, wmesg, events, option) {wmesg, events, option},
+    LWP_IO_KINDS(X)
+#undef X
+};
+
+const kind_info &info(io_kind kind) noexcept { return kinds[static_cast<unsigned>(kind)]; }
+
+int error_of(const io_op *op, io_end why) noexcept {
+	switch (why) {
+	case io_end::deadline:
+		return ETIMEDOUT;
+	case io_end::socket_timeout:
+		return op->o_kind == io_kind::connect ? EINPROGRESS : EAGAIN;
+	case io_end::interrupted:
+		return EINTR;
+	case io_end::no_timer:
+		return ENOMEM;
+	case io_end::nonblocking:
+		return EAGAIN;
+	default:
+		return ECANCELED;
+	}
+}
+
+bool over(io_op *op, long result) noexcept {
+	op->o_result = result;
+	return false;
+}
+
+}  // namespace
+
+const syncobj io_syncobj = {"io"};
+
+const char *io_wmesg(io_kind kind) noexcept { return info(kind).wmesg; }
+short io_events(io_kind kind) noexcept { return info(kind).events; }
+int io_timeout_option(io_kind kind) noexcept { return info(kind).option; }
+
+bool io_begin(lwp_t *l, io_op *op) noexcept {
+	if (LWP_UNLIKELY(l->l_cpu->vc_bound)) {
+		return over(op, io_direct(op));  // it has its kernel thread for itself
+	}
+	int error;
+	if (port_here(l->l_cpu, &error) == nullptr) {
+		return over(op, -error);
+	}
+	if (op->o_fd >= 0) {
+		while ((error = descriptor_enter(op, l->l_cpu)) == EAGAIN) {
+			lwp_yield_cpu(l);
+		}
+		if (error != 0) {
+			return over(op, -error);
+		}
+	}
+	port *p = port_here(l->l_cpu, &error);  // we may have moved
+	if (p != nullptr && op->o_kind == io_kind::call) {
+		return helper_begin(p, op);
+	}
+	return p != nullptr ? p->po_backend->b_begin(l, op) : over(op, -error);
+}
+
+int io_wait(lwp_t *l, io_op *op) noexcept {
+	for (;;) {
+		// What has been asked to end ends soon, and cannot be left before.
+		const bool asked = op->o_end.load(std::memory_order_relaxed) != io_end::none;  // relaxed: ordered by the give, else a hint
+		spinlock *lock = sleepq_enter_self(l);
+		const int error = sleepq_block_self_and_unlock(l, lock,
+		    {.wchan = &op->o_grant,
+		        .wmesg = io_wmesg(op->o_kind),
+		        .sobj = &io_syncobj,
+		        .interruptible = asked ? sleep_catch::no : sleep_catch::yes,
+		        .token = LW_GRANTED});
+		if (error == EALREADY || op->o_grant.g_given) {
+			op->o_grant.g_given = false;
+			if (op->o_port.load(std::memory_order_relaxed)->po_backend->b_again(l, op)) {
+				return 0;
+			}
+		} else if (error == EINTR) {
+			io_cancel(op, io_end::interrupted);
+		} else if (!asked) {
+			return ERESTART;  // to be suspended, say: the operation goes on meanwhile
+		}
+	}
+}
+
+long io_finish(lwp_t *l, io_op *op) noexcept {
+	if (op->o_timed) {
+		callout_halt(&op->o_timer);
+	}
+	if (op->o_listed) {
+		descriptor_leave(op, l->l_cpu);
+	}
+	const long result = op->o_result;
+	const io_end why = op->o_end.load(std::memory_order_acquire);  // acquire: whatever who asked did before
+	if (why != io_end::none && (result == -ECANCELED || result == -EINTR)) {
+		return -error_of(op, why);
+	}
+	return result;
+}
+
+}  // namespace lwp::kern

@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "io/port.h"
+
+#include "base/assert.h"
+#include "base/sys.h"
+#include "io/direct.h"
+#include "sched/idle.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+#include <sys/eventfd.h>
+
+namespace lwp::kern {
+
+io_tuning io_tune;
+
+namespace {
+
+constexpr nanotime sweep_after = 2'000'000;  // how late a timeout of a socket may be noticed on a busy vCPU
+
+atomic<bool> ring_refused{false};  // nobody needs to ask the kernel again
+
+port *port_of(const vcpu_t *vc) noexcept { return static_cast<port *>(vc->vc_port); }
+
+bool wanted(const char *variable, const char *value) noexcept {
+	const char *text = std::getenv(variable);
+	return text != nullptr && std::strstr(text, value) != nullptr;
+}
+
+/// One line for who asks by LWP_DEBUG=io.
+void tell(const port *p, const char *why, int error) noexcept {
+	if (wanted("LWP_DEBUG", "io")) {
+		std::fprintf(stderr, "lwp: vCPU %d: I/O by %s%s%s\n", p->po_vcpu->vc_index, p->po_backend->b_name, why,
+		    error != 0 ? std::strerror(error) : "");
+	}
+}
+
+int open_backend(port *p) noexcept {
+	const bool only_ring = wanted("LWP_IO", "uring");
+	const bool only_epoll = wanted("LWP_IO", "epoll");
+	int error = 0;
+	if (!only_epoll && (only_ring || !ring_refused.load(std::memory_order_relaxed))) {  // relaxed: a hint
+		error = io_tune.deny != 0 ? io_tune.deny : uring_backend.b_open(p);
+		if (error == 0) {
+			p->po_backend = &uring_backend;
+			tell(p, "", 0);
+			return 0;
+		}
+		if (only_ring) {
+			fatal("LWP_IO=uring, but io_uring_setup(2) says: %s", std::strerror(error));
+		}
+		if (error == EPERM || error == ENOSYS) {
+			ring_refused.store(true, std::memory_order_relaxed);
+		}
+	}
+	const int refused = error;
+	error = epoll_backend.b_open(p);
+	if (error == 0) {
+		p->po_backend = &epoll_backend;
+		tell(p, only_epoll ? ", as LWP_IO says" : refused != 0 ? ", because io_uring_setup(2) says: " : ", as on other vCPUs", refused);
+	}
+	return error;
+}
+
+void arm_timer(port *p, io_op *op, nanotime deadline, void (*fn)(void *)) noexcept {
+	op->o_timer.tm_fn = fn;
+	op->o_timer.tm_arg = op;
+	if (callout_schedule(p->po_vcpu, &op->o_timer, deadline) != 0) {
+		io_cancel(op, io_end::no_timer);
+		return;
+	}
+	op->o_timed = true;
+}
+
+/// Has the port end the operation, if it is pending: once.
+void ask(io_op *op) noexcept {
+	if (op->o_state.load(std::memory_order_seq_cst) != io_state::pending) {
+		return;  // it looks at o_end before it waits, or is over
+	}
+	port *p = op->o_port.load(std::memory_order_relaxed);  // relaxed: ordered by o_state
+	vcpu_t *me = curcpu_or_null();
+	{
+		lock_scope hold(p->po_lock, me);
+		io_state pending = io_state::pending;
+		// acquire, release: the exchange in port_complete() comes before, or finds this and waits for po_lock
+		if (!op->o_state.compare_exchange_strong(pending, io_state::cancelling, std::memory_order_acq_rel, std::memory_order_relaxed)) {
+			return;
+		}
+		op->o_queued = true;
+		p->po_asked.push_back(op);
+		p->po_mail.store(true, std::memory_order_relaxed);  // relaxed: vcpu_unhalt() has the fence
+	}
+	if (me != p->po_vcpu) {
+		vcpu_unhalt(p->po_vcpu);
+	}
+}
+
+/// The timeout of its socket in nanoseconds, 0 without one.
+nanotime socket_timeout(const io_op *op) noexcept {
+	timeval tv{};
+	socklen_t size = sizeof(tv);
+	if (sys::call(SYS_getsockopt, op->o_fd, SOL_SOCKET, io_timeout_option(op->o_kind), reinterpret_cast<long>(&tv),
+	        reinterpret_cast<long>(&size)) != 0) {
+		return 0;
+	}
+	return static_cast<nanotime>(tv.tv_sec) * 1'000'000'000U + static_cast<nanotime>(tv.tv_usec) * 1'000U;
+}
+
+/// SO_RCVTIMEO and SO_SNDTIMEO bind the kernel's own waits only, and a ring waits also where O_NONBLOCK is set.  To ask for them costs as much
+/// as a tenth of a message, so it is done when the vCPU has nothing else to do, or after some milliseconds, and for those that still wait.
+void sweep(port *p, nanotime when) noexcept {
+	p->po_swept = when;
+	while (io_op *op = p->po_fresh.pop_front()) {
+		op->o_fresh = false;
+		if (p->po_backend->b_waits_always && io_nonblocking(op->o_fd)) {
+			io_cancel(op, io_end::nonblocking);
+		} else if (const nanotime time = op->o_timed ? 0 : socket_timeout(op); time != 0) {
+			arm_timer(p, op, after(when, time), [](void *arg) { io_cancel(static_cast<io_op *>(arg), io_end::socket_timeout); });
+		}
+	}
+}
+
+/// Messages of others.
+void read_mail(port *p) noexcept {
+	vcpu_t *me = p->po_vcpu;
+	list<io_op, &io_op::o_asklink> asked;
+	list<io_op, &io_op::o_link> helped;
+	{
+		lock_scope hold(p->po_lock, me);
+		asked = p->po_asked;
+		helped = p->po_helped;
+		p->po_asked = {};
+		p->po_helped = {};
+		p->po_mail.store(false, std::memory_order_relaxed);  // relaxed: under po_lock
+		for (io_op *op = asked.front(); op != nullptr; op = list<io_op, &io_op::o_asklink>::next(op)) {
+			op->o_queued = false;  // only we complete it, so it stays until we have dealt with it
+		}
+	}
+	// First those that are to end: one of them may be among those that have.
+	while (io_op *op = asked.pop_front()) {
+		if (!p->po_backend->b_end(p, op)) {
+			lock_scope hold(p->po_lock, me);
+			op->o_queued = true;
+			p->po_asked.push_back(op);
+			p->po_mail.store(true, std::memory_order_relaxed);  // relaxed: for ourselves, next time
+		}
+	}
+	while (io_op *op = helped.pop_front()) {
+		port_complete(p, op, op->o_result);
+	}
+}
+
+bool port_park(vcpu_t *vc, nanotime deadline) {
+	port *p = port_of(vc);
+	if (!p->po_fresh.empty()) {
+		sweep(p, now());
+		deadline = std::min(deadline, vc->vc_deadline.load(std::memory_order_relaxed));  // relaxed: only we arm timers here
+	}
+	if (p->po_mail.load(std::memory_order_relaxed)) {  // relaxed: after the fence of the halt, see port.h
+		return true;
+	}
+	return p->po_backend->b_park(p, deadline) || p->po_mail.load(std::memory_order_relaxed);
+}
+
+void port_unpark(vcpu_t *vc) {
+	const std::uint64_t one = 1;
+	(void)sys::call(SYS_write, port_of(vc)->po_wakefd, reinterpret_cast<long>(&one), sizeof(one));
+}
+
+void port_poll(vcpu_t *vc, nanotime when) {
+	port *p = port_of(vc);
+	if (LWP_UNLIKELY(p->po_mail.load(std::memory_order_relaxed))) {  // relaxed: read under po_lock; what we miss we see next time
+		read_mail(p);
+	}
+	p->po_backend->b_poll(p);
+	if (LWP_UNLIKELY(!p->po_fresh.empty() && when - p->po_swept > sweep_after)) {
+		sweep(p, when);
+	}
+}
+
+void port_close(vcpu_t *vc) {
+	port *p = port_of(vc);
+	LWP_ASSERT(vc->vc_pending == 0);
+	p->po_backend->b_close(p);
+	p->po_backend = nullptr;
+}
+
+const parker port_parker = {port_park, port_unpark, port_poll, port_close};
+
+LWP_NOINLINE port *port_make(vcpu_t *vc, int *error) noexcept {
+	port *p = port_of(vc);
+	if (p == nullptr) {
+		p = new (std::nothrow) port;
+		if (p == nullptr) {
+			*error = ENOMEM;
+			return nullptr;
+		}
+		p->po_vcpu = vc;
+		const long fd = sys::call(SYS_eventfd2, 0, EFD_CLOEXEC | EFD_NONBLOCK);
+		if (fd < 0) {
+			*error = static_cast<int>(-fd);
+			delete p;
+			return nullptr;
+		}
+		p->po_wakefd = static_cast<int>(fd);
+		vc->vc_port = p;
+	}
+	*error = open_backend(p);
+	if (*error != 0) {
+		return nullptr;
+	}
+	vc->vc_parker.store(&port_parker, std::memory_order_relaxed);  // relaxed: who wakes us has seen a later store to vc_halted
+	return p;
+}
+
+}  // namespace
+
+port *port_here(vcpu_t *vc, int *error) noexcept {
+	port *p = port_of(vc);
+	return LWP_LIKELY(p != nullptr && p->po_backend != nullptr) ? p : port_make(vc, error);
+}
+
+void port_complete(port *p, io_op *op, long result) noexcept {
+	vcpu_t *me = p->po_vcpu;
+	LWP_ASSERT(op->o_port.load(std::memory_order_relaxed) == p);
+	if (op->o_fresh) {
+		p->po_fresh.remove(op);
+		op->o_fresh = false;
+	}
+	me->vc_pending--;
+	// acquire, release: who asks for an end finds it done, or we find that he has asked and wait for him below
+	if (LWP_UNLIKELY(op->o_state.exchange(io_state::done, std::memory_order_acq_rel) == io_state::cancelling)) {
+		lock_scope hold(p->po_lock, me);
+		if (op->o_queued) {
+			p->po_asked.remove(op);
+			op->o_queued = false;
+		}
+	}
+	op->o_result = result;
+	grant_give(&op->o_grant, me);
+}
+
+void port_began(port *p, io_op *op) noexcept {
+	op->o_port.store(p, std::memory_order_relaxed);  // relaxed: ordered by o_state
+	p->po_vcpu->vc_pending++;
+	// seq_cst, as in io_cancel(): either it sees that we are pending, or we see below that it came
+	op->o_state.store(io_state::pending, std::memory_order_seq_cst);
+	if (io_timeout_option(op->o_kind) != 0 && !op->o_helped) {
+		p->po_fresh.push_back(op);
+		op->o_fresh = true;
+	}
+	if (op->o_deadline != never && !op->o_timed) {
+		arm_timer(p, op, op->o_deadline, [](void *arg) { io_cancel(static_cast<io_op *>(arg), io_end::deadline); });
+	}
+	if (LWP_UNLIKELY(op->o_end.load(std::memory_order_seq_cst) != io_end::none)) {
+		ask(op);
+	}
+}
+
+void port_helped(port *p, io_op *op) noexcept {
+	{
+		lock_scope hold(p->po_lock, nullptr);
+		p->po_helped.push_back(op);
+		p->po_mail.store(true, std::memory_order_relaxed);  // relaxed: vcpu_unhalt() has the fence
+	}
+	vcpu_unhalt(p->po_vcpu);
+}
+
+void io_cancel(io_op *op, io_end why) noexcept {
+	io_end none = io_end::none;
+	if (op->o_end.compare_exchange_strong(none, why, std::memory_order_seq_cst)) {
+		ask(op);
+	}
+}
+
+}  // namespace lwp::kern

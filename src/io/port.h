@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//
+// A port: where one vCPU's LWPs wait for the world outside, and the parker of that vCPU.  It is an io_uring, or an epoll instance where
+// the kernel has or allows none.  It is made by the vCPU's first operation; a vCPU without I/O keeps its futex.
+//
+// Everything in a port is done by its vCPU's kernel thread: the LWP that begins an operation runs there, and completions are taken by
+// poll(), which makes the LWPs runnable.  Others only leave messages in it, under po_lock: operations that are to end, and what helper threads
+// have finished.  Then they wake the vCPU if it halts; a busy one looks in vcpu_poll()'s rhythm.  No message is lost: who leaves one
+// stores it, fences (in vcpu_unhalt()) and looks whether the vCPU halts; who halts says so, fences, and looks for messages in park().
+//
+// A vCPU that halts is woken through an eventfd, which is written only then, and never read while a notification is armed on it.
+//
+// Keys: p  the vCPU's kernel thread only     c  po_lock     a  atomic, rule beside it     (  fixed once made
+#pragma once
+
+#include "io/op.h"
+#include "sched/vcpu.h"
+
+#include <liburing.h>
+#include <sys/epoll.h>
+
+namespace lwp::kern {
+
+struct backend {
+	const char *b_name;
+	bool b_waits_always;  // also on a descriptor in nonblocking mode
+	/// 0 or an errno value; then nothing is left.
+	int (*b_open)(port *);
+	void (*b_close)(port *);
+	/// As io_begin(); the operation is entered at its descriptor.
+	bool (*b_begin)(lwp_t *, io_op *);
+	/// After a wake-up: true if the operation is over, false if it waits again.
+	bool (*b_again)(lwp_t *, io_op *);
+	/// Asks the kernel to end an operation that this port holds.  False: not possible just now.
+	bool (*b_end)(port *, io_op *);
+	void (*b_poll)(port *);
+	/// Until something comes or the deadline; whether something came.
+	bool (*b_park)(port *, nanotime deadline);
+};
+
+extern const backend uring_backend, epoll_backend;
+
+struct port {
+	vcpu_t *po_vcpu = nullptr;             // (
+	const backend *po_backend = nullptr;   // p: null while there is none
+	int po_wakefd = -1;                    // (: an eventfd; kept for ever, since whoever wakes us may be late
+	nanotime po_swept = 0;                 // p: when po_fresh was last looked through
+	list<io_op, &io_op::o_link> po_fresh;  // p: begun since then; their sockets may have timeouts
+	bool po_rearm = false;                 // p: the eventfd must be armed again
+
+	io_uring po_ring{};          // p
+	unsigned po_tail = 0;        // p: of the submission queue
+	bool po_registered = false;  // p: the kernel knows the ring by an index
+	int po_epoll = -1;           // p
+	int po_nevents = 0;          // p: in po_events, not looked at
+	unsigned po_streak = 0;      // p: operations that succeeded at once, one after the other
+	epoll_event po_events[64];   // p
+
+	alignas(64) spinlock po_lock{lock_rank::leaf, "po_lock"};
+	list<io_op, &io_op::o_asklink> po_asked;  // c: to be ended
+	list<io_op, &io_op::o_link> po_helped;    // c: ended by helper threads
+	atomic<bool> po_mail{false};              // a: there is something in one of them; written under po_lock
+};
+
+/// The port of the caller's vCPU, made if there is none.  Null: it cannot be made, *error says why.
+port *port_here(vcpu_t *vc, int *error) noexcept;
+
+/// On the port's kernel thread: the operation is over.  It may be gone on return.
+void port_complete(port *, io_op *, long result) noexcept;
+
+/// What an LWP does once its operation is with `p`, before it sleeps.
+void port_began(port *, io_op *) noexcept;
+
+/// Leaves a message and sees to it that it is read.
+void port_helped(port *, io_op *) noexcept;
+
+/// For tests: before the first operation of a runtime.
+struct io_tuning {
+	unsigned sq_entries = 256;
+	unsigned cq_entries = 2048;
+	int first_mode = 0;  // the first of the ring's modes to try
+	int deny = 0;        // an error that making a ring shall fail with
+};
+extern io_tuning io_tune;
+
+}  // namespace lwp::kern

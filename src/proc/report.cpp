@@ -1,0 +1,385 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "proc/report.h"
+
+#include "base/assert.h"
+#include "base/sys.h"
+#include "proc/runtime.h"
+#include "sched/idle.h"
+#include "sched/switch.h"
+#include "sync/waitgraph.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <csignal>
+#include <cstdarg>
+#include <cstdlib>
+#include <cstring>
+#include <cxxabi.h>
+#include <dlfcn.h>
+#include <execinfo.h>
+#include <fcntl.h>
+#include <map>
+#include <mutex>
+#include <tuple>
+#include <unistd.h>
+#include <vector>
+
+namespace lwp::kern {
+namespace {
+
+constexpr std::size_t listed_most = 40;  // LWPs with a backtrace; of the others only numbers
+constexpr std::size_t gathered_most = 100'000;
+constexpr int frames_most = 24;
+
+deadlock_mode mode = deadlock_mode::report;
+
+/// SIGQUIT: a report, and the next one ends the program as it would have done.
+void quit_asked(int) noexcept {
+	::signal(SIGQUIT, SIG_DFL);
+	sched_ask();
+}
+
+/// One LWP that does not run, as it was when it was looked at.
+struct seen {
+	lwpid_t lid;
+	char name[LWP_MAXNAME];
+	lwp_stat stat;
+	const char *wmesg;
+	const char *kind;
+	const void *wchan;
+	lwpid_t owner;
+	char owner_name[LWP_MAXNAME];
+	nanotime since;
+	bool timed;
+};
+
+__attribute__((format(printf, 2, 3))) void add(std::string &out, const char *format, ...) {
+	char line[512];
+	va_list args;
+	va_start(args, format);
+	::vsnprintf(line, sizeof line, format, args);
+	va_end(args);
+	out += line;
+}
+
+/// With the LWP locked.
+seen look(const lwp_t *l) noexcept {
+	seen s{};
+	s.lid = lwp_lid(l);
+	std::memcpy(s.name, l->l_name, sizeof s.name);
+	s.stat = lwp_state(l);
+	s.since = l->l_slept;
+	if (s.stat == lwp_stat::sleep && l->l_wchan != nullptr) {
+		s.wmesg = l->l_wmesg;
+		s.kind = l->l_syncobj->so_name;
+		s.wchan = l->l_wchan;
+		s.timed = (lwp_flags(l) & LW_TIMED) != 0;
+		if (l->l_syncobj->so_owner != nullptr) {
+			if (const lwp_t *owner = l->l_syncobj->so_owner(l->l_wchan)) {
+				s.owner = lwp_lid(owner);
+				std::memcpy(s.owner_name, owner->l_name, sizeof s.owner_name);
+			}
+		}
+	}
+	return s;
+}
+
+struct trace {
+	void *frames[frames_most];
+	int count = 0;
+};
+
+void unwind(void *arg) {
+	auto *t = static_cast<trace *>(arg);
+	t->count = ::backtrace(t->frames, frames_most);
+}
+
+/// The function, not its arguments: the line is to be read.
+std::string function_at(void *address) {
+	Dl_info info{};
+	if (::dladdr(address, &info) == 0 || info.dli_fname == nullptr) {
+		return "?";
+	}
+	std::string out;
+	if (info.dli_sname != nullptr) {
+		int status = -1;
+		char *plain = abi::__cxa_demangle(info.dli_sname, nullptr, nullptr, &status);
+		out = status == 0 ? plain : info.dli_sname;
+		std::free(plain);
+		out += ' ';
+	}
+	const char *slash = std::strrchr(info.dli_fname, '/');
+	add(out, "(%s+0x%zx)", slash != nullptr ? slash + 1 : info.dli_fname,
+	    static_cast<std::size_t>(static_cast<char *>(address) - static_cast<char *>(info.dli_fbase)));
+	return out;
+}
+
+void add_trace(std::string &out, const trace &t, int skip) {
+	for (int i = skip; i < t.count; i++) {
+		add(out, "      %s\n", function_at(t.frames[i]).c_str());
+	}
+}
+
+void add_what(std::string &out, const seen &s, nanotime when) {
+	add(out, "  LWP %d '%s' %s", s.lid, s.name, lwp_stat_name(s.stat));
+	if (s.wchan != nullptr) {
+		add(out, ", waits for %s %p (%s)", s.kind, s.wchan, s.wmesg);
+	}
+	if (s.owner != 0) {
+		add(out, ", held by LWP %d '%s'", s.owner, s.owner_name);
+	}
+	if (s.stat == lwp_stat::sleep && when > s.since) {
+		add(out, ", since %.3f s", static_cast<double>(when - s.since) * 1e-9);
+	}
+	if (s.timed) {
+		out += ", until its deadline";
+	}
+	out += '\n';
+}
+
+/// Where a sleeping LWP stands; nothing if it has gone on meanwhile.
+void add_where(std::string &out, lwp_t *me, const seen &s) {
+	trace t;
+	spinlock *lock;
+	lwp_t *l = lwp_find_and_lock(&proc0, s.lid, me->l_cpu, &lock);
+	if (l == nullptr) {
+		return;
+	}
+	bool there = false;
+	if (l != me && lwp_state(l) == s.stat && (s.stat == lwp_stat::sleep || s.stat == lwp_stat::suspended)) {
+		there = lwp_look_at(me, l, unwind, &t);
+	}
+	const bool kernel_thread = l->l_cpu->vc_bound;
+	lock->unlock(me->l_cpu);
+	if (there) {
+		add_trace(out, t, 3);  // unwind, the look, the switch
+	} else if (kernel_thread) {
+		out += "      (a kernel thread of the application: its debugger knows)\n";
+	}
+}
+
+/// Everybody who does not run.  Allocates before it locks.
+std::vector<seen> gather(lwp_t *me, std::size_t *more) {
+	std::vector<seen> all;
+	all.resize(std::min<std::size_t>(proc_nlwps(&proc0, me->l_cpu) + 64, gathered_most));
+	std::size_t n = 0;
+	*more = 0;
+	proc_for_each(&proc0, me->l_cpu, [&](lwp_t *l) {
+		spinlock *lock = lwp_lock(l, me->l_cpu);
+		const lwp_stat s = lwp_state(l);
+		if (s == lwp_stat::sleep || s == lwp_stat::suspended || s == lwp_stat::stop) {
+			n < all.size() ? (void)(all[n++] = look(l)) : (void)++*more;
+		}
+		lock->unlock(me->l_cpu);
+	});
+	all.resize(n);
+	std::sort(all.begin(), all.end(), [](const seen &a, const seen &b) { return std::tie(a.since, a.lid) < std::tie(b.since, b.lid); });
+	return all;
+}
+
+void add_circles(std::string &out, const std::vector<seen> &all) {
+	std::map<lwpid_t, std::size_t> at;
+	for (std::size_t i = 0; i < all.size(); i++) {
+		at[all[i].lid] = i;
+	}
+	std::vector<std::uint8_t> done(all.size(), 0);  // 1: on the path just walked, 2: walked
+	for (std::size_t i = 0; i < all.size(); i++) {
+		std::vector<std::size_t> path;
+		std::size_t x = i;
+		while (x < all.size() && done[x] == 0) {
+			done[x] = 1;
+			path.push_back(x);
+			const auto next = all[x].owner != 0 && !all[x].timed ? at.find(all[x].owner) : at.end();
+			x = next == at.end() ? all.size() : next->second;
+		}
+		if (x < all.size() && done[x] == 1) {
+			const auto first = std::find(path.begin(), path.end(), x);
+			add(out, "circle of %zu:", static_cast<std::size_t>(path.end() - first));
+			for (auto it = first; it != path.end(); ++it) {
+				add(out, " LWP %d '%s' ->", all[*it].lid, all[*it].name);
+			}
+			add(out, " LWP %d\n", all[x].lid);
+		}
+		for (std::size_t p : path) {
+			done[p] = 2;
+		}
+	}
+}
+
+void add_all(std::string &out, lwp_t *me) {
+	std::size_t more = 0;
+	const std::vector<seen> all = gather(me, &more);
+	const nanotime when = now();
+	add_circles(out, all);
+	std::map<std::tuple<std::string, std::string, lwp_stat>, std::size_t> rest;
+	for (std::size_t i = 0; i < all.size(); i++) {
+		if (i < listed_most) {
+			add_what(out, all[i], when);
+			add_where(out, me, all[i]);
+		} else {
+			rest[{all[i].kind != nullptr ? all[i].kind : "", all[i].wmesg != nullptr ? all[i].wmesg : "", all[i].stat}]++;
+		}
+	}
+	for (const auto &[key, count] : rest) {
+		add(out, "  and %zu LWPs %s %s (%s)\n", count, lwp_stat_name(std::get<2>(key)), std::get<0>(key).c_str(), std::get<1>(key).c_str());
+	}
+	if (more != 0) {
+		add(out, "  and %zu LWPs more\n", more);
+	}
+}
+
+/// On standard error in one piece, without stdio: the LWPs that are stuck may hold its locks.
+void publish(const std::string &text, bool asked = false) noexcept {
+	for (std::size_t at = 0; at < text.size();) {
+		const long n = sys::write(2, text.data() + at, text.size() - at);
+		if (n <= 0 && n != -EINTR) {
+			break;
+		}
+		at += n > 0 ? static_cast<std::size_t>(n) : 0;
+	}
+	if (mode == deadlock_mode::abort && !asked) {
+		fatal("LWP_DEADLOCK=abort");
+	}
+}
+
+void describe_circle(std::string &out, lwp_t *const *circle, unsigned count) {
+	lwp_t *me = circle[0];
+	add(out, "lwp: deadlock: %u LWP%s wait%s in a circle\n", count, count == 1 ? "" : "s", count == 1 ? "s for itself" : "");
+	add(out, "  LWP %d '%s' is about to wait for LWP %d '%s'\n", lwp_lid(me), me->l_name, lwp_lid(circle[1 % count]),
+	    circle[1 % count]->l_name);
+	trace t;
+	unwind(&t);
+	add_trace(out, t, 2);
+	const nanotime when = now();
+	for (unsigned i = 1; i < count; i++) {
+		spinlock *lock = lwp_lock(circle[i], me->l_cpu);
+		const seen s = look(circle[i]);
+		lock->unlock(me->l_cpu);
+		add_what(out, s, when);
+		add_where(out, me, s);
+	}
+}
+
+void circle_closed(lwp_t *const *circle, unsigned count) noexcept {
+	std::string out;
+	try {
+		describe_circle(out, circle, count);
+	} catch (const std::bad_alloc &) {
+		out = "lwp: deadlock (no memory to say whose)\n";  // short enough to need none
+	}
+	publish(out);
+}
+
+/// Whether the application handles a signal: its handler may wake somebody.
+bool handles_signals() noexcept {
+	for (int sig = 1; sig <= SIGRTMAX; sig++) {
+		switch (sig) {
+		case SIGSEGV:
+		case SIGBUS:
+		case SIGILL:
+		case SIGFPE:
+		case SIGTRAP:
+		case SIGABRT:
+		case SIGSYS:
+			continue;  // the program's own faults
+		default:
+			break;
+		}
+		struct sigaction act {};
+		if (::sigaction(sig, nullptr, &act) == 0 && act.sa_handler != SIG_DFL && act.sa_handler != SIG_IGN &&
+		    act.sa_handler != quit_asked) {
+			return true;
+		}
+	}
+	return false;
+}
+
+/// Kernel threads of this process, ours and others.
+unsigned kernel_threads() noexcept {
+	char text[4096];
+	const int fd = ::open("/proc/self/status", O_RDONLY | O_CLOEXEC);
+	if (fd < 0) {
+		return ~0U;
+	}
+	const ssize_t n = ::read(fd, text, sizeof text - 1);
+	::close(fd);
+	text[n > 0 ? n : 0] = '\0';
+	const char *line = std::strstr(text, "\nThreads:");
+	return line != nullptr ? static_cast<unsigned>(std::strtoul(line + 9, nullptr, 10)) : ~0U;
+}
+
+/// Nothing runs and no timer is due.  Whether somebody outside may still wake one of the sleepers: then it is no deadlock.
+bool hope(vcpu_t *me) noexcept {
+	bool expects = false;
+	for (unsigned i = 0, n = sched.sd_count.load(std::memory_order_relaxed); i < n; i++) {
+		expects |= sched.sd_vcpu[i]->vc_expects.load(std::memory_order_relaxed);  // relaxed: its vCPU halts
+	}
+	bool awake = false;
+	unsigned adopted = 0;
+	std::size_t asleep = 0;
+	proc_for_each(&proc0, me, [&](lwp_t *l) {
+		spinlock *lock = lwp_lock(l, me);
+		const lwp_stat s = lwp_state(l);
+		asleep += s == lwp_stat::sleep ? 1U : 0U;
+		awake |= s == lwp_stat::onproc || s == lwp_stat::run || (lwp_flags(l) & LW_TIMED) != 0;
+		adopted += l->l_adopted && l->l_cpu->vc_bound ? 1U : 0U;
+		lock->unlock(me);
+	});
+	const unsigned ours = sched.sd_count.load(std::memory_order_relaxed) + adopted + sched.sd_helpers.load(std::memory_order_relaxed);
+	return expects || awake || asleep == 0 || kernel_threads() != ours || handles_signals();
+}
+
+std::uint64_t switches_of_all() noexcept {
+	std::uint64_t sum = 0;
+	for (unsigned i = 0, n = sched.sd_count.load(std::memory_order_relaxed); i < n; i++) {
+		sum += sched.sd_vcpu[i]->vc_switches.load(std::memory_order_relaxed);  // relaxed: they halt
+	}
+	return sum;
+}
+
+void standstill(vcpu_t *vc, bool asked) noexcept {
+	if (!asked) {
+		// Once for each standstill, whichever vCPU sees it first.  relaxed: nothing hangs on it
+		static atomic<std::uint64_t> told_at{~std::uint64_t{0}};
+		const std::uint64_t at = switches_of_all();
+		if (mode == deadlock_mode::off || told_at.load(std::memory_order_relaxed) == at || hope(vc) ||
+		    told_at.exchange(at, std::memory_order_relaxed) == at) {
+			return;
+		}
+	}
+	std::string out;
+	try {
+		out = asked ? "lwp: who does not run\n" : "lwp: deadlock: every LWP sleeps, and nothing is left that could wake one\n";
+		add_all(out, vc->vc_curlwp);
+	} catch (const std::bad_alloc &) {
+		out = "lwp: deadlock (no memory to say more)\n";
+	}
+	publish(out, asked);
+}
+
+}  // namespace
+
+std::string report_all(lwp_t *me) {
+	std::string out;
+	add_all(out, me);
+	return out;
+}
+
+void report_install() noexcept {
+	const char *wanted = std::getenv("LWP_DEADLOCK");
+	mode = wanted == nullptr                ? deadlock_mode::report
+	    : std::strcmp(wanted, "off") == 0   ? deadlock_mode::off
+	    : std::strcmp(wanted, "abort") == 0 ? deadlock_mode::abort
+	                                        : deadlock_mode::report;
+	// relaxed: before the first LWP
+	waitgraph_reporter.store(mode == deadlock_mode::off ? nullptr : circle_closed, std::memory_order_relaxed);
+	sched.sd_standstill = standstill;
+	struct sigaction act {};
+	if (mode != deadlock_mode::off && ::sigaction(SIGQUIT, nullptr, &act) == 0 && act.sa_handler == SIG_DFL) {
+		::signal(SIGQUIT, quit_asked);
+	}
+	void *first[1];
+	(void)::backtrace(first, 1);  // loads what it needs now, not when everything is stuck
+}
+
+}  // namespace lwp::kern

@@ -1,0 +1,322 @@
+// SPDX-License-Identifier: BSD-2-Clause
+// vcpus: 1 2 8
+//
+// Deadlocks that are reported, and what only looks like one.  Each case is a program of its own: this one, run with the case's name.
+#include "support/support.h"
+
+#include <lwp/deadlock.hpp>
+#include <lwp/lwp.hpp>
+
+#include <array>
+#include <atomic>
+#include <csignal>
+#include <cstdlib>
+#include <cstring>
+#include <fcntl.h>
+#include <functional>
+#include <gtest/gtest.h>
+#include <poll.h>
+#include <spawn.h>
+#include <string>
+#include <sys/wait.h>
+#include <thread>
+#include <unistd.h>
+#include <vector>
+
+using namespace std::chrono_literals;
+
+namespace {
+
+// ---- the cases -----------------------------------------------------------------------------------------------------------------------------
+
+/// Lets everybody else come as far as they come.
+void settle() { lwp::this_thread::sleep_for(20ms); }
+
+void two_mutexes() {
+	lwp::mutex a, b;
+	lwp::thread one({.name = "one"}, [&] {
+		std::lock_guard first(a);
+		settle();
+		std::lock_guard second(b);
+	});
+	lwp::thread two({.name = "two"}, [&] {
+		std::lock_guard first(b);
+		settle();
+		std::lock_guard second(a);
+	});
+	one.join();
+	two.join();
+}
+
+void ring_of(unsigned n) {
+	std::vector<lwp::mutex> forks(n);
+	std::vector<lwp::thread> diners;
+	for (unsigned i = 0; i < n; i++) {
+		diners.emplace_back(lwp::attributes{.name = "diner"}, [&, i] {
+			std::lock_guard left(forks[i]);
+			settle();
+			std::lock_guard right(forks[(i + 1) % n]);
+		});
+	}
+	for (auto &d : diners) {
+		d.join();
+	}
+}
+
+void join_under_mutex() {
+	lwp::mutex m;
+	std::lock_guard hold(m);
+	lwp::thread child({.name = "child"}, [&] { std::lock_guard inner(m); });
+	child.join();
+}
+
+void with_kernel_thread() {
+	lwp::mutex a, b;
+	std::thread other([&] {
+		std::lock_guard first(a);
+		lwp::this_thread::sleep_for(20ms);
+		std::lock_guard second(b);
+	});
+	std::lock_guard first(b);
+	settle();
+	std::lock_guard second(a);
+	other.join();
+}
+
+void suspended_owner() {
+	lwp::mutex m;
+	std::atomic<bool> has{false};
+	lwp::thread owner({.name = "owner"}, [&] {
+		std::lock_guard hold(m);
+		has = true;
+		for (;;) {
+			lwp::this_thread::yield();
+		}
+	});
+	while (!has) {
+		lwp::this_thread::yield();
+	}
+	if (_lwp_suspend(owner.native_handle()) != 0) {
+		std::exit(9);
+	}
+	std::lock_guard hold(m);
+}
+
+void park_for_ever() { _lwp_park(CLOCK_MONOTONIC, 0, nullptr, 0, nullptr, nullptr); }
+
+// ---- what only looks like one -----------------------------------------------------------------------------------------------------------
+
+void timed_circle() {
+	lwp::timed_mutex a, b;
+	lwp::thread one([&] {
+		std::lock_guard first(a);
+		settle();
+		if (b.try_lock_for(600ms)) {
+			b.unlock();
+		}
+	});
+	lwp::thread two([&] {
+		std::lock_guard first(b);
+		settle();
+		std::lock_guard second(a);
+	});
+	one.join();
+	two.join();
+}
+
+void long_sleeper() {
+	lwp::mutex m;
+	lwp::thread owner([&] {
+		std::lock_guard hold(m);
+		lwp::this_thread::sleep_for(800ms);
+	});
+	settle();
+	std::lock_guard hold(m);
+	owner.join();
+}
+
+void kernel_thread_to_come() {
+	lwp::mutex m;
+	std::atomic<bool> has{false};
+	std::thread other([&] {
+		m.lock();
+		has = true;
+		::usleep(800'000);
+		m.unlock();
+	});
+	while (!has) {
+		lwp::this_thread::yield();
+	}
+	m.lock();
+	m.unlock();
+	other.join();
+}
+
+void stranger_to_come() {
+	const lwpid_t self = _lwp_self();
+	std::thread other([&] {  // meets the library only when it acts
+		::usleep(800'000);
+		_lwp_unpark(self, nullptr);
+	});
+	park_for_ever();
+	other.join();
+}
+
+void busy_lwp() {
+	lwp::mutex m;
+	std::atomic<bool> has{false};
+	lwp::thread owner([&] {
+		std::lock_guard hold(m);
+		has = true;
+		const auto until = std::chrono::steady_clock::now() + 800ms;
+		while (std::chrono::steady_clock::now() < until) {
+		}
+	});
+	while (!has) {
+		lwp::this_thread::yield();
+	}
+	std::lock_guard hold(m);
+	owner.join();
+}
+
+lwpid_t signalled;
+
+void signal_to_come() {
+	signalled = _lwp_self();
+	std::signal(SIGALRM, [](int) {});
+	std::thread([] {  // in the place of a handler that wakes: the program has one, so nobody can know
+		::usleep(800'000);
+		_lwp_unpark(signalled, nullptr);
+	})
+	    .detach();
+	park_for_ever();
+}
+
+/// Many that contend for two mutexes in one order: circles must not be seen where there are none.
+void busy_mutexes() {
+	lwp::mutex a, b;
+	std::vector<lwp::thread> all;
+	for (int i = 0; i < 40; i++) {
+		all.emplace_back([&, i] {
+			for (int k = 0; k < 200; k++) {
+				if ((i + k) % 3 == 0) {
+					std::lock_guard only(b);
+					lwp::this_thread::yield();
+				} else {
+					std::scoped_lock both(a, b);
+					lwp::this_thread::yield();
+				}
+			}
+		});
+	}
+	for (auto &t : all) {
+		t.join();
+	}
+}
+
+struct scenario {
+	const char *name;
+	void (*run)();
+	bool circle;                     // seen the moment it closes; else some time after everything has come to rest
+	std::vector<const char *> says;  // empty: nothing is reported, and it ends
+};
+
+const scenario scenarios[] = {
+    {"two_mutexes", two_mutexes, true, {"2 LWPs wait in a circle", "'one'", "'two'", "mutex", "held by"}},
+    {"three_mutexes", [] { ring_of(3); }, true, {"3 LWPs wait in a circle", "'diner'"}},
+    {"five_diners", [] { ring_of(5); }, true, {"5 LWPs wait in a circle"}},
+    {"join_under_mutex", join_under_mutex, true, {"2 LWPs wait in a circle", "'child'"}},
+    {"with_kernel_thread", with_kernel_thread, true, {"2 LWPs wait in a circle", "held by LWP"}},
+    {"suspended_owner", suspended_owner, false, {"every LWP sleeps", "LSSUSPENDED", "held by LWP", "'owner'"}},
+    {"park_for_ever", park_for_ever, false, {"every LWP sleeps", "park"}},
+
+    {"timed_circle", timed_circle, false, {}},
+    {"long_sleeper", long_sleeper, false, {}},
+    {"kernel_thread_to_come", kernel_thread_to_come, false, {}},
+    {"stranger_to_come", stranger_to_come, false, {}},
+    {"busy_lwp", busy_lwp, false, {}},
+    {"signal_to_come", signal_to_come, false, {}},
+    {"busy_mutexes", busy_mutexes, false, {}},
+};
+
+// ---- running them --------------------------------------------------------------------------------------------------------------------------
+
+struct outcome {
+	int status;
+	std::string text;
+};
+
+/// Runs a case with LWP_DEADLOCK=`mode`; one that says nothing and does not end is killed after a while.
+outcome run(const char *name, const char *mode) {
+	int out[2];
+	EXPECT_EQ(::pipe2(out, O_CLOEXEC), 0);
+	posix_spawn_file_actions_t actions;
+	posix_spawn_file_actions_init(&actions);
+	posix_spawn_file_actions_adddup2(&actions, out[1], 2);
+	::setenv("LWP_DEADLOCK", mode, 1);
+	char self[] = "/proc/self/exe";
+	char flag[] = "--case";
+	std::string which = name;
+	char *argv[] = {self, flag, which.data(), nullptr};
+	pid_t pid = -1;
+	EXPECT_EQ(::posix_spawn(&pid, self, &actions, nullptr, argv, environ), 0);
+	posix_spawn_file_actions_destroy(&actions);
+	::close(out[1]);
+	outcome o{};
+	pollfd ready{out[0], POLLIN, 0};
+	char chunk[4096];
+	for (;;) {
+		if (::poll(&ready, 1, 60'000) == 0) {
+			::kill(pid, SIGKILL);
+		}
+		const ssize_t n = ::read(out[0], chunk, sizeof chunk);
+		if (n <= 0) {
+			break;
+		}
+		o.text.append(chunk, static_cast<std::size_t>(n));
+	}
+	::close(out[0]);
+	::waitpid(pid, &o.status, 0);
+	return o;
+}
+
+class Deadlock : public testing::TestWithParam<scenario> {};
+
+TEST_P(Deadlock, IsReportedOrNot) {
+	const scenario &s = GetParam();
+#if LWP_TSAN
+	if (!s.says.empty() && !s.circle) {
+		GTEST_SKIP() << "ThreadSanitizer has a kernel thread of its own, which might wake somebody for all the library knows";
+	}
+#endif
+	const outcome o = run(s.name, "abort");
+	if (s.says.empty()) {
+		EXPECT_TRUE(WIFEXITED(o.status) && WEXITSTATUS(o.status) == 0) << o.status;
+		EXPECT_EQ(o.text.find("deadlock"), std::string::npos) << o.text;
+		return;
+	}
+	EXPECT_TRUE(WIFSIGNALED(o.status) && WTERMSIG(o.status) == SIGABRT) << o.status << '\n' << o.text;
+	EXPECT_NE(o.text.find("lwp: deadlock"), std::string::npos) << o.text;
+	for (const char *part : s.says) {
+		EXPECT_NE(o.text.find(part), std::string::npos) << part << " is not in\n" << o.text;
+	}
+}
+
+INSTANTIATE_TEST_SUITE_P(Catalogue, Deadlock, testing::ValuesIn(scenarios), [](const auto &i) { return std::string(i.param.name); });
+
+}  // namespace
+
+int main(int argc, char **argv) {
+	if (argc == 3 && std::strcmp(argv[1], "--case") == 0) {
+		::alarm(0);
+		for (const scenario &s : scenarios) {
+			if (std::strcmp(s.name, argv[2]) == 0) {
+				s.run();
+				return 0;
+			}
+		}
+		return 8;
+	}
+	testing::InitGoogleTest(&argc, argv);
+	return RUN_ALL_TESTS();
+}

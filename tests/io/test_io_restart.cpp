@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//
+// I/O in runtimes that come and go, with rings of every mode and size, and without a ring for every reason.  main's thread never becomes an LWP
+// of a default runtime here, so each test has runtimes of its own.
+// vcpus: 2
+// io: any denied
+#include "io/port.h"
+
+#include "io_support.h"
+
+#include <dirent.h>
+#include <vector>
+
+using namespace lwp::test;
+
+namespace {
+
+using lwp::kern::io_tune;
+
+/// Pairs of LWPs that play ping-pong, more of them than a small ring holds.
+void ping_pong(unsigned pairs, unsigned turns) {
+	std::vector<lwpid_t> all;
+	std::atomic<unsigned> sum{0};
+	for (unsigned i = 0; i < pairs; i++) {
+		int fd[2];
+		ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fd), 0);
+		for (const int side : {0, 1}) {
+			all.push_back(spawn([&, side, mine = fd[side]] {
+				for (unsigned k = 0; k < turns; k++) {
+					unsigned got = 0;
+					if (side == 0) {
+						EXPECT_EQ(lwp_send(mine, &k, sizeof(k), 0), static_cast<ssize_t>(sizeof(k)));
+					}
+					EXPECT_EQ(lwp_recv(mine, &got, sizeof(got), 0), static_cast<ssize_t>(sizeof(got)));
+					if (side == 1) {
+						EXPECT_EQ(lwp_send(mine, &got, sizeof(got), 0), static_cast<ssize_t>(sizeof(got)));
+					} else {
+						sum += got == k;
+					}
+				}
+				EXPECT_EQ(lwp_close(mine), 0);
+			}));
+		}
+	}
+	for (const lwpid_t lid : all) {
+		collect(lid);
+	}
+	EXPECT_EQ(sum, pairs * turns);
+}
+
+unsigned descriptors() {
+	unsigned n = 0;
+	DIR *dir = ::opendir("/proc/self/fd");
+	while (::readdir(dir) != nullptr) {
+		n++;
+	}
+	::closedir(dir);
+	return n;
+}
+
+}  // namespace
+
+TEST(IoRestart, NothingButTheEventfdsStays) {
+	for (int i = 0; i < 20; i++) {
+		const unsigned before = descriptors();
+		{
+			const lwp::runtime rt({.vcpus = 2});
+			ping_pong(20, 20);
+		}
+		const unsigned after = descriptors();
+		if (i > 0) {
+			EXPECT_LE(after, before + 1) << i;  // a vCPU may have its first I/O late
+		}
+	}
+}
+
+TEST(IoRestart, EveryModeOfTheRing) {
+	for (const int mode : {0, 1, 2}) {
+		io_tune = {.first_mode = mode};
+		const lwp::runtime rt({.vcpus = 2});
+		ping_pong(50, 50);
+	}
+	io_tune = {};
+}
+
+// SQ full, CQ full, EBUSY.
+TEST(IoRestart, RingsThatAreMuchTooSmall) {
+	for (const unsigned entries : {1U, 2U, 8U}) {
+		for (const int mode : {0, 1, 2}) {
+			for (const unsigned vcpus : {1U, 3U}) {
+				io_tune = {.sq_entries = entries, .cq_entries = 2 * entries, .first_mode = mode};
+				const lwp::runtime rt({.vcpus = vcpus});
+				ping_pong(100, 20);
+			}
+		}
+	}
+	io_tune = {};
+}
+
+TEST(IoRestart, EveryReasonAgainstARing) {
+	for (const int error : {ENOMEM, ENOSYS, EPERM, EINVAL, EMFILE}) {
+		io_tune = {.deny = error};
+		const lwp::runtime rt({.vcpus = 2});
+		ping_pong(50, 20);
+	}
+	io_tune = {};
+}
