@@ -35,17 +35,17 @@ bool stop_and_unlock(proc_t *p, lwp_t *l, part_hold &hold) noexcept {
 	return true;
 }
 
-/// A sleeper in a wait that pp_lock does not cover: to kick it out takes all locks.  Its pp_lock and its own lock held.
-bool needs_all(const lwp_t *t, const part_hold &hold) noexcept {
-	return t->l_wait.load(std::memory_order_relaxed) != nullptr && t->l_farwait && !hold.all();  // relaxed: begun under pp_lock
-}
+/// A sleeper in a wait, `wr`, that pp_lock does not cover: to kick it out takes all locks.  Its pp_lock and its own lock held.  `wr` is read
+/// once: without all locks a far wait may end at any moment.
+bool needs_all(const lwp_t *t, const waitrec *wr, const part_hold &hold) noexcept { return wr != nullptr && t->l_farwait && !hold.all(); }
 
 /// Asks a locked target to stop; a sleeper that may be interrupted goes at once.  Lock of its part held.  Releases the target.  False, and
 /// nothing done but that, if all locks are needed.
 bool post_suspend(proc_t *p, lwp_t *t, spinlock *lock, const part_hold &hold, vcpu_t *me) noexcept {
 	const lwp_stat s = lwp_state(t);
 	const bool kick = s == lwp_stat::sleep && (lwp_flags(t) & LW_SINTR) != 0;
-	if (kick && LWP_UNLIKELY(needs_all(t, hold))) {
+	waitrec *wr = t->l_wait.load(std::memory_order_relaxed);  // relaxed: begun under pp_lock
+	if (kick && LWP_UNLIKELY(needs_all(t, wr, hold))) {
 		lock->unlock(me);
 		return false;
 	}
@@ -53,7 +53,7 @@ bool post_suspend(proc_t *p, lwp_t *t, spinlock *lock, const part_hold &hold, vc
 		lwp_flag_set(t, LW_WSUSPEND);
 	}
 	if (kick) {
-		if (waitrec *wr = t->l_wait.load(std::memory_order_relaxed)) {
+		if (wr != nullptr) {
 			wait_take_back(p, wr, ERESTART);  // it no longer waits: it is going to stop
 		}
 		sleepq_unsleep_and_unlock(t, lock, 0);
@@ -177,7 +177,7 @@ int lwp_wakeup(lwp_t *l, lwpid_t lid) noexcept {
 			error = ENODEV;  // also if its wait has ended and whoever ended it is about to wake it
 		} else if ((lwp_flags(t) & LW_SINTR) == 0) {
 			error = EBUSY;
-		} else if (LWP_UNLIKELY(needs_all(t, hold))) {
+		} else if (LWP_UNLIKELY(needs_all(t, wr, hold))) {
 			lock->unlock(me);
 			hold.widen(me);
 			continue;

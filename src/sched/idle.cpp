@@ -147,7 +147,15 @@ void wake_searcher() noexcept {
 	sched.sd_searching.fetch_sub(1, std::memory_order_seq_cst);
 }
 
-bool others_run() noexcept { return sched.sd_halted.load(std::memory_order_relaxed) < vcpus(); }  // relaxed: a guess, made again and again
+/// Asked of each: sd_halted is changed a moment later than they change.
+bool others_run(const vcpu_t *vc) noexcept {
+	for (unsigned i = 1, n = vcpus(); i < n; i++) {
+		if (neighbour(vc, i, n)->vc_halted.load(std::memory_order_relaxed) != vc_waits) {  // relaxed: a guess, made again and again
+			return true;
+		}
+	}
+	return false;
+}
 
 /// Until when a vCPU halts: its own first timer, and some time after that of any other, whose LWP may be one that never switches.
 nanotime halt_until(const vcpu_t *vc, nanotime when) noexcept {
@@ -303,13 +311,13 @@ bool vcpu_halt(vcpu_t *vc) noexcept {
 	nanotime when = 0;
 	bool told = sched.sd_standstill == nullptr;
 	while (!work && !found) {
-		if (!watching && idle_looks < watch_idle_looks && others_run()) {
+		if (!watching && idle_looks < watch_idle_looks && others_run(vc)) {
 			watching = try_to_watch(vc);
 		}
 		when = now();
 		nanotime until = halt_until(vc, when);
 		// The last one to halt, with nothing due anywhere, looks up once more.
-		const bool last = !told && until == never && !others_run();
+		const bool last = !told && until == never && !others_run(vc);
 		const std::uint64_t before = last ? switches_of_all() : 0;
 		if (last) {
 			until = when + standstill_after;
@@ -325,16 +333,20 @@ bool vcpu_halt(vcpu_t *vc) noexcept {
 		found = watch_found_work(vc, when);
 		if (last && when >= until) {
 			told = true;
-			if (!found && !others_run() && switches_of_all() == before) {
+			if (!found && !others_run(vc) && switches_of_all() == before) {
 				sched.sd_standstill(vc, false);
 			}
 		}
 		if (watching) {
 			period = std::min(period * 2, watch_most);
-			idle_looks = others_run() ? 0 : idle_looks + 1;
+			idle_looks = others_run(vc) ? 0 : idle_looks + 1;
 			if (idle_looks >= watch_idle_looks) {
 				sched.sd_watcher.store(nullptr, std::memory_order_seq_cst);
 				watching = false;
+				fence(std::memory_order_seq_cst);
+				if (others_run(vc)) {
+					idle_looks = 0;  // woken since we looked: what it has queued it believed watched
+				}
 			}
 		}
 	}
