@@ -15,7 +15,9 @@
 #include <fcntl.h>
 #include <functional>
 #include <gtest/gtest.h>
+#include <ostream>
 #include <poll.h>
+#include <shared_mutex>
 #include <spawn.h>
 #include <string>
 #include <sys/wait.h>
@@ -104,6 +106,89 @@ void suspended_owner() {
 
 void park_for_ever() { _lwp_park(CLOCK_MONOTONIC, 0, nullptr, 0, nullptr, nullptr); }
 
+void nobody_notifies() {
+	lwp::mutex m;
+	lwp::condition_variable cv;
+	std::unique_lock hold(m);
+	cv.wait(hold, [] { return false; });
+}
+
+void nobody_releases() { lwp::binary_semaphore(0).acquire(); }
+
+void nobody_sends() { (void)lwp::channel<int>().receive(); }
+
+void both_send_first() {
+	lwp::channel<int> there, back;
+	lwp::thread other({.name = "other"}, [&] {
+		back.send(1);
+		(void)there.receive();
+	});
+	there.send(1);
+	(void)back.receive();
+	other.join();
+}
+
+void one_too_few() {
+	lwp::barrier all(3);
+	lwp::thread other({.name = "other"}, [&] { all.arrive_and_wait(); });
+	all.arrive_and_wait();
+	other.join();
+}
+
+void latch_of_two() {
+	lwp::latch both(2);
+	both.arrive_and_wait();
+}
+
+void promise_kept_by_nobody() {
+	lwp::promise<int> p;
+	(void)p.get_future().get();
+}
+
+void both_upgrade() {
+	lwp::shared_mutex m;
+	lwp::thread other({.name = "other"}, [&] {
+		m.lock_shared();
+		settle();
+		m.lock();
+	});
+	m.lock_shared();
+	settle();
+	m.lock();
+	other.join();
+}
+
+void two_writers() {
+	lwp::shared_mutex a;
+	lwp::mutex b;
+	lwp::thread one({.name = "writer"}, [&] {
+		std::lock_guard first(a);
+		settle();
+		std::lock_guard second(b);
+	});
+	lwp::thread two({.name = "reader"}, [&] {
+		std::lock_guard first(b);
+		settle();
+		std::shared_lock second(a);
+	});
+	one.join();
+	two.join();
+}
+
+void scope_of_one_that_waits() {
+	lwp::event never_set;
+	lwp::scope children;
+	children.start([&] { never_set.wait(); });
+	children.join();
+}
+
+void one_done_is_missing() {
+	lwp::wait_group group;
+	group.add(2);
+	group.done();
+	group.wait();
+}
+
 // ---- what only looks like one -----------------------------------------------------------------------------------------------------------
 
 void timed_circle() {
@@ -179,6 +264,28 @@ void busy_lwp() {
 	owner.join();
 }
 
+void io_to_come() {
+	int ends[2];
+	if (::pipe2(ends, O_CLOEXEC) != 0) {
+		std::exit(9);
+	}
+	const pid_t child = ::fork();
+	if (child == 0) {
+		::usleep(800'000);
+		_exit(::write(ends[1], "x", 1) == 1 ? 0 : 1);
+	}
+	char c = 0;
+	if (lwp_read(ends[0], &c, 1) != 1) {
+		std::exit(9);
+	}
+	(void)::waitpid(child, nullptr, 0);
+}
+
+void tick_to_come() {
+	auto late = lwp::after(800ms);
+	(void)late.receive();
+}
+
 lwpid_t signalled;
 
 void signal_to_come() {
@@ -229,12 +336,25 @@ const scenario scenarios[] = {
     {"with_kernel_thread", with_kernel_thread, true, {"2 LWPs wait in a circle", "held by LWP"}},
     {"suspended_owner", suspended_owner, false, {"every LWP sleeps", "LSSUSPENDED", "held by LWP", "'owner'"}},
     {"park_for_ever", park_for_ever, false, {"every LWP sleeps", "park"}},
+    {"two_writers", two_writers, true, {"2 LWPs wait in a circle", "'writer'", "'reader'"}},
+    {"both_upgrade", both_upgrade, false, {"every LWP sleeps", "rwlock", "'other'"}},
+    {"nobody_notifies", nobody_notifies, false, {"every LWP sleeps", "condvar"}},
+    {"nobody_releases", nobody_releases, false, {"every LWP sleeps", "sem"}},
+    {"nobody_sends", nobody_sends, false, {"every LWP sleeps", "channel"}},
+    {"both_send_first", both_send_first, false, {"every LWP sleeps", "channel", "'other'"}},
+    {"one_too_few", one_too_few, false, {"every LWP sleeps", "barrier", "'other'"}},
+    {"latch_of_two", latch_of_two, false, {"every LWP sleeps", "latch"}},
+    {"promise_kept_by_nobody", promise_kept_by_nobody, false, {"every LWP sleeps", "future"}},
+    {"scope_of_one_that_waits", scope_of_one_that_waits, false, {"every LWP sleeps", "event", "scope"}},
+    {"one_done_is_missing", one_done_is_missing, false, {"every LWP sleeps", "wait_group"}},
 
     {"timed_circle", timed_circle, false, {}},
     {"long_sleeper", long_sleeper, false, {}},
     {"kernel_thread_to_come", kernel_thread_to_come, false, {}},
     {"stranger_to_come", stranger_to_come, false, {}},
     {"busy_lwp", busy_lwp, false, {}},
+    {"io_to_come", io_to_come, false, {}},
+    {"tick_to_come", tick_to_come, false, {}},
     {"signal_to_come", signal_to_come, false, {}},
     {"busy_mutexes", busy_mutexes, false, {}},
 };
@@ -280,11 +400,13 @@ outcome run(const char *name, const char *mode) {
 	return o;
 }
 
+std::ostream &operator<<(std::ostream &out, const scenario &s) { return out << s.name; }
+
 class Deadlock : public testing::TestWithParam<scenario> {};
 
 TEST_P(Deadlock, IsReportedOrNot) {
 	const scenario &s = GetParam();
-#if LWP_TSAN
+#if LWP_TEST_TSAN
 	if (!s.says.empty() && !s.circle) {
 		GTEST_SKIP() << "ThreadSanitizer has a kernel thread of its own, which might wake somebody for all the library knows";
 	}
@@ -308,7 +430,6 @@ INSTANTIATE_TEST_SUITE_P(Catalogue, Deadlock, testing::ValuesIn(scenarios), [](c
 
 int main(int argc, char **argv) {
 	if (argc == 3 && std::strcmp(argv[1], "--case") == 0) {
-		::alarm(0);
 		for (const scenario &s : scenarios) {
 			if (std::strcmp(s.name, argv[2]) == 0) {
 				s.run();
