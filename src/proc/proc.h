@@ -81,7 +81,7 @@ inline std::uint32_t proc_nparts(const proc_t *p) noexcept { return p->p_nparts.
 
 /// The part that an LWP with this id belongs to, if there is one.  Any number will do.
 LWP_ALWAYS_INLINE procpart *proc_part(const proc_t *p, lwpid_t lid) noexcept {
-	return proc0_parts + (static_cast<std::uint32_t>(lid - 1) & (proc_nparts(p) - 1));
+	return proc0_parts + ((static_cast<std::uint32_t>(lid) - 1) & (proc_nparts(p) - 1));
 }
 
 /// Calls fn(procpart &) for each part.
