@@ -8,6 +8,11 @@
 // where it stands in its code.  SIGQUIT, if the program leaves it alone, prints the same of everybody; a second one ends the program.
 //
 // LWP_DEADLOCK in the environment: report (default) goes on after that, abort ends the program, off says nothing.
+//
+// Debug builds of the library say, too, when mutexes or shared mutexes are taken in orders that could end in a circle, though none has closed: once,
+// with the LWPs, the addresses of the locks, and where each of them was taken.  A lock is known by its address until it is destroyed.  try_lock() and
+// the timed forms count as holding what they took, not as waiting for it.  Two orders that a third lock keeps apart are told all the same.
+// LWP_LOCK_ORDER in the environment: report (default), abort, off.
 #pragma once
 
 #include <lwp/lwp.h>

@@ -9,7 +9,8 @@
 // A suspend (_lwp_suspend) stops a waiter at once and takes it out of the line until it is continued; one that was woken or handed the mutex
 // before the suspend came has it while it stands still.
 // Misuse: unlocking what the caller does not own ends the program with a message.  Debug builds of the library do the same when a mutex is
-// destroyed that is owned or waited for, and when an LWP ends that owns one.
+// destroyed that is owned or waited for, and when an LWP ends that owns one; and they tell orders in which mutexes are taken that could end in a
+// deadlock (deadlock.hpp).
 #pragma once
 
 #include <lwp/detail/storage.hpp>
@@ -17,6 +18,7 @@
 #include <lwp/lwp.h>
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <mutex>
@@ -39,7 +41,8 @@ using std::unique_lock;
 
 namespace detail {
 
-/// Of a lock that is destroyed: ends the program with a message if it is in use and the library is a debug build.
+/// Of a lock that is destroyed: ends the program with a message if it is in use and the library is a debug build, whose checker of lock orders
+/// forgets it.
 LWP_API void check_mutex_destroyed(const void *object, std::uintptr_t word) noexcept;
 LWP_API void check_shared_mutex_destroyed(const void *object, std::uintptr_t word) noexcept;
 
@@ -56,7 +59,7 @@ class LWP_API mutex {
 public:
 	constexpr mutex() noexcept = default;
 	~mutex() {
-		if (const std::uintptr_t word = detail::lock_word(kernel_.bytes); word != 0) {
+		if (const std::uintptr_t word = detail::lock_word(kernel_.bytes); (word | kernel_.bytes[known_at]) != 0) {
 			detail::check_mutex_destroyed(this, word);
 		}
 	}
@@ -75,6 +78,7 @@ private:
 	friend class timed_mutex;
 	friend class recursive_mutex;
 	bool try_lock_until_steady(detail::steady_time);  // throws system_error
+	static constexpr std::size_t known_at = 26;       // a byte that is not 0 if a debug build's checker knows it
 	detail::storage<32> kernel_;
 };
 

@@ -12,7 +12,8 @@
 // Constant initialization, no memory beside the object.  The next one in may destroy the mutex: unlock() and unlock_shared() do not touch it
 // any more once it can be taken.  An unlock is a boundary, as that of lwp::mutex.
 // Misuse: unlocking what the caller does not own, or sharing what nobody shares, ends the program with a message.  Debug builds of the library
-// do the same when a mutex is destroyed that is in use, and when an LWP ends that owns one.
+// do the same when a mutex is destroyed that is in use, when an LWP ends that owns or shares one, and when one is given up by an LWP that does not
+// share it while others do; and they tell orders that could end in a deadlock, as for lwp::mutex.
 #pragma once
 
 #include <lwp/mutex.hpp>
@@ -29,7 +30,7 @@ class LWP_API shared_mutex {
 public:
 	constexpr shared_mutex() noexcept = default;
 	~shared_mutex() {
-		if (const std::uintptr_t word = detail::lock_word(kernel_.bytes); word != 0) {
+		if (const std::uintptr_t word = detail::lock_word(kernel_.bytes); (word | kernel_.bytes[known_at]) != 0) {
 			detail::check_shared_mutex_destroyed(this, word);
 		}
 	}
@@ -53,7 +54,8 @@ private:
 	friend class shared_timed_mutex;
 	bool try_lock_until_steady(detail::steady_time);         // throws system_error
 	bool try_lock_shared_until_steady(detail::steady_time);  // throws system_error
-	detail::storage<40> kernel_;
+	static constexpr std::size_t known_at = 40;              // a byte that is not 0 if a debug build's checker knows it
+	detail::storage<48> kernel_;
 };
 
 /// [thread.sharedtimedmutex.class]

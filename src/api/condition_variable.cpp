@@ -7,6 +7,7 @@
 #include "proc/lwp_life.h"
 #include "proc/runtime.h"
 #include "sched/switch.h"
+#include "sync/lockorder.h"
 
 #include <lwp/condition_variable.hpp>
 #include <lwp/detail/pending.hpp>
@@ -66,15 +67,17 @@ bool condition_variable::wait_until_steady(std::unique_lock<mutex> &lock, lwp::d
 	kmutex *m = km(lock.mutex());
 	LWP_CHECK(lock.owns_lock() && mutex_owner(m) == l, "an LWP waits on a condition variable with a mutex that it does not own");
 	const nanotime at = to_nanotime(deadline);
+	(void)lockorder_released(l, m);
+	lockorder_wanted(l, m, lock_hold::mutex, lockorder_site());  // it is taken again with all else that the caller has
 	const int error = condvar_wait(kcv(kernel_), m, l, at);
-	if (error == 0) {
-		return true;
-	}
 	if (error == ENOMEM) {  // no room for a timer: a spurious wake-up, and others run
 		lwp_yield_cpu(l);
 	}
-	lock_again(m, l);
-	return error == ERESTART || (error == ENOMEM && now() < at);
+	if (error != 0) {
+		lock_again(m, l);
+	}
+	lockorder_taken(l, m, lock_hold::mutex, lockorder_site());
+	return error == 0 || error == ERESTART || (error == ENOMEM && now() < at);
 }
 
 void condition_variable::check_destroyed() noexcept {

@@ -6,6 +6,7 @@
 #include "proc/lwp_life.h"
 #include "proc/runtime.h"
 #include "sched/switch.h"
+#include "sync/lockorder.h"
 #include "sync/once.h"
 
 #include <lwp/mutex.hpp>
@@ -22,6 +23,7 @@ using namespace kern;
 
 static_assert(sizeof(kmutex) == sizeof(mutex) && alignof(kmutex) == alignof(mutex));
 static_assert(offsetof(kmutex, mtx_owner) == 0, "what ~mutex() looks at");
+static_assert(sizeof(atomic<bool>) == 1 && offsetof(kmutex, mtx_known) == 26, "mutex::known_at");
 static_assert(sizeof(konce) == sizeof(once_flag) && alignof(konce) == alignof(once_flag));
 static_assert(konce::done == 2 && offsetof(konce, on_word) == 0, "what once_flag::done() looks at");
 
@@ -70,6 +72,10 @@ namespace detail {
 
 void check_mutex_destroyed(const void *object, std::uintptr_t word) noexcept {
 #if LWP_DEBUG
+	if (word == 0) {
+		lockorder_destroyed(object);
+		return;
+	}
 	if (auto *owner = reinterpret_cast<lwp_t *>(word & ~kmutex::flags); owner != nullptr) {
 		fatal("lwp::mutex at %p is destroyed while LWP %d '%s' owns it", object, lwp_lid(owner), owner->l_name);
 	}
@@ -84,26 +90,37 @@ void check_mutex_destroyed(const void *object, std::uintptr_t word) noexcept {
 void mutex::lock() {
 	lwp_t *l = curlwp();
 	kmutex *m = km(kernel_);
-	if (LWP_LIKELY(mutex_trylock(m, l))) {
-		return;
-	}
-	if (lock_slow(m, l, never) != 0) {
+	lockorder_wanted(l, m, lock_hold::mutex, lockorder_site());
+	if (LWP_UNLIKELY(!mutex_trylock(m, l)) && lock_slow(m, l, never) != 0) {
 		fail(std::errc::resource_deadlock_would_occur, "lwp::mutex: the caller has it already");
 	}
+	lockorder_taken(l, m, lock_hold::mutex, lockorder_site());
 }
 
-bool mutex::try_lock() noexcept { return mutex_trylock(km(kernel_), curlwp()); }
+bool mutex::try_lock() noexcept {
+	lwp_t *l = curlwp();
+	const bool taken = mutex_trylock(km(kernel_), l);
+	if (taken) {
+		lockorder_taken(l, km(kernel_), lock_hold::mutex, lockorder_site());
+	}
+	return taken;
+}
 
 bool mutex::try_lock_until_steady(lwp::detail::steady_time deadline) {
-	const int error = lock_until(km(kernel_), curlwp(), deadline);
+	lwp_t *l = curlwp();
+	const int error = lock_until(km(kernel_), l, deadline);
 	if (error == EDEADLK) {
 		fail(std::errc::resource_deadlock_would_occur, "lwp::timed_mutex: the caller has it already");
+	}
+	if (error == 0) {
+		lockorder_taken(l, km(kernel_), lock_hold::mutex, lockorder_site());
 	}
 	return error == 0;
 }
 
 void mutex::unlock() noexcept {
 	lwp_t *l = curlwp();
+	(void)lockorder_released(l, km(kernel_));
 	mutex_unlock(km(kernel_), l);
 	lwp_userret(l);
 }
@@ -111,10 +128,15 @@ void mutex::unlock() noexcept {
 void recursive_mutex::lock() {
 	lwp_t *l = curlwp();
 	kmutex *m = km(mutex_);
+	if (mutex_owner(m) != l) {
+		lockorder_wanted(l, m, lock_hold::mutex, lockorder_site());
+	}
 	if (!mutex_trylock(m, l) && lock_slow(m, l, never) == EDEADLK && levels_ == levels_most) {
 		fail(std::errc::resource_unavailable_try_again, "lwp::recursive_mutex: too many levels");
 	}
-	levels_++;
+	if (levels_++ == 0) {
+		lockorder_taken(l, m, lock_hold::mutex, lockorder_site());
+	}
 }
 
 bool recursive_mutex::try_lock() noexcept {
@@ -123,16 +145,21 @@ bool recursive_mutex::try_lock() noexcept {
 	if (!mutex_trylock(m, l) && (mutex_owner(m) != l || levels_ == levels_most)) {
 		return false;
 	}
-	levels_++;
+	if (levels_++ == 0) {
+		lockorder_taken(l, m, lock_hold::mutex, lockorder_site());
+	}
 	return true;
 }
 
 bool recursive_mutex::try_lock_until_steady(lwp::detail::steady_time deadline) {
-	const int error = lock_until(km(mutex_), curlwp(), deadline);
+	lwp_t *l = curlwp();
+	const int error = lock_until(km(mutex_), l, deadline);
 	if (error == ETIMEDOUT || (error == EDEADLK && levels_ == levels_most)) {
 		return false;
 	}
-	levels_++;
+	if (levels_++ == 0) {
+		lockorder_taken(l, km(mutex_), lock_hold::mutex, lockorder_site());
+	}
 	return true;
 }
 
@@ -141,6 +168,7 @@ void recursive_mutex::unlock() noexcept {
 	kmutex *m = km(mutex_);
 	LWP_CHECK(mutex_owner(m) == l, "a recursive mutex is unlocked by an LWP that does not own it");
 	if (--levels_ == 0) {
+		(void)lockorder_released(l, m);
 		mutex_unlock(m, l);
 		lwp_userret(l);
 	}

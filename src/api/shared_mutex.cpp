@@ -4,6 +4,7 @@
 #include "proc/lwp_life.h"
 #include "proc/runtime.h"
 #include "sched/switch.h"
+#include "sync/lockorder.h"
 #include "sync/rwlock.h"
 
 #include <lwp/shared_mutex.hpp>
@@ -19,8 +20,9 @@ using namespace kern;
 
 static_assert(sizeof(krwlock) == sizeof(shared_mutex) && alignof(krwlock) == alignof(shared_mutex));
 static_assert(offsetof(krwlock, rw_word) == 0, "what ~shared_mutex() looks at");
+static_assert(sizeof(atomic<bool>) == 1 && offsetof(krwlock, rw_known) == 40, "shared_mutex::known_at");
 
-krwlock *rw(lwp::detail::storage<40> &s) noexcept { return reinterpret_cast<krwlock *>(s.bytes); }
+krwlock *rw(lwp::detail::storage<48> &s) noexcept { return reinterpret_cast<krwlock *>(s.bytes); }
 
 using lock_slow = int (*)(krwlock *, lwp_t *, nanotime) noexcept;
 
@@ -63,6 +65,10 @@ namespace detail {
 
 void check_shared_mutex_destroyed(const void *object, std::uintptr_t word) noexcept {
 #if LWP_DEBUG
+	if (word == 0) {
+		lockorder_destroyed(object);
+		return;
+	}
 	if ((word & krwlock::writer) != 0) {
 		auto *owner = reinterpret_cast<lwp_t *>(word & ~(krwlock::writer | krwlock::waited));
 		fatal("lwp::shared_mutex at %p is destroyed while LWP %d '%s' owns it", object, lwp_lid(owner), owner->l_name);
@@ -78,21 +84,35 @@ void check_shared_mutex_destroyed(const void *object, std::uintptr_t word) noexc
 void shared_mutex::lock() {
 	lwp_t *l = curlwp();
 	krwlock *k = rw(kernel_);
+	lockorder_wanted(l, k, lock_hold::write, lockorder_site());
 	if (LWP_UNLIKELY(!rwlock_trywrlock(k, l))) {
 		(void)succeeded(wait(rwlock_wrlock_slow, k, l, never));
 	}
+	lockorder_taken(l, k, lock_hold::write, lockorder_site());
 }
 
-bool shared_mutex::try_lock() noexcept { return rwlock_trywrlock(rw(kernel_), curlwp()); }
+bool shared_mutex::try_lock() noexcept {
+	lwp_t *l = curlwp();
+	const bool taken = rwlock_trywrlock(rw(kernel_), l);
+	if (taken) {
+		lockorder_taken(l, rw(kernel_), lock_hold::write, lockorder_site());
+	}
+	return taken;
+}
 
 bool shared_mutex::try_lock_until_steady(lwp::detail::steady_time deadline) {
 	lwp_t *l = curlwp();
 	krwlock *k = rw(kernel_);
-	return rwlock_trywrlock(k, l) || wait_until(rwlock_wrlock_slow, k, l, deadline);
+	const bool taken = rwlock_trywrlock(k, l) || wait_until(rwlock_wrlock_slow, k, l, deadline);
+	if (taken) {
+		lockorder_taken(l, k, lock_hold::write, lockorder_site());
+	}
+	return taken;
 }
 
 void shared_mutex::unlock() noexcept {
 	lwp_t *l = curlwp();
+	(void)lockorder_released(l, rw(kernel_));
 	rwlock_wrunlock(rw(kernel_), l);
 	lwp_userret(l);
 }
@@ -100,22 +120,37 @@ void shared_mutex::unlock() noexcept {
 void shared_mutex::lock_shared() {
 	lwp_t *l = curlwp();
 	krwlock *k = rw(kernel_);
+	lockorder_wanted(l, k, lock_hold::read, lockorder_site());
 	if (LWP_UNLIKELY(!rwlock_rdtake(k))) {
 		(void)succeeded(wait(rwlock_rdlock_slow, k, l, never));
 	}
+	lockorder_taken(l, k, lock_hold::read, lockorder_site());
 }
 
-bool shared_mutex::try_lock_shared() noexcept { return rwlock_tryrdlock(rw(kernel_), curlwp()); }
+bool shared_mutex::try_lock_shared() noexcept {
+	lwp_t *l = curlwp();
+	const bool taken = rwlock_tryrdlock(rw(kernel_), l);
+	if (taken) {
+		lockorder_taken(l, rw(kernel_), lock_hold::read, lockorder_site());
+	}
+	return taken;
+}
 
 bool shared_mutex::try_lock_shared_until_steady(lwp::detail::steady_time deadline) {
 	lwp_t *l = curlwp();
 	krwlock *k = rw(kernel_);
-	return rwlock_tryrdlock(k, l) || wait_until(rwlock_rdlock_slow, k, l, deadline);
+	const bool taken = rwlock_tryrdlock(k, l) || wait_until(rwlock_rdlock_slow, k, l, deadline);
+	if (taken) {
+		lockorder_taken(l, k, lock_hold::read, lockorder_site());
+	}
+	return taken;
 }
 
 void shared_mutex::unlock_shared() noexcept {
 	lwp_t *l = curlwp();
-	rwlock_rdunlock(rw(kernel_), l);
+	krwlock *k = rw(kernel_);
+	LWP_CHECK(lockorder_released(l, k), "a shared mutex is unlocked by an LWP that does not share it");
+	rwlock_rdunlock(k, l);
 	lwp_userret(l);
 }
 

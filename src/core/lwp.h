@@ -74,6 +74,15 @@ struct syncobj {
 	lwp_t *(*so_owner)(const void *wchan) = nullptr;  // l: who must act before it goes on; null: nobody in particular
 };
 
+/// How an LWP has a lock of the application's, for the checker of their order (sync/lockorder.h).
+enum class lock_hold : std::uint8_t { mutex, write, read };
+
+struct held_lock {
+	const void *hl_lock;     // null: no such lock
+	std::uint32_t hl_place;  // where it was taken
+	lock_hold hl_how;
+};
+
 struct alignas(64) lwp_t : lid_node {  // lid_node: l_lid and the id table's link, p
 	context l_ctx;                     // l: where it goes on; valid while off its vCPU, stored by the one that runs next
 	atomic<spinlock *> l_mutex;        // l: the lock that covers it; read without it by who wants to take it
@@ -116,6 +125,8 @@ struct alignas(64) lwp_t : lid_node {  // lid_node: l_lid and the id table's lin
 #if LWP_DEBUG
 	const void *l_held[8];  // !: mutexes it owns, some of them
 	unsigned l_nheld;       // !: how many
+	held_lock l_order[8];   // !: locks it has, alone or shared: the first ones
+	unsigned l_ordermore;   // !: how many others
 #endif
 };
 

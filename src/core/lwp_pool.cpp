@@ -80,6 +80,10 @@ void scrub(lwp_t *l) noexcept {
 		held = nullptr;
 	}
 	l->l_nheld = 0;
+	for (held_lock &h : l->l_order) {
+		h = {};
+	}
+	l->l_ordermore = 0;
 #endif
 }
 

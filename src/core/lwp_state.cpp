@@ -59,6 +59,13 @@ void lwp_setstat_check(const lwp_t *l, lwp_stat to, const spinlock *lend) noexce
 		}
 		fatal("LWP %d '%s' ends and still owns %u mutex(es): one is at %p", lwp_lid(l), l->l_name, l->l_nheld, first);
 	}
+	if (to == lwp_stat::zomb) {
+		for (const held_lock &h : l->l_order) {
+			if (h.hl_lock != nullptr) {
+				fatal("LWP %d '%s' ends and still shares the shared mutex at %p", lwp_lid(l), l->l_name, h.hl_lock);
+			}
+		}
+	}
 #endif
 	spinlock *old = l->l_mutex.load(std::memory_order_relaxed);  // relaxed: held, so it does not change
 	// A dead LWP that is recycled is in no table: whoever still has a pointer to it sees a zombie or LSIDL, and both mean "gone".

@@ -2,7 +2,8 @@
 #include "proc/report.h"
 
 #include "base/assert.h"
-#include "base/sys.h"
+#include "proc/report_order.h"
+#include "proc/report_text.h"
 #include "proc/runtime.h"
 #include "sched/idle.h"
 #include "sched/switch.h"
@@ -11,11 +12,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
-#include <cstdarg>
 #include <cstdlib>
 #include <cstring>
-#include <cxxabi.h>
-#include <dlfcn.h>
 #include <execinfo.h>
 #include <fcntl.h>
 #include <map>
@@ -53,15 +51,6 @@ struct seen {
 	bool timed;
 };
 
-__attribute__((format(printf, 2, 3))) void add(std::string &out, const char *format, ...) {
-	char line[512];
-	va_list args;
-	va_start(args, format);
-	::vsnprintf(line, sizeof line, format, args);
-	va_end(args);
-	out += line;
-}
-
 /// With the LWP locked.
 seen look(const lwp_t *l) noexcept {
 	seen s{};
@@ -94,42 +83,22 @@ void unwind(void *arg) {
 	t->count = ::backtrace(t->frames, frames_most);
 }
 
-/// The function, not its arguments: the line is to be read.
-std::string function_at(void *address) {
-	Dl_info info{};
-	if (::dladdr(address, &info) == 0 || info.dli_fname == nullptr) {
-		return "?";
-	}
-	std::string out;
-	if (info.dli_sname != nullptr) {
-		int status = -1;
-		char *plain = abi::__cxa_demangle(info.dli_sname, nullptr, nullptr, &status);
-		out = status == 0 ? plain : info.dli_sname;
-		std::free(plain);
-		out += ' ';
-	}
-	const char *slash = std::strrchr(info.dli_fname, '/');
-	add(out, "(%s+0x%zx)", slash != nullptr ? slash + 1 : info.dli_fname,
-	    static_cast<std::size_t>(static_cast<char *>(address) - static_cast<char *>(info.dli_fbase)));
-	return out;
-}
-
 void add_trace(std::string &out, const trace &t, int skip) {
-	for (int i = skip; i < t.count; i++) {
-		add(out, "      %s\n", function_at(t.frames[i]).c_str());
+	if (t.count > skip) {
+		report_add_frames(out, t.frames + skip, static_cast<std::size_t>(t.count - skip), "      ");
 	}
 }
 
 void add_what(std::string &out, const seen &s, nanotime when) {
-	add(out, "  LWP %d '%s' %s", s.lid, s.name, lwp_stat_name(s.stat));
+	report_add(out, "  LWP %d '%s' %s", s.lid, s.name, lwp_stat_name(s.stat));
 	if (s.wchan != nullptr) {
-		add(out, ", waits for %s %p (%s)", s.kind, s.wchan, s.wmesg);
+		report_add(out, ", waits for %s %p (%s)", s.kind, s.wchan, s.wmesg);
 	}
 	if (s.owner != 0) {
-		add(out, ", held by LWP %d '%s'", s.owner, s.owner_name);
+		report_add(out, ", held by LWP %d '%s'", s.owner, s.owner_name);
 	}
 	if (s.stat == lwp_stat::sleep && when > s.since) {
-		add(out, ", since %.3f s", static_cast<double>(when - s.since) * 1e-9);
+		report_add(out, ", since %.3f s", static_cast<double>(when - s.since) * 1e-9);
 	}
 	if (s.timed) {
 		out += ", until its deadline";
@@ -194,11 +163,11 @@ void add_circles(std::string &out, const std::vector<seen> &all) {
 		}
 		if (x < all.size() && done[x] == 1) {
 			const auto first = std::find(path.begin(), path.end(), x);
-			add(out, "circle of %zu:", static_cast<std::size_t>(path.end() - first));
+			report_add(out, "circle of %zu:", static_cast<std::size_t>(path.end() - first));
 			for (auto it = first; it != path.end(); ++it) {
-				add(out, " LWP %d '%s' ->", all[*it].lid, all[*it].name);
+				report_add(out, " LWP %d '%s' ->", all[*it].lid, all[*it].name);
 			}
-			add(out, " LWP %d\n", all[x].lid);
+			report_add(out, " LWP %d\n", all[x].lid);
 		}
 		for (std::size_t p : path) {
 			done[p] = 2;
@@ -221,22 +190,16 @@ void add_all(std::string &out, lwp_t *me) {
 		}
 	}
 	for (const auto &[key, count] : rest) {
-		add(out, "  and %zu LWPs %s %s (%s)\n", count, lwp_stat_name(std::get<2>(key)), std::get<0>(key).c_str(), std::get<1>(key).c_str());
+		report_add(
+		    out, "  and %zu LWPs %s %s (%s)\n", count, lwp_stat_name(std::get<2>(key)), std::get<0>(key).c_str(), std::get<1>(key).c_str());
 	}
 	if (more != 0) {
-		add(out, "  and %zu LWPs more\n", more);
+		report_add(out, "  and %zu LWPs more\n", more);
 	}
 }
 
-/// On standard error in one piece, without stdio: the LWPs that are stuck may hold its locks.
 void publish(const std::string &text, bool asked = false) noexcept {
-	for (std::size_t at = 0; at < text.size();) {
-		const long n = sys::write(2, text.data() + at, text.size() - at);
-		if (n <= 0 && n != -EINTR) {
-			break;
-		}
-		at += n > 0 ? static_cast<std::size_t>(n) : 0;
-	}
+	report_write(text);
 	if (mode == deadlock_mode::abort && !asked) {
 		fatal("LWP_DEADLOCK=abort");
 	}
@@ -244,8 +207,8 @@ void publish(const std::string &text, bool asked = false) noexcept {
 
 void describe_circle(std::string &out, lwp_t *const *circle, unsigned count) {
 	lwp_t *me = circle[0];
-	add(out, "lwp: deadlock: %u LWP%s wait%s in a circle\n", count, count == 1 ? "" : "s", count == 1 ? "s for itself" : "");
-	add(out, "  LWP %d '%s' is about to wait for LWP %d '%s'\n", lwp_lid(me), me->l_name, lwp_lid(circle[1 % count]),
+	report_add(out, "lwp: deadlock: %u LWP%s wait%s in a circle\n", count, count == 1 ? "" : "s", count == 1 ? "s for itself" : "");
+	report_add(out, "  LWP %d '%s' is about to wait for LWP %d '%s'\n", lwp_lid(me), me->l_name, lwp_lid(circle[1 % count]),
 	    circle[1 % count]->l_name);
 	trace t;
 	unwind(&t);
@@ -380,6 +343,7 @@ void report_install() noexcept {
 	}
 	void *first[1];
 	(void)::backtrace(first, 1);  // loads what it needs now, not when everything is stuck
+	report_order_install();
 }
 
 }  // namespace lwp::kern

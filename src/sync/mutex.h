@@ -21,9 +21,10 @@ struct kmutex {
 	static constexpr std::uintptr_t flags = waited | woken | starved;
 
 	atomic<std::uintptr_t> mtx_owner{
-	    0};               // a: the owner's lwp_t and the flags, which are set and cleared under the waiters' lock or by the owner
-	waiters mtx_waiters;  // waiters_lock()
-	pri_t mtx_wokenpri;   // waiters_lock(): of the one that was woken
+	    0};                         // a: the owner's lwp_t and the flags, which are set and cleared under the waiters' lock or by the owner
+	waiters mtx_waiters;            // waiters_lock()
+	pri_t mtx_wokenpri;             // waiters_lock(): of the one that was woken
+	atomic<bool> mtx_known{false};  // a: the checker of lock orders is to be told of its end (sync/lockorder.h); debug builds
 };
 
 extern const syncobj mutex_syncobj;

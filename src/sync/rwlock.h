@@ -26,6 +26,7 @@ struct krwlock {
 	atomic<std::uintptr_t> rw_word{0};
 	waiters rw_writers;  // waiters_lock(&rw_writers), both
 	waiters rw_readers;
+	atomic<bool> rw_known{false};  // a: as mtx_known
 };
 
 extern const syncobj rwlock_read_syncobj, rwlock_write_syncobj;

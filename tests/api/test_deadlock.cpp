@@ -2,6 +2,7 @@
 // vcpus: 1 2 8
 //
 // Deadlocks that are reported, and what only looks like one.  Each case is a program of its own: this one, run with the case's name.
+#include "support/cases.h"
 #include "support/support.h"
 
 #include <lwp/deadlock.hpp>
@@ -16,15 +17,14 @@
 #include <functional>
 #include <gtest/gtest.h>
 #include <ostream>
-#include <poll.h>
 #include <shared_mutex>
-#include <spawn.h>
 #include <string>
 #include <sys/wait.h>
 #include <thread>
 #include <unistd.h>
 #include <vector>
 
+using namespace lwp::test;
 using namespace std::chrono_literals;
 
 namespace {
@@ -361,45 +361,6 @@ const scenario scenarios[] = {
 
 // ---- running them --------------------------------------------------------------------------------------------------------------------------
 
-struct outcome {
-	int status;
-	std::string text;
-};
-
-/// Runs a case with LWP_DEADLOCK=`mode`; one that says nothing and does not end is killed after a while.
-outcome run(const char *name, const char *mode) {
-	int out[2];
-	EXPECT_EQ(::pipe2(out, O_CLOEXEC), 0);
-	posix_spawn_file_actions_t actions;
-	posix_spawn_file_actions_init(&actions);
-	posix_spawn_file_actions_adddup2(&actions, out[1], 2);
-	::setenv("LWP_DEADLOCK", mode, 1);
-	char self[] = "/proc/self/exe";
-	char flag[] = "--case";
-	std::string which = name;
-	char *argv[] = {self, flag, which.data(), nullptr};
-	pid_t pid = -1;
-	EXPECT_EQ(::posix_spawn(&pid, self, &actions, nullptr, argv, environ), 0);
-	posix_spawn_file_actions_destroy(&actions);
-	::close(out[1]);
-	outcome o{};
-	pollfd ready{out[0], POLLIN, 0};
-	char chunk[4096];
-	for (;;) {
-		if (::poll(&ready, 1, 60'000) == 0) {
-			::kill(pid, SIGKILL);
-		}
-		const ssize_t n = ::read(out[0], chunk, sizeof chunk);
-		if (n <= 0) {
-			break;
-		}
-		o.text.append(chunk, static_cast<std::size_t>(n));
-	}
-	::close(out[0]);
-	::waitpid(pid, &o.status, 0);
-	return o;
-}
-
 std::ostream &operator<<(std::ostream &out, const scenario &s) { return out << s.name; }
 
 class Deadlock : public testing::TestWithParam<scenario> {};
@@ -411,13 +372,13 @@ TEST_P(Deadlock, IsReportedOrNot) {
 		GTEST_SKIP() << "ThreadSanitizer has a kernel thread of its own, which might wake somebody for all the library knows";
 	}
 #endif
-	const outcome o = run(s.name, "abort");
+	const outcome o = run_case(s.name, {{"LWP_DEADLOCK", "abort"}, {"LWP_LOCK_ORDER", "off"}});
 	if (s.says.empty()) {
-		EXPECT_TRUE(WIFEXITED(o.status) && WEXITSTATUS(o.status) == 0) << o.status;
+		EXPECT_TRUE(o.ended_well()) << o.status;
 		EXPECT_EQ(o.text.find("deadlock"), std::string::npos) << o.text;
 		return;
 	}
-	EXPECT_TRUE(WIFSIGNALED(o.status) && WTERMSIG(o.status) == SIGABRT) << o.status << '\n' << o.text;
+	EXPECT_TRUE(o.aborted()) << o.status << '\n' << o.text;
 	EXPECT_NE(o.text.find("lwp: deadlock"), std::string::npos) << o.text;
 	for (const char *part : s.says) {
 		EXPECT_NE(o.text.find(part), std::string::npos) << part << " is not in\n" << o.text;
@@ -429,9 +390,9 @@ INSTANTIATE_TEST_SUITE_P(Catalogue, Deadlock, testing::ValuesIn(scenarios), [](c
 }  // namespace
 
 int main(int argc, char **argv) {
-	if (argc == 3 && std::strcmp(argv[1], "--case") == 0) {
+	if (const char *wanted = case_wanted(argc, argv)) {
 		for (const scenario &s : scenarios) {
-			if (std::strcmp(s.name, argv[2]) == 0) {
+			if (std::strcmp(s.name, wanted) == 0) {
 				s.run();
 				return 0;
 			}
