@@ -5,7 +5,8 @@
 //
 // The completion runs in the LWP that arrives last, before anybody is released; it may block.
 // Constant initialization, no memory beside the object.  An arrival is a boundary: a suspend takes effect there.
-// Misuse: more arrivals in a phase than it awaits end the program with a message.
+// Misuse: more arrivals in a phase than it awaits end the program with a message.  So does, in debug builds of the library, the destruction of a
+// barrier that somebody waits at.
 #pragma once
 
 #include <lwp/detail/storage.hpp>
@@ -33,6 +34,12 @@ public:
 	static constexpr std::ptrdiff_t expected_most = PTRDIFF_MAX;
 
 	constexpr explicit barrier_base(std::ptrdiff_t expected) noexcept : pending_(expected), expected_(expected) {}
+	~barrier_base() {
+		// Who waits has arrived: then fewer are awaited than in a new phase.  relaxed: whoever destroys it has seen everybody else leave
+		if (pending_.load(std::memory_order_relaxed) != expected_.load(std::memory_order_relaxed)) {
+			check_destroyed();
+		}
+	}
 	barrier_base(const barrier_base &) = delete;
 	barrier_base &operator=(const barrier_base &) = delete;
 
@@ -45,6 +52,7 @@ public:
 	void wait(std::uint64_t phase) noexcept;
 
 private:
+	void check_destroyed() noexcept;
 	std::atomic<std::int64_t> pending_;
 	std::atomic<std::int64_t> expected_;
 	std::atomic<std::uint64_t> phase_{0};

@@ -11,7 +11,7 @@
 // A notification is a boundary (a suspend takes effect there, and a better LWP that was woken runs), except by an LWP that has the mutex of
 // those that wait: then the unlock is.
 // Waiting with a mutex that the caller does not own, or with another one than those that wait already, ends the program with a message.  So does, in
-// debug builds of the library, the destruction of a condition_variable that somebody waits for and that nobody notified.
+// debug builds of the library, the destruction of a condition variable of either kind that somebody waits for and that nobody notified.
 #pragma once
 
 #include <lwp/mutex.hpp>
@@ -140,7 +140,11 @@ private:
 class LWP_API condition_variable_any {
 public:
 	constexpr condition_variable_any() noexcept = default;
-	~condition_variable_any() = default;
+	~condition_variable_any() {
+		if (detail::lock_word(kernel_.bytes) != 0) {
+			check_destroyed();
+		}
+	}
 	condition_variable_any(const condition_variable_any &) = delete;
 	condition_variable_any &operator=(const condition_variable_any &) = delete;
 
@@ -207,6 +211,8 @@ public:
 
 private:
 	friend class detail::any_wait;
+
+	void check_destroyed() noexcept;
 
 	template <class Lock>
 	struct relock {

@@ -7,6 +7,7 @@
 //
 // Whoever waits when it is set is let through, even if it is reset at once.  Of the automatic kind: by priority, then first come first served.
 // What was done before set() is seen by whoever it lets through, who may destroy the event at once, if nobody else uses it.
+// Misuse: debug builds of the library end the program with a message if an event is destroyed that somebody waits for.
 // Constant initialization, no memory beside the object.  set() is a boundary: a suspend takes effect there, and a better LWP that was woken runs.
 #pragma once
 
@@ -25,7 +26,11 @@ class LWP_API event {
 public:
 	constexpr explicit event(event_reset kind = event_reset::manual, bool set = false) noexcept
 	    : word_((kind == event_reset::automatic ? 4U : 0U) | (set ? 1U : 0U)) {}
-	~event() = default;
+	~event() {
+		if ((word_.load(std::memory_order_relaxed) & 2U) != 0) {  // relaxed: whoever destroys it has seen everybody else leave
+			check_destroyed();
+		}
+	}
 	event(const event &) = delete;
 	event &operator=(const event &) = delete;
 
@@ -52,6 +57,7 @@ public:
 
 private:
 	[[nodiscard]] bool wait_until_steady(detail::steady_time) noexcept;
+	void check_destroyed() noexcept;
 
 	std::atomic<std::uint32_t> word_;
 	detail::storage<16> waiters_;

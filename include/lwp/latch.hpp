@@ -5,7 +5,8 @@
 //
 // Constant initialization, no memory beside the object.  The one that waits may destroy the latch when its wait is over, if nobody else waits:
 // whoever counted the last does not touch it any more.  Counting down is a boundary: a suspend takes effect there.
-// Misuse: counting down by more than is left ends the program with a message.
+// Misuse: counting down by more than is left ends the program with a message.  So does, in debug builds of the library, the destruction of a latch
+// that somebody waits for.
 #pragma once
 
 #include <lwp/detail/countdown.hpp>
@@ -19,7 +20,7 @@ public:
 
 	/// `expected` is between 0 and max().
 	constexpr explicit latch(std::ptrdiff_t expected) noexcept : countdown_(expected) {}
-	~latch() = default;
+	~latch() { countdown_.check_destroyed("latch"); }
 	latch(const latch &) = delete;
 	latch &operator=(const latch &) = delete;
 

@@ -7,7 +7,8 @@
 // nobody who comes by is before them.  A suspend (_lwp_suspend) takes a waiter out of the line until it is continued.
 // Whoever gets a unit may destroy the semaphore at once, if nobody else uses it: the release that brought the unit does not touch it any more.
 // A release is a boundary: a suspend takes effect there, and a better LWP that was woken runs.
-// Misuse: a release beyond max() ends the program with a message.
+// Misuse: a release beyond max() ends the program with a message.  So does, in debug builds of the library, the destruction of a semaphore that
+// somebody waits for.
 #pragma once
 
 #include <lwp/detail/storage.hpp>
@@ -27,6 +28,11 @@ public:
 	static constexpr std::ptrdiff_t units_most = PTRDIFF_MAX / 2;
 
 	constexpr explicit semaphore(std::ptrdiff_t units) noexcept : word_(static_cast<std::uint64_t>(units) * 2) {}
+	~semaphore() {
+		if ((word_.load(std::memory_order_relaxed) & 1U) != 0) {  // relaxed: whoever destroys it has seen everybody else leave
+			check_destroyed();
+		}
+	}
 	semaphore(const semaphore &) = delete;
 	semaphore &operator=(const semaphore &) = delete;
 
@@ -36,6 +42,7 @@ public:
 	void release(std::ptrdiff_t units) noexcept;
 
 private:
+	void check_destroyed() noexcept;
 	std::atomic<std::uint64_t> word_;
 	storage<16> waiters_;
 };

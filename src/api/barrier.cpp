@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include "sync/barrier.h"
 
+#include "api/misuse.h"
 #include "api/wait_out.h"
 #include "base/assert.h"
 #include "proc/runtime.h"
@@ -42,5 +43,7 @@ void barrier_base::wait(std::uint64_t phase) noexcept {
 		(void)wait_out(l, never, [&] { return barrier_wait(kb(this), l, phase); });
 	}
 }
+
+void barrier_base::check_destroyed() noexcept { misuse_if_waited("barrier", this, &kb(this)->br_waiters); }
 
 }  // namespace lwp::detail

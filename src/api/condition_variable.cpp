@@ -2,6 +2,7 @@
 #include "sync/condvar.h"
 
 #include "api/deadline.h"
+#include "api/misuse.h"
 #include "api/stop_grant.h"
 #include "base/assert.h"
 #include "proc/lwp_life.h"
@@ -80,15 +81,13 @@ bool condition_variable::wait_until_steady(std::unique_lock<mutex> &lock, lwp::d
 	return error == 0 || error == ERESTART || (error == ENOMEM && now() < at);
 }
 
-void condition_variable::check_destroyed() noexcept {
+void condition_variable::check_destroyed() noexcept { misuse_if_waited("condition_variable", this, &kcv(kernel_)->cv_waiters); }
+
+void condition_variable_any::check_destroyed() noexcept {
 #if LWP_DEBUG
-	kcondvar *cv = kcv(kernel_);
-	spinlock *lock = waiters_lock(&cv->cv_waiters);
-	lock->lock();
-	const bool waited = !cv->cv_waiters.empty();  // the word alone may be left behind by those whose time was over
-	lock->unlock();
-	if (waited) {
-		fatal("lwp::condition_variable at %p is destroyed while LWPs wait for it that nobody notified", static_cast<const void *>(this));
+	if (const lwp_t *first = condany_first(kany(this)); first != nullptr) {
+		fatal("lwp::condition_variable_any at %p is destroyed while LWPs wait for it, LWP %d '%s' first", static_cast<const void *>(this),
+		    lwp_lid(first), first->l_name);
 	}
 #endif
 }

@@ -2,6 +2,7 @@
 #include "sync/event.h"
 
 #include "api/deadline.h"
+#include "api/misuse.h"
 #include "api/wait_out.h"
 #include "proc/runtime.h"
 
@@ -13,7 +14,7 @@ namespace {
 using namespace kern;
 
 static_assert(sizeof(kevent) == sizeof(event) && alignof(kevent) == alignof(event));
-static_assert(std::is_standard_layout_v<event> && kevent::set == 1 && kevent::automatic == 4);
+static_assert(std::is_standard_layout_v<event> && kevent::set == 1 && kevent::waited == 2 && kevent::automatic == 4);
 
 kevent *ke(event *e) noexcept { return reinterpret_cast<kevent *>(e); }
 
@@ -42,5 +43,7 @@ bool event::wait_until_steady(lwp::detail::steady_time deadline) noexcept {
 	const nanotime at = to_nanotime(deadline);
 	return event_try(ke(this)) || (at > now() && wait_slow(ke(this), at) == 0);
 }
+
+void event::check_destroyed() noexcept { misuse_if_waited("event", this, &ke(this)->ev_waiters); }
 
 }  // namespace lwp

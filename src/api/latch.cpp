@@ -4,6 +4,7 @@
 #include "sync/latch.h"
 
 #include "api/deadline.h"
+#include "api/misuse.h"
 #include "api/wait_out.h"
 #include "base/assert.h"
 #include "proc/runtime.h"
@@ -21,6 +22,7 @@ namespace {
 
 static_assert(sizeof(kcountdown) == sizeof(countdown) && alignof(kcountdown) == alignof(countdown));
 static_assert(std::is_standard_layout_v<countdown> && kcountdown::one == 2 && kcountdown::count_most == countdown::count_most);
+static_assert(kcountdown::waited == 1, "what countdown::check_destroyed() looks at");
 
 kcountdown *kc(countdown *c) noexcept { return reinterpret_cast<kcountdown *>(c); }
 
@@ -53,6 +55,8 @@ bool countdown::wait_until(const char *what, steady_time deadline) noexcept {
 	const nanotime at = to_nanotime(deadline);
 	return none() || (at > now() && wait_slow(kc(this), what, at) == 0);
 }
+
+void countdown::check_destroyed_slow(const char *type) noexcept { misuse_if_waited(type, this, &kc(this)->cd_waiters); }
 
 void check_wait_group_destroyed(const void *object) noexcept {
 #if LWP_DEBUG

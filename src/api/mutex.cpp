@@ -2,6 +2,7 @@
 #include "sync/mutex.h"
 
 #include "api/deadline.h"
+#include "api/misuse.h"
 #include "base/assert.h"
 #include "proc/lwp_life.h"
 #include "proc/runtime.h"
@@ -120,8 +121,14 @@ bool mutex::try_lock_until_steady(lwp::detail::steady_time deadline) {
 
 void mutex::unlock() noexcept {
 	lwp_t *l = curlwp();
-	(void)lockorder_released(l, km(kernel_));
-	mutex_unlock(km(kernel_), l);
+	kmutex *m = km(kernel_);
+#if LWP_DEBUG
+	if (mutex_owner(m) != l) {
+		misuse_not_owner("a mutex is unlocked by an LWP that does not own it", "mutex", this, l, mutex_owner(m));
+	}
+#endif
+	(void)lockorder_released(l, m);
+	mutex_unlock(m, l);
 	lwp_userret(l);
 }
 
@@ -166,6 +173,11 @@ bool recursive_mutex::try_lock_until_steady(lwp::detail::steady_time deadline) {
 void recursive_mutex::unlock() noexcept {
 	lwp_t *l = curlwp();
 	kmutex *m = km(mutex_);
+#if LWP_DEBUG
+	if (mutex_owner(m) != l) {
+		misuse_not_owner("a recursive mutex is unlocked by an LWP that does not own it", "recursive_mutex", this, l, mutex_owner(m));
+	}
+#endif
 	LWP_CHECK(mutex_owner(m) == l, "a recursive mutex is unlocked by an LWP that does not own it");
 	if (--levels_ == 0) {
 		(void)lockorder_released(l, m);

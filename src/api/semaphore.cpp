@@ -2,6 +2,7 @@
 #include "sync/semaphore.h"
 
 #include "api/deadline.h"
+#include "api/misuse.h"
 #include "api/wait_out.h"
 #include "base/assert.h"
 #include "proc/runtime.h"
@@ -17,6 +18,7 @@ using namespace kern;
 
 static_assert(sizeof(ksemaphore) == sizeof(semaphore) && alignof(ksemaphore) == alignof(semaphore));
 static_assert(std::is_standard_layout_v<semaphore> && ksemaphore::one == 2 && ksemaphore::units_most == semaphore::units_most);
+static_assert(ksemaphore::waited == 1, "what ~semaphore() looks at");
 
 ksemaphore *ks(semaphore *s) noexcept { return reinterpret_cast<ksemaphore *>(s); }
 
@@ -48,5 +50,7 @@ void semaphore::release(std::ptrdiff_t units) noexcept {
 		lwp_userret(l);
 	}
 }
+
+void semaphore::check_destroyed() noexcept { misuse_if_waited("counting_semaphore", this, &ks(this)->sem_waiters); }
 
 }  // namespace lwp::detail

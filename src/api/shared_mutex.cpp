@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include "api/deadline.h"
+#include "api/misuse.h"
 #include "base/assert.h"
 #include "proc/lwp_life.h"
 #include "proc/runtime.h"
@@ -112,8 +113,14 @@ bool shared_mutex::try_lock_until_steady(lwp::detail::steady_time deadline) {
 
 void shared_mutex::unlock() noexcept {
 	lwp_t *l = curlwp();
-	(void)lockorder_released(l, rw(kernel_));
-	rwlock_wrunlock(rw(kernel_), l);
+	krwlock *k = rw(kernel_);
+#if LWP_DEBUG
+	if (rwlock_owner(k) != l) {
+		misuse_not_owner("a shared mutex is unlocked by an LWP that does not own it", "shared_mutex", this, l, rwlock_owner(k));
+	}
+#endif
+	(void)lockorder_released(l, k);
+	rwlock_wrunlock(k, l);
 	lwp_userret(l);
 }
 
@@ -149,7 +156,12 @@ bool shared_mutex::try_lock_shared_until_steady(lwp::detail::steady_time deadlin
 void shared_mutex::unlock_shared() noexcept {
 	lwp_t *l = curlwp();
 	krwlock *k = rw(kernel_);
-	LWP_CHECK(lockorder_released(l, k), "a shared mutex is unlocked by an LWP that does not share it");
+#if LWP_DEBUG
+	if (!lockorder_released(l, k)) {
+		fatal("a shared mutex is unlocked by an LWP that does not share it: lwp::shared_mutex at %p, by LWP %d '%s'",
+		    static_cast<void *>(this), lwp_lid(l), l->l_name);
+	}
+#endif
 	rwlock_rdunlock(k, l);
 	lwp_userret(l);
 }

@@ -118,6 +118,12 @@ void condany_unhang(cond_record *r) noexcept {
 	}
 }
 
+const lwp_t *condany_first(const kcondany *cv) noexcept {
+	lock_scope hold(*condany_lock(cv), curcpu_or_null());
+	const cond_record *r = cv->ca_line.front();
+	return r != nullptr ? r->cr_grant.g_lwp : nullptr;
+}
+
 void condany_notify(kcondany *cv, bool all, vcpu_t *me) noexcept {
 	if (!cv->ca_waited.load(std::memory_order_relaxed)) {  // relaxed: the waiters' lock orders it
 		return;

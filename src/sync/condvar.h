@@ -65,5 +65,7 @@ void condany_hang(cond_record *) noexcept;
 /// Takes it out of the line if no notifier did.  Whoever was notified need not.
 void condany_unhang(cond_record *) noexcept;
 void condany_notify(kcondany *, bool all, vcpu_t *me) noexcept;
+/// One that waits and was not notified, or null.
+const lwp_t *condany_first(const kcondany *) noexcept;
 
 }  // namespace lwp::kern

@@ -392,18 +392,14 @@ TEST_P(LockOrderMode, AbortEndsTheProgramAndOffSaysNothing) {
 
 INSTANTIATE_TEST_SUITE_P(Modes, LockOrderMode, testing::Values(scenarios[0]), [](const auto &i) { return std::string(i.param.name); });
 
-}  // namespace
-
-int main(int argc, char **argv) {
-	if (const char *wanted = case_wanted(argc, argv)) {
-		for (const scenario &s : scenarios) {
-			if (std::strcmp(s.name, wanted) == 0) {
-				s.run();
-				return 0;
-			}
+const bool cases = offer_cases([](const char *wanted) {
+	for (const scenario &s : scenarios) {
+		if (std::strcmp(s.name, wanted) == 0) {
+			s.run();
+			return true;
 		}
-		return 8;
 	}
-	testing::InitGoogleTest(&argc, argv);
-	return RUN_ALL_TESTS();
-}
+	return false;
+});
+
+}  // namespace

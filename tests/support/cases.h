@@ -2,7 +2,7 @@
 //
 // Cases that may end their process, or print what is to be looked at: each is run in a process of its own, the test program itself started as
 //     program --case <name>
-// whose main() then calls it and returns.
+// whose main(), in support.cpp, then calls it and returns.
 #pragma once
 
 #include <string>
@@ -16,14 +16,17 @@ struct outcome {
 	std::string text;  // what it wrote to standard error
 	[[nodiscard]] bool ended_well() const;
 	[[nodiscard]] bool aborted() const;
-	/// How often `part` stands in the text.
+	/// How often `part`, which is not empty, stands in the text.
 	[[nodiscard]] std::size_t count(const std::string &part) const;
 };
 
 /// Runs a case, with these variables in its environment.  One that says nothing and does not end is killed after a minute.
 outcome run_case(const char *name, const std::vector<std::pair<const char *, const char *>> &environment);
 
-/// The name of the case that a process is to run, or null: it is to run the tests.
-const char *case_wanted(int argc, char **argv);
+/// Says what runs a case, and returns whether there is such a case: `const bool cases = offer_cases(run);` at namespace scope.
+bool offer_cases(bool (*run)(const char *name));
+
+/// If the process is to run a case: does so, and *status is what it is to end with.
+bool ran_case(int argc, char **argv, int *status);
 
 }  // namespace lwp::test

@@ -4,6 +4,8 @@
 // The leak check looks at lwp::runtime::stats() and at /proc/self/fd; it does not start a runtime for tests that never used one.
 #include "support.h"
 
+#include "cases.h"
+
 #include <dirent.h>
 #include <sched.h>
 #include <unistd.h>
@@ -276,6 +278,9 @@ bool in_death_test_child = false;
 extern "C" int __lsan_is_turned_off() { return in_death_test_child ? 1 : 0; }
 
 int main(int argc, char **argv) {
+	if (int status = 0; lwp::test::ran_case(argc, argv, &status)) {
+		return status;
+	}
 	for (int i = 1; i < argc; ++i) {
 		in_death_test_child = in_death_test_child || std::strncmp(argv[i], "--gtest_internal_run_death_test=", 32) == 0;
 	}

@@ -25,11 +25,18 @@ public:
 	void up(std::ptrdiff_t n, const char *misuse) noexcept;
 	void down(std::ptrdiff_t n, const char *misuse) noexcept;
 	[[nodiscard]] bool none() const noexcept;
+	/// Of one that is destroyed: ends the program if somebody waits and the library is a debug build.
+	void check_destroyed(const char *type) noexcept {
+		if ((word_.load(std::memory_order_relaxed) & 1U) != 0) {  // relaxed: whoever destroys it has seen everybody else leave
+			check_destroyed_slow(type);
+		}
+	}
 	/// `what` is one word for reports.
 	void wait(const char *what) noexcept;
 	[[nodiscard]] bool wait_until(const char *what, steady_time) noexcept;
 
 private:
+	void check_destroyed_slow(const char *type) noexcept;
 	std::atomic<std::uint64_t> word_;
 	storage<16> waiters_;
 };
