@@ -57,14 +57,15 @@ std::uint32_t searches;
 
 /// Tells calls apart without unwinding: the return address, the place on the stack, and what the caller's frame holds there, in which the return
 /// addresses of its callers are found if it is small.  Two calls with the same tag took the lock in the same way, all but surely.
-__attribute__((no_sanitize("address", "thread", "undefined"))) std::uint32_t tag_of(const lwp_t *l, lock_site site) noexcept {
+__attribute__((no_sanitize("address", "thread", "undefined"))) std::uint32_t tag_of(lock_site site) noexcept {
 	constexpr unsigned words = 16;
+	constexpr std::uintptr_t page = 4096;
 	const auto *w = static_cast<const std::uintptr_t *>(site.ls_frame) + 2;
-	std::uint64_t hash =
-	    (reinterpret_cast<std::uintptr_t>(site.ls_return) ^ (reinterpret_cast<std::uintptr_t>(w) << 20)) * 0x9e3779b97f4a7c15;
-	// A kernel thread has its thread block above its stack, or what it was started with: there is something to read.
-	const auto *end = l->l_adopted ? w + words : reinterpret_cast<const std::uintptr_t *>(stack_top(l->l_stack));
-	for (unsigned i = 0; i < words && w + i < end; i++) {
+	const auto first = reinterpret_cast<std::uintptr_t>(w);
+	// The word below is the return address.  What lies above on its page can be read, whatever stack that is and wherever it ends.
+	const std::uintptr_t end = ((first - sizeof *w) | (page - 1)) + 1;
+	std::uint64_t hash = (reinterpret_cast<std::uintptr_t>(site.ls_return) ^ (first << 20)) * 0x9e3779b97f4a7c15;
+	for (unsigned i = 0; i < words && first + i * sizeof *w < end; i++) {
 		hash = (hash ^ w[i]) * 0x9e3779b97f4a7c15;
 		hash ^= hash >> 29;
 	}
@@ -96,7 +97,7 @@ lock_trace unwind(lock_site site) noexcept {
 }
 
 std::uint32_t place_of(const lwp_t *l, lock_site site) noexcept {
-	const std::uint32_t tag = tag_of(l, site);
+	const std::uint32_t tag = tag_of(site);
 	place &p = places[tag % places_most];
 	if (p.p_tag.load(std::memory_order_relaxed) != tag) {  // relaxed: whoever wants the trace takes the lock
 		const lock_trace t = unwind(site);

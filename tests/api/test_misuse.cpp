@@ -12,7 +12,8 @@
 #include <memory>
 #include <mutex>
 #include <ostream>
-#include <regex>
+#include <regex.h>
+#include <string>
 #include <thread>
 
 using namespace lwp::test;
@@ -111,6 +112,19 @@ const scenario scenarios[] = {
         destroyed, false},
     {"condvar_waited", [] { destroy_waited<lwp::condition_variable>(wait_plain); }, "condition_variable", destroyed, false},
     {"condvar_any_waited", [] { destroy_waited<lwp::condition_variable_any>(wait_any); }, "condition_variable_any", destroyed, false},
+    {"condvar_with_two_mutexes",
+        [] {
+	        auto *cv = new lwp::condition_variable;
+	        subject waiter([cv](subject &s) {
+		        lwp::mutex m;
+		        std::unique_lock hold(m);
+		        s.about_to_block();
+		        cv->wait(hold);
+	        });
+	        waiter.await_blocked();
+	        wait_plain(*cv);
+        },
+        "condition variable", "LWPs wait on one condition variable with different mutexes", true},
     {"wait_group_waited", [] { destroy_waited<lwp::wait_group>([](auto &g) { g.wait(); }, 1); }, "wait_group",
         "is destroyed with 1 of its work left", false},
     {"channel_waited", [] { destroy_waited<lwp::channel<int>>([](auto &c) { (void)c.receive(); }); }, "channel",
@@ -169,6 +183,17 @@ const scenario scenarios[] = {
 
 // ---- running them --------------------------------------------------------------------------------------------------------------------------
 
+/// POSIX's: std::regex makes gcc 12 warn of itself under AddressSanitizer.
+bool matches(const std::string &text, const char *expression) {
+	regex_t compiled;
+	if (::regcomp(&compiled, expression, REG_EXTENDED | REG_NOSUB | REG_NEWLINE) != 0) {
+		return false;
+	}
+	const bool found = ::regexec(&compiled, text.c_str(), 0, nullptr, 0) == 0;
+	::regfree(&compiled);
+	return found;
+}
+
 std::ostream &operator<<(std::ostream &out, const scenario &s) { return out << s.name; }
 
 class Misuse : public testing::TestWithParam<scenario> {};
@@ -182,7 +207,7 @@ TEST_P(Misuse, IsNamed) {
 #endif
 	const outcome o = run_case(s.name, {{"LWP_LOCK_ORDER", "off"}, {"LWP_DEADLOCK", "off"}});
 	EXPECT_TRUE(o.aborted()) << o.status << '\n' << o.text;
-	EXPECT_TRUE(std::regex_search(o.text, std::regex(s.says))) << s.says << " is not in\n" << o.text;
+	EXPECT_TRUE(matches(o.text, s.says)) << s.says << " is not in\n" << o.text;
 	EXPECT_NE(o.count(s.type), 0U) << o.text;
 }
 
