@@ -226,3 +226,39 @@ TEST(Once, MayBeDestroyedByTheLastThatIsThrough) {
 		b.join();
 	}
 }
+
+// Woken to try in the place of one that failed, and suspended before it has looked: it must not go away with the others asleep behind it.
+TEST(Once, WaiterThatIsSuspendedAsItIsWokenLetsTheOthersThrough) {
+	lwp::once_flag flag;
+	gate all_wait;
+	std::atomic<int> calls{0};
+	const auto function = [&] {
+		if (calls++ == 0) {
+			all_wait.pass();
+			throw 1;
+		}
+	};
+	const auto wait = [&](subject &s) {
+		s.about_to_block();
+		lwp::call_once(flag, function);
+		s.set_result(0);
+	};
+	std::atomic<lwpid_t> next{0};
+	lwp::thread first([&] {
+		EXPECT_THROW(lwp::call_once(flag, function), int);
+		(void)_lwp_suspend(next);  // on one vCPU: woken, not run since.  Elsewhere it may be through.
+	});
+	EXPECT_TRUE(wait_until([&] { return calls == 1; }));
+	subject second(wait);
+	second.await_blocked();
+	next = second.lid();
+	subject third(wait);
+	third.await_blocked();
+	all_wait.open();
+	EXPECT_TRUE(wait_until([&] { return third.result() == 0; }));
+	first.join();
+	(void)_lwp_continue(second.lid());
+	collect(second.lid());
+	collect(third.lid());
+	EXPECT_EQ(calls, 2);
+}
