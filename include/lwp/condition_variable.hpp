@@ -66,7 +66,7 @@ public:
 	/// Ends all waits that have begun.  Never blocks.
 	void notify_all() noexcept;
 
-	/// Gives up the mutex and blocks the LWP until it is notified; then takes the mutex again.
+	/// [thread.condition.condvar]/8  Gives up the mutex and blocks the LWP until it is notified; then takes the mutex again.
 	void wait(std::unique_lock<mutex> &lock) noexcept { (void)wait_until_steady(lock, detail::steady_time::max()); }
 	/// Until `predicate()` is true, which is called with the mutex held.  Throws what that throws.
 	template <class Predicate>

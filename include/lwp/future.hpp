@@ -4,13 +4,13 @@
 // works between LWPs of any vCPU and kernel threads of the application.  Only what std leaves open or does not have is said here.
 //
 // Errors are std's: std::future_error with std::future_errc.  Where std leaves the use of an object without a shared state undefined, it throws
-// no_state.  A shared state is one allocation; there are no constructors that take an allocator.
+// no_state.  A shared state is one allocation.
 // Of two calls that set the same result at once one throws promise_already_satisfied without waiting for the other.
 // The _at_thread_exit forms and async count an LWP as ended when its specific data are destroyed (lwp::specific, lwp_tss_*); for the LWP that
 // returns from main() that is never.  An LWP that leaves by _lwp_exit() is not unwound: what it was to set stays unset.
 #pragma once
 
-#include <lwp/detail/pending.hpp>
+#include <lwp/detail/future_state.hpp>
 #include <lwp/thread.hpp>
 
 #include <atomic>
@@ -44,289 +44,6 @@ template <class Signature>
 class packaged_task;
 
 namespace detail {
-
-[[noreturn]] LWP_API void throw_future_error(std::future_errc);
-
-/// What a result and those who wait for it share.  A provider claims it, stores the result, and says that it is ready; with that its own reference
-/// may be the last.
-class LWP_API future_state : exit_note {
-public:
-	future_state() noexcept = default;
-	future_state(const future_state &) = delete;
-	future_state &operator=(const future_state &) = delete;
-
-	void add_ref() noexcept { refs_.fetch_add(1, std::memory_order_relaxed); }  // relaxed: by who has one
-	void release() noexcept {
-		if (refs_.fetch_sub(1, std::memory_order_acq_rel) == 1) {  // release: what we did with it; acquire: what the others did
-			last_release();
-		}
-	}
-
-	// ---- the provider's half
-	/// True for exactly one: nobody else sets the result any more.
-	[[nodiscard]] bool claim() noexcept { return !claimed_.exchange(true, std::memory_order_relaxed); }  // relaxed: no news in it
-	void unclaim() noexcept { claimed_.store(false, std::memory_order_relaxed); }                        // relaxed: as claim()
-	[[nodiscard]] bool claimed() const noexcept { return claimed_.load(std::memory_order_relaxed); }     // relaxed: as claim()
-	/// Once; a provider's reference keeps it no longer.
-	void ready() noexcept { pending_.done(); }
-	/// The same, once the calling LWP has ended.  Throws std::bad_alloc.
-	void ready_at_exit();
-	void set_error(std::exception_ptr error) noexcept { error_ = std::move(error); }
-	/// By the provider that goes: broken_promise, unless it was claimed.  Releases it.
-	void abandon() noexcept;
-	/// For the one future that is made of it.
-	[[nodiscard]] bool retrieve() noexcept { return !retrieved_.exchange(true, std::memory_order_relaxed); }  // relaxed: no news in it
-	/// Its last release waits until it is ready ([futures.async]/5).  Before others know it, this and the next.
-	void wait_at_release() noexcept { blocking_ = true; }
-	void defer() noexcept { deferred_.store(true, std::memory_order_relaxed); }
-
-	// ---- the waiter's half
-	void wait() {
-		run_if_deferred();
-		pending_.wait("future");
-	}
-	bool wait(steady_time deadline, const std::stop_token &stop) { return pending_.wait("future", deadline, stop); }
-	bool wait(steady_time deadline) { return pending_.wait("future", deadline); }
-	[[nodiscard]] bool deferred() const noexcept { return deferred_.load(std::memory_order_relaxed); }  // relaxed: no news in it
-	/// The first that waits calls a deferred function; others wait for it.
-	void run_if_deferred() {
-		if (deferred() && deferred_.exchange(false, std::memory_order_relaxed)) {  // relaxed: the function was there before the reference
-			run_deferred();
-		}
-	}
-	/// Ready, and waited for.
-	void rethrow() const {
-		if (error_) {
-			std::rethrow_exception(error_);
-		}
-	}
-
-protected:
-	virtual ~future_state();
-	virtual void run_deferred() {}
-
-private:
-	void last_release() noexcept;
-
-	std::atomic<unsigned> refs_{1};
-	std::atomic<bool> claimed_{false};
-	std::atomic<bool> retrieved_{false};
-	std::atomic<bool> deferred_{false};
-	bool blocking_ = false;     // before others know it
-	pending pending_{1};        // the result
-	std::exception_ptr error_;  // by who claimed it; read once ready
-};
-
-/// One reference.
-template <class State>
-class state_ref {
-public:
-	state_ref() noexcept = default;
-	/// Takes over the caller's reference.
-	explicit state_ref(State *s) noexcept : state_(s) {}
-	state_ref(const state_ref &o) noexcept : state_(o.state_) {
-		if (state_ != nullptr) {
-			state_->add_ref();
-		}
-	}
-	state_ref(state_ref &&o) noexcept : state_(std::exchange(o.state_, nullptr)) {}
-	state_ref &operator=(state_ref o) noexcept {
-		std::swap(state_, o.state_);
-		return *this;
-	}
-	~state_ref() {
-		if (state_ != nullptr) {
-			state_->release();
-		}
-	}
-	explicit operator bool() const noexcept { return state_ != nullptr; }
-	[[nodiscard]] State *get() const noexcept { return state_; }
-	State *operator->() const noexcept { return state_; }
-	[[nodiscard]] State *checked() const {
-		if (state_ == nullptr) {
-			throw_future_error(std::future_errc::no_state);
-		}
-		return state_;
-	}
-	[[nodiscard]] State *let_go() noexcept { return std::exchange(state_, nullptr); }
-
-private:
-	State *state_ = nullptr;
-};
-
-/// The result: an R, a pointer for R &, nothing for void.
-template <class R>
-class result_state : public future_state {
-public:
-	static_assert(
-	    !std::is_array_v<R> && std::is_object_v<R> && std::is_destructible_v<R>, "[futures.promise]: R is an object, a reference or void");
-	template <class... Args>
-	void emplace(Args &&...args) {
-		value_.emplace(std::forward<Args>(args)...);
-	}
-	void reset() noexcept { value_.reset(); }
-	R take() {
-		rethrow();
-		return std::move(*value_);
-	}
-	const R &look() const {
-		rethrow();
-		return *value_;
-	}
-
-private:
-	std::optional<R> value_;
-};
-
-template <class R>
-class result_state<R &> : public future_state {
-public:
-	void emplace(R &value) noexcept { value_ = std::addressof(value); }
-	void reset() noexcept {}
-	R &take() const { return look(); }
-	R &look() const {
-		rethrow();
-		return *value_;
-	}
-
-private:
-	R *value_ = nullptr;
-};
-
-template <>
-class result_state<void> : public future_state {
-public:
-	void emplace() noexcept {}
-	void reset() noexcept {}
-	void take() const { rethrow(); }
-	void look() const { rethrow(); }
-};
-
-/// Claims it and stores a result; throws what that throws, and it can be set again then.
-template <class State, class... Args>
-void claim_and_store(State *s, Args &&...args) {
-	if (!s->claim()) {
-		throw_future_error(std::future_errc::promise_already_satisfied);
-	}
-	try {
-		s->emplace(std::forward<Args>(args)...);
-	} catch (...) {
-		s->unclaim();
-		throw;
-	}
-}
-
-template <class State>
-void claim_and_store_error(State *s, std::exception_ptr error) {
-	if (!s->claim()) {
-		throw_future_error(std::future_errc::promise_already_satisfied);
-	}
-	s->set_error(std::move(error));
-}
-
-/// What was stored is to be seen once the LWP has ended.
-template <class State>
-void ready_at_exit_or_undo(State *s) {
-	try {
-		s->ready_at_exit();
-	} catch (...) {
-		s->reset();
-		s->set_error(nullptr);
-		s->unclaim();
-		throw;
-	}
-}
-
-/// Calls `call` and stores what becomes of it.  Claimed before.
-template <class R, class State, class Call, class... Args>
-void store_result_of(State *s, Call &&call, Args &&...args) noexcept {
-	try {
-		if constexpr (std::is_void_v<R>) {
-			std::invoke(std::forward<Call>(call), std::forward<Args>(args)...);
-			s->emplace();
-		} else {
-			s->emplace(std::invoke(std::forward<Call>(call), std::forward<Args>(args)...));
-		}
-	} catch (...) {
-		s->set_error(std::current_exception());
-	}
-}
-
-template <class F, class... Args>
-using result_of_decayed = std::invoke_result_t<std::decay_t<F>, std::decay_t<Args>...>;
-
-/// A callable with its arguments, to be called once, as rvalues.
-template <class F, class... Args>
-class bound_call {
-public:
-	template <class... Given>
-	explicit bound_call(Given &&...given) : parts_(std::forward<Given>(given)...) {}
-	decltype(auto) operator()() {
-		return std::apply([](auto &&...part) -> decltype(auto) { return std::invoke(std::move(part)...); }, std::move(parts_));
-	}
-
-private:
-	std::tuple<F, Args...> parts_;
-};
-
-/// The state of an async() or of a scope's child with a result: it keeps the call until that has been made, by a new LWP or, deferred, by the first
-/// that waits.
-template <class R, class Call>
-class call_state : public result_state<R> {
-public:
-	template <class... Given>
-	explicit call_state(Given &&...given) : call_(std::in_place, std::forward<Given>(given)...) {
-		(void)this->claim();
-	}
-	/// The call and its arguments are gone before the result can be seen.
-	void make() noexcept {
-		store_result_of<R>(this, *call_);
-		call_.reset();
-	}
-
-private:
-	void run_deferred() override {
-		make();
-		this->ready();
-	}
-	std::optional<Call> call_;
-};
-
-/// What an LWP of async() begins with.
-template <class R, class Call>
-struct async_start : exit_note {
-	call_state<R, Call> *state;  // the last reference waits until it is ready, so this is none
-
-	explicit async_start(call_state<R, Call> *s) : state(s) {
-		this->en_run = [](exit_note *n) noexcept { static_cast<async_start *>(n)->state->ready(); };
-	}
-	static void run(void *p) {
-		auto *self = static_cast<async_start *>(p);
-		self->state->make();
-		at_lwp_end(self);
-	}
-};
-
-/// Starts a detached LWP that calls T::run(T *) with a T made of `given`, which is not destroyed and lasts as long as the LWP.
-/// Throws system_error, or what T's constructor throws.
-template <class T, class... Given>
-void start_detached(attributes attr, Given &&...given) {
-	attr.detached = true;
-	const nascent n = thread_prepare(attr, sizeof(T), alignof(T));
-	T *payload;
-	try {
-		payload = ::new (n.payload) T(std::forward<Given>(given)...);
-	} catch (...) {
-		thread_abandon(n);
-		throw;
-	}
-	const lwpid_t lid = thread_launch(n, [](void *arg) { T::run(arg); });
-	if (lid < 0) {
-		std::destroy_at(payload);
-		thread_abandon(n);
-		thread_failed(-lid);
-	}
-}
 
 struct future_access;
 
@@ -443,6 +160,8 @@ template <class R>
 class promise_base {
 public:
 	promise_base() : state_(new result_state<R>) {}
+	template <class Allocator>
+	promise_base(std::allocator_arg_t, const Allocator &a) : state_(allocated_state<R, Allocator>::make(a)) {}
 	promise_base(promise_base &&) noexcept = default;
 	promise_base &operator=(promise_base &&other) noexcept {
 		promise_base(std::move(other)).swap(*this);
@@ -490,6 +209,10 @@ private:
 template <class R>
 class promise : public detail::promise_base<R> {
 public:
+	promise() = default;
+	/// The shared state is allocated by a copy of `a`, which gives it back when nobody refers to it any more.
+	template <class Allocator>
+	promise(std::allocator_arg_t, const Allocator &a) : detail::promise_base<R>(std::allocator_arg, a) {}
 	/// Throws promise_already_satisfied | no_state, and what the copy throws: then another may be set.
 	void set_value(const R &value) { this->set(value); }
 	void set_value(R &&value) { this->set(std::move(value)); }
@@ -502,6 +225,9 @@ public:
 template <class R>
 class promise<R &> : public detail::promise_base<R &> {
 public:
+	promise() = default;
+	template <class Allocator>
+	promise(std::allocator_arg_t, const Allocator &a) : detail::promise_base<R &>(std::allocator_arg, a) {}
 	void set_value(R &value) { this->set(value); }
 	void set_value_at_thread_exit(R &value) { this->set_at_thread_exit(value); }
 	void swap(promise &other) noexcept { detail::promise_base<R &>::swap(other); }
@@ -510,6 +236,9 @@ public:
 template <>
 class promise<void> : public detail::promise_base<void> {
 public:
+	promise() = default;
+	template <class Allocator>
+	promise(std::allocator_arg_t, const Allocator &a) : detail::promise_base<void>(std::allocator_arg, a) {}
 	void set_value() { this->set(); }
 	void set_value_at_thread_exit() { this->set_at_thread_exit(); }
 	void swap(promise &other) noexcept { detail::promise_base<void>::swap(other); }
@@ -686,3 +415,7 @@ template <class F, class... Args>
 }
 
 }  // namespace lwp
+
+/// [futures.promise]/2
+template <class R, class Allocator>
+struct std::uses_allocator<lwp::promise<R>, Allocator> : std::true_type {};

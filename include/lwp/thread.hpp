@@ -97,7 +97,7 @@ auto bind_decayed(F &&f, Args &&...args) {
 /// [thread.thread.class]
 class thread {
 public:
-	/// Names an LWP; a default one names none.
+	/// [thread.thread.id]  Names an LWP; a default one names none.
 	class id {
 	public:
 		constexpr id() noexcept = default;
@@ -119,7 +119,7 @@ public:
 
 	thread() noexcept = default;
 
-	/// Throws std::system_error: EAGAIN too many LWPs | ENOMEM no memory for its stack | EINVAL callable and arguments take more than half of
+	/// [thread.thread.constr]  Throws std::system_error: EAGAIN too many LWPs | ENOMEM no memory for its stack | EINVAL callable and arguments take more than half of
 	/// its stack; and what copying the arguments throws.
 	template <class F, class... Args>
 		requires(!std::is_same_v<std::remove_cvref_t<F>, thread> && !std::is_same_v<std::remove_cvref_t<F>, attributes> &&
@@ -154,7 +154,7 @@ public:
 	friend void swap(thread &a, thread &b) noexcept { a.swap(b); }
 
 	[[nodiscard]] bool joinable() const noexcept { return lid_ != 0; }
-	/// Throws std::system_error: EINVAL not joinable | EDEADLK it is the caller, or waits for the caller | ESRCH collected by somebody else.
+	/// [thread.thread.member]  Throws std::system_error: EINVAL not joinable | EDEADLK it is the caller, or waits for the caller | ESRCH collected by somebody else.
 	void join() {
 		detail::thread_join(lid_);
 		lid_ = 0;
@@ -184,7 +184,7 @@ public:
 	}
 	[[nodiscard]] id get_id() const noexcept { return id(lid_); }
 	[[nodiscard]] native_handle_type native_handle() const noexcept { return lid_; }
-	/// The runtime's number of vCPUs.
+	/// [thread.thread.static]  The runtime's number of vCPUs.
 	[[nodiscard]] static unsigned hardware_concurrency() noexcept { return detail::thread_concurrency(); }
 
 private:

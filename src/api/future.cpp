@@ -142,7 +142,7 @@ void future_state::last_release() noexcept {
 	if (blocking_) {
 		pending_.wait("async");
 	}
-	delete this;
+	destroy();
 }
 
 void future_state::ready_at_exit() {
