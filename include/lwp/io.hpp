@@ -192,7 +192,7 @@ public:
 	stream(stream &&) noexcept = default;
 	stream &operator=(stream &&) noexcept = default;
 
-	/// Reads what is there, at least one byte; blocks while there is none.  The number of bytes, 0 at the end of the stream.
+	/// Reads what is there, at least one byte; blocks while there is none.  The number of bytes, 0 at the end of the stream, and at once for an empty buffer.
 	std::size_t read(mutable_bytes buffer, const io_limit &limit = {});
 	std::size_t read(mutable_bytes buffer, std::error_code &error, const io_limit &limit = {}) noexcept;
 
@@ -242,7 +242,7 @@ class LWP_API file : public stream {
 public:
 	file() noexcept = default;
 	/// Takes `fd` over.
-	explicit file(int fd) noexcept : stream(fd, kind::any) {}
+	explicit file(int fd) noexcept;
 	/// Opens; blocks.  Errors: those of open(2).
 	explicit file(const std::string &path, const open_options &options = {}, const io_limit &limit = {});
 	file(const std::string &path, const open_options &options, std::error_code &error, const io_limit &limit = {}) noexcept;
@@ -271,6 +271,9 @@ public:
 	void resize(std::int64_t size, std::error_code &error) noexcept;
 	std::int64_t seek(std::int64_t offset, int whence = 0);
 	std::int64_t seek(std::int64_t offset, int whence, std::error_code &error) noexcept;
+
+private:
+	bool seekable_ = false;
 };
 
 // ---- pipes ---------------------------------------------------------------------------------------------------------

@@ -209,7 +209,7 @@ public:
 // ---- datagrams -----------------------------------------------------------------------------------------------------
 
 /// What receive_from() got.
-struct received {
+struct datagram {
 	std::size_t size = 0;    ///< bytes in the buffer
 	bool truncated = false;  ///< the datagram was longer; the rest is gone
 	endpoint from;           ///< family() AF_UNSPEC: a unix socket without a name
@@ -219,8 +219,8 @@ struct received {
 class LWP_API datagram_socket : public descriptor, public detail::socket_members<datagram_socket> {
 public:
 	/// The next datagram; blocks until there is one.  Of one that is longer than `buffer` the rest is gone.  An empty datagram is one of 0 bytes.
-	received receive_from(mutable_bytes buffer, const io_limit &limit = {});
-	received receive_from(mutable_bytes buffer, std::error_code &error, const io_limit &limit = {}) noexcept;
+	datagram receive_from(mutable_bytes buffer, const io_limit &limit = {});
+	datagram receive_from(mutable_bytes buffer, std::error_code &error, const io_limit &limit = {}) noexcept;
 	/// Sends one; blocks until there is room for it.  EMSGSIZE it is too long | ECONNREFUSED an earlier one met nobody.
 	void send_to(const_bytes bytes, const endpoint &to, const io_limit &limit = {});
 	void send_to(const_bytes bytes, const endpoint &to, std::error_code &error, const io_limit &limit = {}) noexcept;

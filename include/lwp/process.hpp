@@ -136,6 +136,7 @@ public:
 
 private:
 	void end() noexcept;
+	void collect_it() noexcept;
 
 	pid_t pid_ = 0;  // 0 none, -1 collected
 	descriptor pidfd_;
