@@ -43,7 +43,8 @@ public:
 	[[nodiscard]] static endpoint any(std::uint16_t port) noexcept;
 	/// 127.0.0.1
 	[[nodiscard]] static endpoint loopback(std::uint16_t port) noexcept;
-	/// A unix path; one that begins with a NUL is Linux's abstract name.  Throws io_error: ENAMETOOLONG above 107 bytes (or 108 of an abstract one).
+	/// A unix path; one that begins with a NUL is Linux's abstract name.  Throws io_error: ENAMETOOLONG above 107 bytes (or 108 of an abstract one) |
+	/// EINVAL a path with a NUL in it.
 	[[nodiscard]] static endpoint unix_path(std::string_view path);
 
 	[[nodiscard]] int family() const noexcept { return storage_.ss_family; }  ///< AF_INET, AF_INET6, AF_UNIX or AF_UNSPEC

@@ -56,6 +56,9 @@ void reader::consume(std::size_t count) noexcept {
 
 std::size_t reader::fill(std::error_code &error, const io_limit &limit) noexcept {
 	error.clear();
+	if (first_ == last_) {
+		first_ = last_ = 0;  // all of the room again, for nothing
+	}
 	if (last_ == capacity_ && first_ != 0) {
 		std::memmove(buffer_.get(), buffer_.get() + first_, last_ - first_);
 		last_ -= std::exchange(first_, 0);

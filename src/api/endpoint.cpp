@@ -44,7 +44,7 @@ std::uint32_t number(std::string_view text, std::uint32_t most) noexcept {
 /// Numeric addresses; family() AF_UNSPEC: not one.
 endpoint numeric(std::string_view address, std::uint16_t port) noexcept {
 	char text[INET6_ADDRSTRLEN + IF_NAMESIZE + 1];
-	if (address.size() >= sizeof(text)) {
+	if (address.size() >= sizeof(text) || address.find('\0') != address.npos) {  // inet_pton() would stop at the NUL
 		return {};
 	}
 	const std::size_t percent = std::min(address.find('%'), address.size());
@@ -88,17 +88,20 @@ bool kernel_has_ipv6() noexcept {
 	return has;
 }
 
-/// False: too long.
-bool make_unix(std::string_view path, endpoint *e) noexcept {
+/// 0 | ENAMETOOLONG | EINVAL there is a NUL in it
+int make_unix(std::string_view path, endpoint *e) noexcept {
 	sockaddr_un un{};
 	un.sun_family = AF_UNIX;
 	const bool abstract = !path.empty() && path.front() == '\0';
 	if (path.size() + (abstract ? 0 : 1) > sizeof(un.sun_path)) {
-		return false;
+		return ENAMETOOLONG;
+	}
+	if (!abstract && path.find('\0') != path.npos) {
+		return EINVAL;
 	}
 	std::copy(path.begin(), path.end(), un.sun_path);
 	*e = from(un, path_at + path.size() + (abstract ? 0 : 1));
-	return true;
+	return 0;
 }
 
 /// The bytes that say which endpoint it is.
@@ -127,7 +130,7 @@ endpoint endpoint::parse(std::string_view text, std::error_code &error) noexcept
 	error.clear();
 	endpoint e;
 	if (text.starts_with("unix:")) {
-		error = make_unix(text.substr(5), &e) && text.size() > 5 ? std::error_code() : code(EINVAL);
+		error = text.size() > 5 && make_unix(text.substr(5), &e) == 0 ? std::error_code() : code(EINVAL);
 		return error ? endpoint() : e;
 	}
 	const std::size_t colon = text.rfind(':');
@@ -177,8 +180,8 @@ endpoint endpoint::loopback(std::uint16_t port) noexcept {
 
 endpoint endpoint::unix_path(std::string_view path) {
 	endpoint e;
-	if (!make_unix(path, &e)) {
-		throw io_error(code(ENAMETOOLONG), "endpoint");
+	if (const int error = make_unix(path, &e); error != 0) {
+		throw io_error(code(error), "endpoint");
 	}
 	return e;
 }

@@ -152,6 +152,14 @@ TEST(Reader, PeekFillAndConsume) {
 	EXPECT_FALSE(error);
 }
 
+TEST(Reader, AnEmptyBufferIsFilledFromItsBeginning) {
+	script s{{"abcd\n", "12345678"}};
+	lwp::reader in(s, 8);
+	EXPECT_EQ(text_of(in.read_line()), "abcd");
+	EXPECT_EQ(in.fill(), 8U);
+	EXPECT_EQ(in.buffered(), "12345678");
+}
+
 TEST(Reader, LargeReadsGoPastTheBuffer) {
 	script s{{std::string(100, 'x')}};
 	lwp::reader in(s, 10);

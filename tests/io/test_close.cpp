@@ -44,8 +44,12 @@ bool is_open(int fd) { return ::fcntl(fd, F_GETFD) >= 0; }
 TEST(Close, OfANewOwnerWhileTheOldCloseRuns) {
 	lingering a;
 	pipe_pair b;
-	std::thread closer([&] { EXPECT_EQ(lwp_close(a.fd), 0); });
-	EXPECT_TRUE(wait_until([&] { return !is_open(a.fd); }));
+	std::atomic<bool> closed{false};
+	std::thread closer([&] {
+		EXPECT_EQ(lwp_close(a.fd), 0);
+		closed = true;
+	});
+	EXPECT_TRUE(wait_until([&] { return closed || !is_open(a.fd); }));
 	const int number = ::fcntl(b.in, F_DUPFD_CLOEXEC, a.fd);  // the writing end once more
 	EXPECT_EQ(lwp_close(number), 0);
 	EXPECT_FALSE(is_open(number));

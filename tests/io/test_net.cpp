@@ -83,6 +83,8 @@ TEST(Endpoint, FromTextAndBack) {
 	EXPECT_EQ(thrown_by([] { (void)endpoint::parse("x"); }), std::errc::invalid_argument);
 	EXPECT_EQ(thrown_by([] { (void)endpoint("localhost", 80); }), std::errc::invalid_argument);
 	EXPECT_EQ(thrown_by([] { (void)endpoint(std::string(500, '1'), 80); }), std::errc::invalid_argument);
+	EXPECT_EQ(thrown_by([] { (void)endpoint(std::string_view("127.0.0.1\0x", 11), 80); }), std::errc::invalid_argument);
+	EXPECT_EQ(thrown_by([] { (void)endpoint::unix_path(std::string("a\0b", 3)); }), std::errc::invalid_argument);
 	EXPECT_EQ(thrown_by([] { (void)endpoint::unix_path(std::string(108, 'x')); }), std::errc::filename_too_long);
 	EXPECT_EQ(endpoint::unix_path(std::string(107, 'x')).address().size(), 107U);
 	EXPECT_EQ(endpoint::unix_path(std::string("\0abc", 4)).address(), std::string("\0abc", 4));
@@ -173,6 +175,11 @@ TEST(Tcp, RefusedAndTaken) {
 	const endpoint at = l.local_endpoint();
 	EXPECT_EQ(thrown_by([&] { tcp_listener other(at); }), std::errc::address_in_use);
 	l.close();
+	// Bound, so that nobody else gets the port meanwhile, and listening to nothing.
+	lwp::descriptor bound(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+	const int on = 1;
+	ASSERT_EQ(::setsockopt(bound.native_handle(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)), 0);
+	ASSERT_EQ(::bind(bound.native_handle(), at.data(), at.size()), 0);
 	std::error_code error;
 	EXPECT_FALSE(tcp_stream::connect(at, error).is_open());
 	EXPECT_EQ(error, std::errc::connection_refused);
@@ -180,6 +187,7 @@ TEST(Tcp, RefusedAndTaken) {
 	EXPECT_EQ(thrown_by([&] { (void)tcp_stream::connect("127.0.0.1", at.port()); }), std::errc::connection_refused);
 	EXPECT_FALSE(tcp_stream::connect(endpoint::unix_path("/x"), error).is_open());
 	EXPECT_EQ(error, std::errc::address_family_not_supported);
+	bound.close();
 	const tcp_listener again(at);  // at once
 	EXPECT_EQ(again.local_endpoint(), at);
 }
