@@ -3,6 +3,8 @@
 // Time inside the library: nanoseconds of CLOCK_MONOTONIC in 64 bits, and nothing else.
 #pragma once
 
+#include "base/atomic.h"
+
 #include <cstdint>
 #include <ctime>
 
@@ -12,16 +14,20 @@ using nanotime = std::uint64_t;
 inline constexpr nanotime never = UINT64_MAX;  ///< the deadline of a wait without one
 
 inline nanotime now() noexcept {
+#if LWP_EXPLORE
+	return explore::clock_now();
+#else
 	timespec ts;
 	::clock_gettime(CLOCK_MONOTONIC, &ts);
 	return static_cast<nanotime>(ts.tv_sec) * 1'000'000'000U + static_cast<nanotime>(ts.tv_nsec);
+#endif
 }
 
 /// The CPU's own counter: of unknown speed, but some nanoseconds cheap.
 inline std::uint64_t cycles() noexcept {
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !LWP_EXPLORE
 	return __builtin_ia32_rdtsc();
-#elif defined(__aarch64__)
+#elif defined(__aarch64__) && !LWP_EXPLORE
 	std::uint64_t c;
 	asm volatile("mrs %0, cntvct_el0" : "=r"(c));
 	return c;

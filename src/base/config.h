@@ -25,6 +25,10 @@
 #define LWP_DEBUG 0  // asserts and lock ranks
 #endif
 
+#ifndef LWP_EXPLORE
+#define LWP_EXPLORE 0  // the build of tests/explore: atomics, clock and futexes are the explorer's
+#endif
+
 #define LWP_LIKELY(x) __builtin_expect(!!(x), 1)
 #define LWP_UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define LWP_NOINLINE __attribute__((noinline))

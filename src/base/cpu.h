@@ -5,6 +5,9 @@
 #pragma once
 
 #include "base/config.h"
+#if LWP_EXPLORE
+#include "base/atomic.h"
+#endif
 
 namespace lwp::kern {
 struct vcpu_t;
@@ -18,7 +21,9 @@ namespace lwp::kern {
 
 /// The vCPU that runs us; null on a kernel thread that the library has not met.
 LWP_ALWAYS_INLINE vcpu_t *curcpu_or_null() noexcept {
-#if defined(__x86_64__)
+#if LWP_EXPLORE
+	return explore::current_vcpu;
+#elif defined(__x86_64__)
 	// volatile: evaluated where it stands, each time.  The two instructions are the linker's initial-exec form.
 	vcpu_t *vc;
 	asm volatile("movq lwp_tls_vcpu@gottpoff(%%rip), %0\n\tmovq %%fs:(%0), %0" : "=r"(vc));

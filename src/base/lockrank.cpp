@@ -36,7 +36,12 @@ struct held_locks {
 	const spinlock *lock[held_most];
 	unsigned count;
 };
+#if LWP_EXPLORE
+static_assert(sizeof(held_locks) <= explore::kthread_bytes);
+#define held (*static_cast<held_locks *>(explore::kthread_storage()))
+#else
 thread_local held_locks held;
+#endif
 
 }  // namespace
 

@@ -115,7 +115,9 @@ private:
 };
 
 LWP_ALWAYS_INLINE void cpu_relax() noexcept {
-#if defined(__x86_64__)
+#if LWP_EXPLORE
+	explore::point(explore::op::relax, nullptr, __FILE__, __LINE__);
+#elif defined(__x86_64__)
 	__builtin_ia32_pause();
 #elif defined(__aarch64__)
 	asm volatile("isb" ::: "memory");

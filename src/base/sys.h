@@ -38,6 +38,14 @@ inline long call(long number, long a = 0, long b = 0, long c = 0, long d = 0, lo
 #endif
 }
 
+#if LWP_EXPLORE
+inline long futex_wait(atomic<std::uint32_t> *word, std::uint32_t expected, const timespec *deadline) noexcept {
+	return explore::futex_wait(word, expected, deadline);
+}
+inline long futex_wake(atomic<std::uint32_t> *word, int count) noexcept { return explore::futex_wake(word, count); }
+inline long membarrier(int) noexcept { return explore::membarrier(); }
+inline void yield() noexcept { explore::point(explore::op::yield, nullptr, __FILE__, __LINE__); }
+#else
 /// Sleeps while *word == expected, until woken or the absolute CLOCK_MONOTONIC deadline (null: for ever).  May return early.
 inline long futex_wait(atomic<std::uint32_t> *word, std::uint32_t expected, const timespec *deadline) noexcept {
 	return call(SYS_futex, reinterpret_cast<long>(word), FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG, static_cast<long>(expected),
@@ -50,10 +58,11 @@ inline long futex_wake(atomic<std::uint32_t> *word, int count) noexcept {
 
 inline long membarrier(int command) noexcept { return call(SYS_membarrier, command, 0, 0); }
 
+inline void yield() noexcept { call(SYS_sched_yield); }
+#endif
+
 inline long write(int fd, const void *data, std::size_t size) noexcept {
 	return call(SYS_write, fd, reinterpret_cast<long>(data), static_cast<long>(size));
 }
-
-inline void yield() noexcept { call(SYS_sched_yield); }
 
 }  // namespace lwp::kern::sys

@@ -1,0 +1,194 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-2-Clause
+"""Breaks the library's code, one mutant at a time, and fails unless the schedule explorer finds each.
+
+    run.py [--budget SECONDS] [--least N] [--jobs N] --build DIR [MUTANT...]    builds and runs; names or beginnings of names
+    run.py --fit                                                                only looks whether each mutant's text is still there once
+
+mutants.txt has the mutants.  DIR is a configured build (Ninja) in which the target `explore` is built; it is left as it is: what a mutant
+changes is compiled into a temporary directory.  A mutant of a header compiles everything again that includes it.
+
+Ends with one line of figures.  Exit status 1 if a mutant survived, does not fit or does not compile, or fewer than --least were run in time.
+"""
+
+import argparse
+import concurrent.futures
+import os
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+import zlib
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+SCHEDULES = ["--count", "3000", "--search", "6000", "--first"]
+RUN_MOST = 240  # seconds; a mutant that hangs the explorer itself is found, too
+MUTANT = re.compile(r"^mutant (\S+)\nfile (\S+)\nby ([^\n]+)\n<<<<\n(.*?)\n====\n(.*?)\n?>>>>$", re.MULTILINE | re.DOTALL)
+
+
+def scenario_names():
+    """As the sources say."""
+    text = "".join(p.read_text() for p in sorted((ROOT / "tests" / "explore").glob("scenario_*.cpp")))
+    return re.findall(r"^(?:SCENARIO|SCENARIO_TSO|RAW)\((\w+)", text, re.MULTILINE)
+
+
+SCENARIOS = scenario_names()
+
+
+class Mutant:
+    """One way to break one file."""
+
+    def __init__(self, match):
+        self.name, self.file, self.by, self.old, self.new = match.groups()
+        self.by = self.by.split()
+
+    def misfit(self):
+        """What is wrong with it; empty if it fits."""
+        path = ROOT / self.file
+        if not path.is_file():
+            return f"{self.file} is no file"
+        for name in self.by:
+            if not any(scenario.startswith(name) for scenario in SCENARIOS):
+                return f"no scenario begins with {name}"
+        count = path.read_text().count(self.old)
+        return "" if count == 1 else f"its text is there {count} times in {self.file}"
+
+
+def read_mutants():
+    text = (HERE / "mutants.txt").read_text()
+    mutants = [Mutant(m) for m in MUTANT.finditer(text)]
+    if len(mutants) != len(re.findall(r"^mutant ", text, re.MULTILINE)):
+        sys.exit("mutants.txt: an entry is malformed")
+    names = [m.name for m in mutants]
+    if len(set(names)) != len(names):
+        sys.exit("mutants.txt: a name is there twice")
+    return mutants
+
+
+class Build:
+    """How the explorer of a build directory is made."""
+
+    def __init__(self, directory):
+        self.directory = pathlib.Path(directory).resolve()
+        lines = subprocess.run(["ninja", "-t", "commands", "explore"], cwd=self.directory, stdout=subprocess.PIPE, text=True, check=True).stdout
+        self.compile = {}  # source -> (command, object)
+        for line in lines.splitlines():
+            words = shlex.split(line)
+            if "-c" in words and "-o" in words:
+                source = (self.directory / words[words.index("-c") + 1]).resolve()
+                self.compile[source] = (words, words[words.index("-o") + 1])
+        link = shlex.split(lines.splitlines()[-1])
+        # CMake writes ": && command && :".
+        self.link = link[link.index("&&") + 1 : len(link) - 1 - link[::-1].index("&&")]
+
+    def sources_of(self, header):
+        """Those that include a header, as the compiler noted it."""
+        out = subprocess.run(["ninja", "-t", "deps"], cwd=self.directory, stdout=subprocess.PIPE, text=True, check=True).stdout
+        found = []
+        target = None
+        for line in out.splitlines():
+            if line and not line[0].isspace():
+                target = line.split(":")[0]
+            elif line.strip() and (self.directory / line.strip()).resolve() == header:
+                found.append(target)
+        return [source for source, (_, obj) in self.compile.items() if obj in found]
+
+
+def outcome(mutant, build):
+    """("killed", by what) or another word and why."""
+    with tempfile.TemporaryDirectory() as name:
+        scratch = pathlib.Path(name)
+        changed = scratch / mutant.file
+        changed.parent.mkdir(parents=True)
+        changed.write_text((ROOT / mutant.file).read_text().replace(mutant.old, mutant.new))
+        source = (ROOT / mutant.file).resolve()
+        affected = [source] if source in build.compile else build.sources_of(source)
+        if not affected:
+            return "broken", "nothing is compiled from it"
+        link = list(build.link)
+        for number, one in enumerate(affected):
+            words, obj = build.compile[one]
+            words = [w for w in words if w != "-Werror"]
+            at = words.index("-c")
+            fresh = str(scratch / f"{number}.o")
+            words[at + 1] = str(changed if one == source else one)
+            words[words.index("-o") + 1] = fresh
+            if "-MF" in words:
+                words[words.index("-MF") + 1] = fresh + ".d"
+            words[at:at] = ["-w"]
+            first = next(i for i, w in enumerate(words) if w.startswith("-I"))
+            words.insert(first, f"-I{scratch / 'src'}")
+            done = subprocess.run(words, cwd=build.directory, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+            if done.returncode != 0:
+                return "broken", "it does not compile:\n" + done.stdout[:2000]
+            link = [fresh if w == obj else w for w in link]
+        program = str(scratch / "explore")
+        link[link.index("-o") + 1] = program
+        done = subprocess.run(link, cwd=build.directory, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+        if done.returncode != 0:
+            return "broken", "it does not link:\n" + done.stdout[:2000]
+        try:
+            done = subprocess.run([program, *SCHEDULES, *mutant.by], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                                  errors="replace", timeout=RUN_MOST, check=False)
+        except subprocess.TimeoutExpired:
+            return "killed", "the explorer does not end"
+        if done.returncode == 2:
+            return "broken", done.stdout[:500]
+        failed = re.search(r"^FAILED  (.*)$", done.stdout, re.MULTILINE)
+        if failed:
+            count = re.search(r"(\d+) schedules", done.stdout)
+            return "killed", failed[1][:150] + (f" ({count[1]} schedules)" if count else "")
+        if done.returncode != 0:
+            return "killed", f"exit status {done.returncode}"
+        return "SURVIVED", done.stdout.strip().splitlines()[-1]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--fit", action="store_true")
+    parser.add_argument("--build")
+    parser.add_argument("--budget", type=float, default=1e9)
+    parser.add_argument("--least", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("names", nargs="*")
+    options = parser.parse_args()
+
+    mutants = read_mutants()
+    misfits = [(m.name, m.misfit()) for m in mutants if m.misfit()]
+    for name, why in misfits:
+        print(f"{name}: {why}")
+    if options.fit or misfits:
+        print(f"mutants: {len(mutants)}, {len(misfits)} do not fit")
+        return 1 if misfits else 0
+    if options.names:
+        mutants = [m for m in mutants if any(m.name.startswith(n) for n in options.names)]
+    if not options.build or not mutants:
+        parser.error("--build is needed, and a mutant")
+    mutants.sort(key=lambda m: zlib.crc32(m.name.encode()))  # a budget that ends early has seen some of everything
+    build = Build(options.build)
+    began = time.monotonic()
+    counts = {}
+
+    def one(mutant):
+        if time.monotonic() - began > options.budget:
+            return mutant, "not run", ""
+        return mutant, *outcome(mutant, build)
+
+    with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
+        for mutant, word, why in pool.map(one, mutants):
+            counts[word] = counts.get(word, 0) + 1
+            if word != "not run":
+                print(f"{word:8}  {mutant.name}: {why}", flush=True)
+    killed = counts.get("killed", 0)
+    run = len(mutants) - counts.get("not run", 0)
+    print(f"mutants: {killed} of {run} killed, {counts.get('SURVIVED', 0)} survived, {counts.get('broken', 0)} broken, "
+          f"{counts.get('not run', 0)} not run, {time.monotonic() - began:.0f} s")
+    return 0 if killed == run and run >= min(options.least, len(mutants)) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
