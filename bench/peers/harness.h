@@ -10,7 +10,6 @@
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
-#include <map>
 #include <string>
 #include <vector>
 
@@ -21,17 +20,13 @@ using clock = std::chrono::steady_clock;
 // ---- the job, and what is said about it --------------------------------------------------------------------------------
 
 struct job {
-	std::map<std::string, std::int64_t> numbers;
+	unsigned workers = 1;
+	std::int64_t ops = 1000;
+	std::size_t threads = 2;
+	std::size_t storm = 0;
+	std::size_t capacity = 0;
+	std::int64_t hold = 0;
 	std::string samples;
-
-	std::int64_t number(const char *key, std::int64_t otherwise) const {
-		const auto found = numbers.find(key);
-		return found == numbers.end() ? otherwise : found->second;
-	}
-	unsigned workers() const { return static_cast<unsigned>(number("workers", 1)); }
-	std::int64_t ops() const { return number("ops", 1000); }
-	std::size_t threads() const { return static_cast<std::size_t>(number("threads", 2)); }
-	std::size_t storm() const { return static_cast<std::size_t>(number("storm", 0)); }
 };
 
 [[noreturn]] inline void fail(const char *what) {

@@ -85,10 +85,21 @@ inline job parse(int argc, char **argv) {
 		check(equals != std::string::npos, "usage: list | run ROW key=value...");
 		const std::string key = word.substr(0, equals);
 		const std::string value = word.substr(equals + 1);
+		const auto number = static_cast<std::uint64_t>(std::strtoull(value.c_str(), nullptr, 10));
 		if (key == "samples") {
 			j.samples = value;
-		} else {
-			j.numbers[key] = std::strtoll(value.c_str(), nullptr, 10);
+		} else if (key == "workers") {
+			j.workers = static_cast<unsigned>(number);
+		} else if (key == "ops") {
+			j.ops = static_cast<std::int64_t>(number);
+		} else if (key == "threads") {
+			j.threads = number;
+		} else if (key == "storm") {
+			j.storm = number;
+		} else if (key == "capacity") {
+			j.capacity = number;
+		} else if (key == "hold") {
+			j.hold = static_cast<std::int64_t>(number);
 		}
 	}
 	return j;
@@ -117,14 +128,14 @@ int main(int argc, char **argv) {
 		return list<P>();
 	}
 	const job j = parse(argc, argv);
-	check(j.workers() >= 1 && j.workers() <= P::workers_most, "it does not use so many kernel threads");
+	check(j.workers >= 1 && j.workers <= P::workers_most, "it does not use so many kernel threads");
 	for (const row &r : rows<P>()) {
 		if (std::string_view(argv[2]) == r.name) {
 			check(r.run != nullptr, r.lacks);
 			if constexpr (requires { P::before(std::string_view(), 1U); }) {  // a face that does a row in its own way
-				P::before(argv[2], j.workers());
+				P::before(argv[2], j.workers);
 			}
-			P::run(j.workers(), [&] { r.run(j); });
+			P::run(j.workers, [&] { r.run(j); });
 			std::fflush(stdout);
 			return 0;
 		}

@@ -123,12 +123,12 @@ private:
 /// `threads` yield, `ops` times together.  An operation is one yield of one kernel thread, so two that do twice as many in the same time read half.
 template <class P>
 void yield(const job &j) {
-	const std::int64_t each = j.ops() / static_cast<std::int64_t>(j.threads());
+	const std::int64_t each = j.ops / static_cast<std::int64_t>(j.threads);
 	check(each > 0, "fewer operations than threads");
 	std::atomic<bool> go{false};
 	std::atomic<std::int64_t> yields{0};
 	threads_of<P> all;
-	for (std::size_t i = 0; i < j.threads(); ++i) {
+	for (std::size_t i = 0; i < j.threads; ++i) {
 		all.emplace_back([&go, &yields, each] {
 			while (!go.load(std::memory_order_relaxed)) {
 				P::yield();
@@ -143,14 +143,14 @@ void yield(const job &j) {
 	const stopwatch time;
 	go.store(true, std::memory_order_relaxed);
 	join<P>(all);
-	time.say(each * static_cast<std::int64_t>(j.threads()) / j.workers());
-	check(yields.load() == each * static_cast<std::int64_t>(j.threads()), "a thread did not end");
+	time.say(each * static_cast<std::int64_t>(j.threads) / j.workers);
+	check(yields.load() == each * static_cast<std::int64_t>(j.threads), "a thread did not end");
 }
 
 /// Two in turn by park and unpark; an operation is one way.
 template <class P>
 void park(const job &j) {
-	const std::int64_t each = j.ops() / 2;
+	const std::int64_t each = j.ops / 2;
 	typename P::seat seat[2];
 	// Pairs: the release of one player with the acquire of the other.  A park may end without an unpark, so both look here.
 	std::atomic<std::int64_t> turns{0};
@@ -187,7 +187,7 @@ void park(const job &j) {
 /// Two in turn by two semaphores; an operation is one way.
 template <class P>
 void semaphore(const job &j) {
-	const std::int64_t each = j.ops() / 2;
+	const std::int64_t each = j.ops / 2;
 	typename P::semaphore ping(0);
 	typename P::semaphore pong(0);
 	std::int64_t turns = 0;
@@ -211,7 +211,7 @@ void semaphore(const job &j) {
 /// Two in turn by one condition variable; an operation is one way.
 template <class P>
 void condvar(const job &j) {
-	const std::int64_t each = j.ops() / 2;
+	const std::int64_t each = j.ops / 2;
 	typename P::mutex mutex;
 	typename P::condition condition;
 	std::int64_t done = 0;  // mutex
@@ -234,9 +234,9 @@ void condvar(const job &j) {
 /// One sends, one receives; an operation is one value.  capacity=0: a rendezvous.
 template <class P, bool rendezvous>
 void channel(const job &j) {
-	const std::int64_t values = j.ops();
+	const std::int64_t values = j.ops;
 	std::int64_t sum = 0;
-	typename P::template channel<rendezvous> ch(static_cast<std::size_t>(j.number("capacity", 0)));
+	typename P::template channel<rendezvous> ch(j.capacity);
 	const stopwatch time;
 	typename P::thread receiver([&] {
 		std::int64_t v = 0;
@@ -263,21 +263,21 @@ template <class P>
 void create_join(const job &j) {
 	std::int64_t lived = 0;
 	const stopwatch time;
-	for (std::int64_t i = 0; i < j.ops(); ++i) {
+	for (std::int64_t i = 0; i < j.ops; ++i) {
 		typename P::thread t([&lived] { ++lived; });
 		t.join();
 	}
-	time.say(j.ops());
-	check(lived == j.ops(), "not every thread ran");
+	time.say(j.ops);
+	check(lived == j.ops, "not every thread ran");
 }
 
 /// Create `threads` that nobody joins, then yield until all have run, and so on.
 template <class P>
 void create_detached(const job &j) {
-	const auto at_once = static_cast<std::int64_t>(j.threads());
-	const std::int64_t batches = j.ops() / at_once;
+	const auto at_once = static_cast<std::int64_t>(j.threads);
+	const std::int64_t batches = j.ops / at_once;
 	check(batches > 0, "fewer operations than threads");
-	std::vector<std::atomic<bool>> ran(j.threads());
+	std::vector<std::atomic<bool>> ran(j.threads);
 	const stopwatch time;
 	for (std::int64_t i = 0; i < batches; ++i) {
 		for (std::atomic<bool> &flag : ran) {
@@ -318,13 +318,13 @@ std::int64_t sum_of_leaves(std::int64_t first, std::int64_t leaves) {
 /// their sum.  Per leaf; `ops` trees, one after the other.
 template <class P>
 void skynet(const job &j) {
-	const auto leaves = static_cast<std::int64_t>(j.threads());
+	const auto leaves = static_cast<std::int64_t>(j.threads);
 	bool right = true;
 	const stopwatch time;
-	for (std::int64_t i = 0; i < j.ops(); ++i) {
+	for (std::int64_t i = 0; i < j.ops; ++i) {
 		right = right && sum_of_leaves<P>(0, leaves) == leaves * (leaves - 1) / 2;
 	}
-	time.say(j.ops() * leaves);
+	time.say(j.ops * leaves);
 	check(right, "wrong sum");
 }
 
@@ -338,13 +338,13 @@ void mutex_alone(const job &j) {
 	typename P::mutex m;
 	volatile std::int64_t n = 0;
 	const stopwatch time;
-	for (std::int64_t i = 0; i < j.ops(); ++i) {
+	for (std::int64_t i = 0; i < j.ops; ++i) {
 		m.lock();
 		n = n + 1;
 		m.unlock();
 	}
-	time.say(j.ops());
-	check(n == j.ops(), "lost count");
+	time.say(j.ops);
+	check(n == j.ops, "lost count");
 	over.open();
 	company.join();
 }
@@ -357,11 +357,11 @@ void mutex(const job &j) {
 		alignas(64) std::int64_t count = 0;  // mutex
 		alignas(64) std::atomic<bool> go{false};
 	} game;
-	const std::int64_t each = j.ops() / static_cast<std::int64_t>(j.threads());
-	const std::int64_t hold = j.number("hold", 0);
+	const std::int64_t each = j.ops / static_cast<std::int64_t>(j.threads);
+	const std::int64_t hold = j.hold;
 	check(each > 0, "fewer operations than threads");
 	threads_of<P> all;
-	for (std::size_t i = 0; i < j.threads(); ++i) {
+	for (std::size_t i = 0; i < j.threads; ++i) {
 		all.emplace_back([&game, each, hold] {
 			while (!game.go.load(std::memory_order_relaxed)) {
 				P::yield();
@@ -380,7 +380,7 @@ void mutex(const job &j) {
 	const stopwatch time;
 	game.go.store(true, std::memory_order_relaxed);
 	join<P>(all);
-	const std::int64_t pairs = each * static_cast<std::int64_t>(j.threads());
+	const std::int64_t pairs = each * static_cast<std::int64_t>(j.threads);
 	time.say(pairs);
 	check(game.count == pairs, "lost count");
 }
@@ -390,7 +390,7 @@ void mutex(const job &j) {
 /// `threads` blocked: what each of them keeps resident.
 template <class P>
 void memory(const job &j) {
-	const auto count = static_cast<double>(j.threads());
+	const auto count = static_cast<double>(j.threads);
 	gate<P> warm;
 	typename P::thread first([&] { warm.wait(); });
 	warm.open();
@@ -398,7 +398,7 @@ void memory(const job &j) {
 
 	std::vector<std::unique_ptr<gate<P>>> gates;
 	constexpr bool one_for_all = with_semaphore<P>;
-	gates.resize(one_for_all ? 1 : j.threads());
+	gates.resize(one_for_all ? 1 : j.threads);
 	for (auto &g : gates) {
 		g = std::make_unique<gate<P>>();
 	}
@@ -406,7 +406,7 @@ void memory(const job &j) {
 	threads_of<P> all;
 	const double before = resident();
 	const stopwatch time;
-	for (std::size_t i = 0; i < j.threads(); ++i) {
+	for (std::size_t i = 0; i < j.threads; ++i) {
 		gate<P> &mine = *gates[one_for_all ? 0 : i];
 		all.emplace_back([&begun, &mine] {
 			begun.fetch_add(1, std::memory_order_relaxed);
@@ -416,13 +416,13 @@ void memory(const job &j) {
 			P::yield();
 		}
 	}
-	while (begun.load(std::memory_order_relaxed) < j.threads()) {
+	while (begun.load(std::memory_order_relaxed) < j.threads) {
 		P::yield();
 	}
 	P::yield();
 	say("bytes_per_thread", (resident() - before) / count, "B");
 	say("create_ns", 1e9 * time.wall() / count, "ns");
-	for (std::size_t i = 0; i < j.threads(); ++i) {
+	for (std::size_t i = 0; i < j.threads; ++i) {
 		gates[one_for_all ? 0 : i]->open();
 	}
 	join<P>(all);
@@ -433,7 +433,7 @@ void memory(const job &j) {
 template <class P>
 void sleepers(const job &j) {
 	static constexpr std::chrono::seconds nap{1};
-	std::vector<std::uint64_t> late(j.threads());
+	std::vector<std::uint64_t> late(j.threads);
 	std::atomic<bool> early{false};
 	threads_of<P> all;
 	const stopwatch time;
@@ -461,13 +461,13 @@ void sleepers(const job &j) {
 /// From just before one opens the gate of another to the other's next instruction; the one waits for the other's answer at once.
 template <class P>
 void handover_latency(const job &j) {
-	const std::int64_t each = j.ops() / 2;
+	const std::int64_t each = j.ops / 2;
 	std::vector<std::uint64_t> ns[2];
 	ns[0].reserve(static_cast<std::size_t>(each));
 	ns[1].reserve(static_cast<std::size_t>(each));
 	gate<P> gates[2];
 	clock::time_point opened{};  // whoever has the turn: a gate hands it over
-	const yield_storm<P> storm(j.storm());
+	const yield_storm<P> storm(j.storm);
 	const auto play = [&](int me) {
 		for (std::int64_t i = 0; i < each; ++i) {
 			if (me == 1 || i > 0) {
@@ -493,21 +493,21 @@ template <class P>
 void wake_latency(const job &j) {
 	static constexpr std::chrono::microseconds pause{100};
 	std::vector<std::uint64_t> ns;
-	ns.reserve(static_cast<std::size_t>(j.ops()));
+	ns.reserve(static_cast<std::size_t>(j.ops));
 	gate<P> bell;
 	clock::time_point opened{};         // the gate, and seen
 	std::atomic<std::int64_t> seen{0};  // acquire and release pair: `opened` has been read
-	const yield_storm<P> storm(j.storm());
+	const yield_storm<P> storm(j.storm);
 	const stopwatch time;
 	typename P::thread sleeper([&] {
-		for (std::int64_t i = 0; i < j.ops(); ++i) {
+		for (std::int64_t i = 0; i < j.ops; ++i) {
 			bell.wait();
 			ns.push_back(since(opened));
 			seen.store(i + 1, std::memory_order_release);
 		}
 	});
 	typename P::thread waker([&] {
-		for (std::int64_t i = 0; i < j.ops(); ++i) {
+		for (std::int64_t i = 0; i < j.ops; ++i) {
 			P::sleep_until(clock::now() + pause);
 			while (seen.load(std::memory_order_acquire) < i) {
 				P::yield();
@@ -518,7 +518,7 @@ void wake_latency(const job &j) {
 	});
 	waker.join();
 	sleeper.join();
-	time.say(j.ops());
+	time.say(j.ops);
 	save(j, ns);
 }
 
@@ -526,18 +526,18 @@ void wake_latency(const job &j) {
 template <class P>
 void timer_latency(const job &j) {
 	std::vector<std::uint64_t> ns;
-	ns.reserve(static_cast<std::size_t>(j.ops()));
-	const yield_storm<P> storm(j.storm());
+	ns.reserve(static_cast<std::size_t>(j.ops));
+	const yield_storm<P> storm(j.storm);
 	const stopwatch time;
 	typename P::thread sleeper([&] {
-		for (std::int64_t i = 0; i < j.ops(); ++i) {
+		for (std::int64_t i = 0; i < j.ops; ++i) {
 			const clock::time_point deadline = clock::now() + std::chrono::milliseconds(1);
 			P::sleep_until(deadline);
 			ns.push_back(since(deadline));
 		}
 	});
 	sleeper.join();
-	time.say(j.ops());
+	time.say(j.ops);
 	save(j, ns);
 }
 

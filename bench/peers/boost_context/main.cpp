@@ -34,10 +34,10 @@ struct ring {
 
 void yield(const job &j) {
 	ring all;
-	all.members.resize(j.threads());
-	all.left = j.ops();
+	all.members.resize(j.threads);
+	all.left = j.ops;
 	bool over = false;
-	for (std::size_t i = 1; i < j.threads(); ++i) {
+	for (std::size_t i = 1; i < j.threads; ++i) {
 		all.members[i] = ctx::fiber(std::allocator_arg, pool(), [&all, &over, i](ctx::fiber &&from) {
 			all.members[i - 1] = std::move(from);
 			while (!over) {
@@ -47,13 +47,13 @@ void yield(const job &j) {
 		});
 	}
 	all.yield(0);  // all have begun
-	const std::int64_t rounds = j.ops() / static_cast<std::int64_t>(j.threads());
+	const std::int64_t rounds = j.ops / static_cast<std::int64_t>(j.threads);
 	check(rounds > 0, "fewer operations than threads");
 	const peers::stopwatch time;
 	for (std::int64_t i = 0; i < rounds; ++i) {
 		all.yield(0);
 	}
-	time.say(rounds * static_cast<std::int64_t>(j.threads()));
+	time.say(rounds * static_cast<std::int64_t>(j.threads));
 	over = true;
 	all.members[1] = std::move(all.members[1]).resume();  // each ends into the next; the last comes back here
 }
@@ -61,19 +61,19 @@ void yield(const job &j) {
 void create_join(const job &j) {
 	std::int64_t lived = 0;
 	const peers::stopwatch time;
-	for (std::int64_t i = 0; i < j.ops(); ++i) {
+	for (std::int64_t i = 0; i < j.ops; ++i) {
 		ctx::fiber one(std::allocator_arg, pool(), [&lived](ctx::fiber &&back) {
 			++lived;
 			return std::move(back);
 		});
 		one = std::move(one).resume();
 	}
-	time.say(j.ops());
-	check(lived == j.ops(), "not every fiber ran");
+	time.say(j.ops);
+	check(lived == j.ops, "not every fiber ran");
 }
 
 void memory(const job &j) {
-	std::vector<ctx::fiber> all(j.threads());
+	std::vector<ctx::fiber> all(j.threads);
 	const double before = peers::resident();
 	const peers::stopwatch time;
 	for (ctx::fiber &one : all) {
@@ -83,7 +83,7 @@ void memory(const job &j) {
 		});
 		one = std::move(one).resume();
 	}
-	const auto count = static_cast<double>(j.threads());
+	const auto count = static_cast<double>(j.threads);
 	peers::say("bytes_per_thread", (peers::resident() - before) / count, "B");
 	peers::say("create_ns", 1e9 * time.wall() / count, "ns");
 	for (ctx::fiber &one : all) {
