@@ -176,7 +176,7 @@ class WholeRuns(unittest.TestCase):
         self.build = self.folder.name
         self.samples = os.path.join(self.build, "recorded")
         with open(self.samples, "wb") as file:
-            array.array("Q", range(100, 0, -1)).tofile(file)
+            array.array("Q", range(1000, 0, -1)).tofile(file)
         for p in peers.PEERS:
             if p.name != "tokio":
                 self.pretend(p.name)
@@ -225,8 +225,15 @@ class WholeRuns(unittest.TestCase):
         self.run_bench("--quick", "^handover/w1")
         with open(self.json) as file:
             ours = next(r for r in json.load(file)["rows"] if r["peer"] == "lwp")
-        self.assertEqual((ours["values"]["p50"]["0"], ours["values"]["p99"]["0"], ours["values"]["p99.9"]["0"]), (50, 99, 100))
+        self.assertEqual((ours["values"]["p50"]["0"], ours["values"]["p99"]["0"], ours["values"]["p99.9"]["0"]), (500, 990, 999))
         self.assertEqual(len(ours["curves"][0]), len(peers.GRID))
+
+    def test_a_quantile_needs_a_sample_beyond_it(self):
+        with open(self.samples, "wb") as file:
+            array.array("Q", range(100)).tofile(file)
+        values, _ = peers.sample_values(self.samples)
+        self.assertIn("p99", values)
+        self.assertNotIn("p99.9", values)
 
     def test_a_disturbed_run_is_repeated_and_marked(self):
         peers.disturbed = lambda *_: True
