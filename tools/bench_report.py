@@ -181,7 +181,7 @@ def table_of(data, workers, metrics_wanted):
                 r = ratios.get(peer)
                 star = "*" if r is not None and group[peer]["disturbed_rounds"] else ""
                 text = "" if r is None else f"{r:.2f}{star}"
-                cells.append(f"**{text}**" if peer == best else text)
+                cells.append(f"**{text}**" if peer in contest and r < 0.95 else text)
             if best:
                 cells[0] += f" (**{group[best]['peer_title']} wins**)"
             lines.append("| " + " | ".join(cells) + " |")
@@ -214,11 +214,11 @@ def text_of(data, pictures):
     lines = [
         "# This library and its peers", "",
         f"Made by `{data['command']}` on {data['date']}: {machine['cpus']} CPUs ({machine['cpu']}), {machine['arch']}, kernel {machine['kernel']}; "
-        f"{data['rounds']} rounds, medians.  The same work on all, written once (`bench/peers/work.h`) where the language allows, stacks of 64 KiB where they can be chosen, "
+        f"{data['rounds']} round{'s' if data['rounds'] != 1 else ''}, medians.  The same work on all, written once (`bench/peers/work.h`) where the language allows, stacks of 64 KiB where they can be chosen, "
         "confined to the same CPUs, one after the other in each round.", "",
         "The column lwp is the time of an operation here, spread is (largest - smallest) / median of the rounds, and \"x floor\" how many resumes of a bare "
         "`boost::context::fiber` in the same round that is.  The other columns are ratios in the same round: how many times as long (or as much) the peer takes.  "
-        "**Bold: the peer wins**, by more than 5 %.  "
+        "**Bold: it beats us**, by more than 5 %; the row names the best.  "
         f"* others used the CPUs during a run, which repeating did not cure ({marked} of {len(data['rows'])} figures; {data['repeated_runs']} runs were repeated).  "
         "Compare ratios; times are those of this machine on that day.", "",
     ]

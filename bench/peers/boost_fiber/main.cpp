@@ -107,9 +107,14 @@ struct face {
 		}
 		std::unique_ptr<kind> ch_;
 	};
-	static constexpr std::pair<std::string_view, const char *> notes[] = {{"semaphore", "made of its mutex and condition variable"},
-	    {"memory", "no guard pages"}, {"handover_latency", "through a semaphore made of its mutex and condition variable"},
-	    {"wake_latency", "through a semaphore made of its mutex and condition variable"}};
+	static constexpr std::pair<std::string_view, const char *> notes[] = {
+	    {"semaphore", "made of its mutex and condition variable"},
+	    {"memory", "no guard pages"},
+	    {"sleepers", "of two kernel threads an idle one spins"},
+	    {"timer_latency", "of two kernel threads an idle one spins"},
+	    {"handover_latency", "through a semaphore made of its mutex and condition variable"},
+	    {"wake_latency", "through a semaphore made of its mutex and condition variable; of two kernel threads an idle one spins"},
+	};
 };
 
 }  // namespace
