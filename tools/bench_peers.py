@@ -371,8 +371,8 @@ def compile_command(peer, build, library):
     if peer.name == "go":
         return ["go", "build", "-o", target, os.path.join(source, "main.go")]
     if peer.name == "tokio":
-        # The copy is built: cargo writes its lock file beside Cargo.toml.
-        return ["sh", "-c", 'set -e; rm -rf "$2/tokio-source"; cp -r "$1" "$2/tokio-source"; cargo build --quiet --release --offline '
+        # By Debian's cargo and rustc, which its crates are for, whatever else is on PATH.  A copy is built: cargo writes its lock file beside it.
+        return ["sh", "-c", 'set -e; PATH=/usr/bin:$PATH; rm -rf "$2/tokio-source"; cp -r "$1" "$2/tokio-source"; cargo build --quiet --release --offline '
                 '--manifest-path "$2/tokio-source/Cargo.toml" --target-dir "$2/cargo" --config \'source.crates-io.replace-with="debian"\' '
                 '--config \'source.debian.directory="/usr/share/cargo/registry"\'; cp "$2/cargo/release/tokio-peer" "$2/tokio"', "sh", source, build]
     libraries = list(peer.libraries)
