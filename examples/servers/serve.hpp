@@ -179,8 +179,6 @@ public:
 	explicit server(const settings &s)
 	    : settings_(s), descriptors_(detail::raise_descriptor_limit()), listener_(listen_on(s.address, s.port)), room_(most_clients()) {
 		make_ports();
-		std::printf("listening on %s\n", name_of(listener_).c_str());
-		std::fflush(stdout);
 	}
 	server(const server &) = delete;
 	server &operator=(const server &) = delete;
@@ -191,6 +189,8 @@ public:
 		if (signals < 0) {
 			fail("signalfd");
 		}
+		std::printf("listening on %s\n", name_of(listener_).c_str());
+		std::fflush(stdout);
 		lwp::jthread acceptor({.name = "acceptor"}, [&] { accept_all(talk); });
 		signalfd_siginfo info;
 		while (lwp_read(signals, &info, sizeof(info)) < 0 && last_error() == EINTR) {
