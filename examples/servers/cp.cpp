@@ -4,14 +4,11 @@
 // how far it is while it copies.  A file that could not be copied whole is named, and the exit status is 1; others are copied all the same.
 #include "options.hpp"
 
+#include <lwp/io.hpp>
 #include <lwp/lwp.hpp>
-
-#include <lwp/io.h>
 
 #include <atomic>
 #include <chrono>
-#include <cstring>
-#include <fcntl.h>
 #include <filesystem>
 #include <memory>
 #include <mutex>
@@ -25,27 +22,15 @@ namespace {
 
 constexpr std::size_t block = 256 * 1024;
 
-[[gnu::noinline]] int last_error() {  // docs/guide.md, errno
-	asm volatile("");
-	return errno;
-}
-
 /// A file on its way; the last block of it that is done closes it.
 struct copy {
-	copy(int from, int to, std::string name) : in(from), out(to), path(std::move(name)) {}
-	~copy() {
-		lwp_close(in);
-		lwp_close(out);
-	}
-	copy(const copy &) = delete;
-	copy &operator=(const copy &) = delete;
-	const int in, out;
-	const std::string path;
+	lwp::file in, out;
+	std::string path;
 };
 
 struct piece {
 	std::shared_ptr<copy> file;
-	off_t begin = 0;
+	std::int64_t begin = 0;
 	std::size_t size = 0;
 };
 
@@ -69,13 +54,13 @@ public:
 		}
 		fs::create_directories(to, error);
 		if (error) {
-			return failed(to, error.value());
+			return failed(to, error);
 		}
 		for (fs::directory_iterator it(from, error), end; !error && it != end; it.increment(error)) {
 			add(it->path(), to / it->path().filename());
 		}
 		if (error) {
-			failed(from, error.value());
+			failed(from, error);
 		}
 	}
 
@@ -88,49 +73,45 @@ public:
 	std::atomic<unsigned> files{0}, failures{0};
 
 private:
-	void failed(const fs::path &what, int error) {
+	void failed(const fs::path &what, const std::error_code &error) {
 		failures++;
-		std::fprintf(stderr, "cp: %s: %s\n", what.c_str(), std::strerror(error));
+		std::fprintf(stderr, "cp: %s: %s\n", what.c_str(), error.message().c_str());
 	}
 
 	void add_file(const fs::path &from, const fs::path &to) {
 		struct stat status {
 		}, other{};
-		const int in = lwp_openat(AT_FDCWD, from.c_str(), O_RDONLY | O_CLOEXEC);
-		if (in < 0) {
-			return failed(from, last_error());
+		std::error_code error;
+		lwp::file in(from.string(), {}, error);
+		if (error) {
+			return failed(from, error);
 		}
-		if (fstat(in, &status) != 0 || !S_ISREG(status.st_mode) ||
+		if (fstat(in.native_handle(), &status) != 0 || !S_ISREG(status.st_mode) ||
 		    (stat(to.c_str(), &other) == 0 && other.st_ino == status.st_ino && other.st_dev == status.st_dev)) {
-			lwp_close(in);
-			return failed(from, EINVAL);  // no regular file, or the same one
+			return failed(from, std::make_error_code(std::errc::invalid_argument));  // no regular file, or the same one
 		}
-		const int out = lwp_openat(AT_FDCWD, to.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, status.st_mode & 07777);
-		if (out < 0) {
-			const int error = last_error();
-			lwp_close(in);
+		lwp::file out(to.string(), {.read = false, .create = true, .truncate = true, .permissions = status.st_mode & 07777}, error);
+		if (error) {
 			return failed(to, error);
 		}
-		const auto file = std::make_shared<copy>(in, out, from.string());
+		const auto file = std::shared_ptr<copy>(new copy{std::move(in), std::move(out), from.string()});
 		files++;
 		known += static_cast<std::uint64_t>(status.st_size);
-		for (off_t at = 0; at < status.st_size; at += static_cast<off_t>(block)) {
+		for (std::int64_t at = 0; at < status.st_size; at += static_cast<std::int64_t>(block)) {
 			(void)pieces_.send(piece{file, at, std::min(block, static_cast<std::size_t>(status.st_size - at))});
 		}
 	}
 
 	void copy_piece(const piece &p, char *buffer) {
-		for (std::size_t at = 0; at < p.size;) {
-			const ssize_t n = lwp_pread(p.file->in, buffer, p.size - at, p.begin + static_cast<off_t>(at));
-			if (n <= 0) {
-				return failed(p.file->path, n == 0 ? EIO : last_error());  // 0: it has become shorter
-			}
-			if (lwp_pwrite(p.file->out, buffer, static_cast<std::size_t>(n), p.begin + static_cast<off_t>(at)) != n) {
-				return failed(p.file->path, last_error());
-			}
-			at += static_cast<std::size_t>(n);
-			done += static_cast<std::uint64_t>(n);
+		std::error_code error;
+		const std::size_t n = p.file->in.read_exactly_at(p.begin, {buffer, p.size}, error);
+		if (!error) {
+			p.file->out.write_all_at(p.begin, {buffer, n}, error);
 		}
+		if (error) {
+			return failed(p.file->path, error);  // also when it has become shorter
+		}
+		done += n;
 	}
 
 	lwp::channel<piece> pieces_{64};

@@ -17,11 +17,12 @@ void echo(serve::connection &c) {
 	std::size_t size = small.size();
 	for (;;) {
 		char *buffer = more != nullptr ? more.get() : small.data();
-		const ssize_t n = c.read_next(buffer, size);
-		if (n <= 0 || !c.write({buffer, static_cast<std::size_t>(n)})) {
+		std::error_code error;
+		const std::size_t n = c.read_next({buffer, size}, error);
+		if (n == 0 || !c.write({buffer, n})) {
 			return;
 		}
-		if (more == nullptr && static_cast<std::size_t>(n) == size) {
+		if (more == nullptr && n == size) {
 			more = std::make_unique_for_overwrite<char[]>(size = large);
 		}
 	}

@@ -6,15 +6,15 @@
 #include "serve.hpp"
 
 #include <fcntl.h>
-#include <memory>
+#include <span>
 #include <sys/stat.h>
 
 namespace {
 
 constexpr std::string_view hello = "hello, world\n";
-constexpr std::size_t small_file = 32 * 1024;  // sent together with its head
-constexpr std::size_t flush_at = 64 * 1024;    // answers to pipelined requests that are sent together
-constexpr std::size_t first_buffer = 1024;     // on the stack: enough for most requests
+constexpr std::size_t piece = 64 * 1024;     // of a file, sent at once
+constexpr std::size_t flush_at = 64 * 1024;  // answers to pipelined requests that are sent together
+constexpr std::size_t first_buffer = 1024;   // on the stack: enough for most requests
 
 struct site {
 	std::string root;
@@ -40,22 +40,6 @@ std::string_view type_of(std::string_view path) {
 	}
 	return "application/octet-stream";
 }
-
-/// A descriptor that closes itself.
-struct file {
-	explicit file(const std::string &path) : fd(lwp_openat(AT_FDCWD, path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)) {
-		error = fd < 0 ? serve::last_error() : fstat(fd, &status) != 0 ? errno : 0;
-	}
-	~file() {
-		if (fd >= 0) {
-			lwp_close(fd);
-		}
-	}
-	file(const file &) = delete;
-	file &operator=(const file &) = delete;
-	int fd, error;
-	struct stat status {};
-};
 
 /// One connection.
 class session {
@@ -95,12 +79,13 @@ private:
 		if (rest && late_ == serve::never) {
 			late_ = serve::after(server_.limits().timeout);
 		}
-		const ssize_t n = rest ? c_.read_rest(buffer, first_buffer, late_) : c_.read_next(buffer, first_buffer);
+		std::error_code error;
+		const std::size_t n = rest ? c_.read_rest({buffer, first_buffer}, error, late_) : c_.read_next({buffer, first_buffer}, error);
 		if (n > 0) {
-			in = {buffer, static_cast<std::size_t>(n)};
+			in = {buffer, n};
 			return true;
 		}
-		if (n < 0 && rest && serve::last_error() == ETIMEDOUT) {
+		if (rest && error == std::errc::timed_out) {
 			refuse(408);
 			finish();
 		}
@@ -165,42 +150,45 @@ private:
 		if (path.ends_with('/')) {
 			path += "index.html";
 		}
-		const file f(site_.root + path);
-		if (f.error == EMFILE || f.error == ENFILE || f.error == ENOMEM) {
+		std::error_code error;
+		lwp::file f(site_.root + path, {.flags = O_NONBLOCK}, error);
+		struct stat status {};
+		if (error == std::errc::too_many_files_open || error == std::errc::too_many_files_open_in_system ||
+		    error == std::errc::not_enough_memory) {
 			plain(503, "Service Unavailable\n");
-		} else if (f.error == EACCES) {
+		} else if (error == std::errc::permission_denied) {
 			plain(403, "Forbidden\n");
-		} else if (f.error != 0 || !S_ISREG(f.status.st_mode)) {
+		} else if (error || fstat(f.native_handle(), &status) != 0 || !S_ISREG(status.st_mode)) {
 			plain(404, "Not Found\n");
 		} else {
-			return send_file(f, path);
+			return send_file(f, status, path);
 		}
 		return true;
 	}
 
-	bool send_file(const file &f, std::string_view path) {
+	bool send_file(lwp::file &f, const struct stat &status, std::string_view path) {
 		char modified[32];
-		http::date::format(f.status.st_mtime, modified, sizeof(modified));
+		http::date::format(status.st_mtime, modified, sizeof(modified));
 		const bool same = reader_.if_modified_since() == modified;
 		begin(same ? 304 : 200);
 		out_.append("Last-Modified: ").append(modified).append("\r\n");
-		const auto size = static_cast<std::size_t>(f.status.st_size);
-		head(type_of(path), size);
-		if (same || reader_.head() || size == 0) {
+		auto left = static_cast<std::size_t>(status.st_size);
+		head(type_of(path), left);
+		if (same || reader_.head()) {
 			return true;
 		}
-		if (size > small_file) {
-			off_t offset = 0;
-			return c_.write(std::exchange(out_, {}), MSG_MORE) && lwp_sendfile(c_.fd(), f.fd, &offset, size) == f.status.st_size;
-		}
-		const std::size_t before = out_.size();
-		out_.resize(before + size);
-		for (std::size_t done = 0; done < size;) {
-			const ssize_t n = lwp_pread(f.fd, out_.data() + before + done, size - done, static_cast<off_t>(done));
-			if (n <= 0) {
+		for (std::int64_t at = 0; left != 0;) {
+			const std::size_t before = out_.size(), now = std::min(left, piece);
+			out_.resize(before + now);
+			std::error_code error;
+			if (f.read_exactly_at(at, std::span(out_).subspan(before), error) != now) {
 				return false;  // it has become shorter than we said: end the connection, so that the client knows
 			}
-			done += static_cast<std::size_t>(n);
+			at += static_cast<std::int64_t>(now);
+			left -= now;
+			if (left != 0 && !flush()) {
+				return false;
+			}
 		}
 		return true;
 	}

@@ -6,6 +6,7 @@
 #include "commands.hpp"
 #include "serve.hpp"
 
+#include <cstring>
 #include <memory>
 
 namespace {
@@ -90,11 +91,12 @@ void talk(serve::server &server, kv::store &all, const resp::limits &limits, ser
 			late = serve::after(server.limits().timeout);
 		}
 		const auto [room, size] = in.room();
-		const ssize_t n = text.empty() ? c.read_next(room, size) : c.read_rest(room, size, late);
-		if (n <= 0) {
+		std::error_code error;
+		const std::size_t n = text.empty() ? c.read_next({room, size}, error) : c.read_rest({room, size}, error, late);
+		if (n == 0) {
 			return;
 		}
-		in.came(static_cast<std::size_t>(n));
+		in.came(n);
 	}
 }
 

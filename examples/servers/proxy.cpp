@@ -6,112 +6,79 @@
 #include "serve.hpp"
 
 #include <array>
-#include <netdb.h>
 #include <vector>
 
 namespace {
 
-struct target {
-	sockaddr_storage address{};
-	socklen_t size = 0;
-};
-
-/// "host:port".  Throws std::runtime_error.
-target resolve(const std::string &text) {
+/// "host:port", its first address.  Throws.
+lwp::endpoint resolve(const std::string &text) {
 	const std::size_t colon = text.rfind(':');
-	addrinfo hints{}, *found = nullptr;
-	hints.ai_socktype = SOCK_STREAM;
-	const std::string host = text.substr(0, colon);
-	const int error = colon == std::string::npos ? EAI_NONAME : lwp_getaddrinfo(host.c_str(), text.c_str() + colon + 1, &hints, &found);
-	if (error != 0) {
-		throw std::runtime_error(text + ": " + gai_strerror(error));
+	if (colon == std::string::npos) {
+		throw std::runtime_error(text + ": not of the form HOST:PORT");
 	}
-	target t;
-	t.size = found->ai_addrlen;
-	std::memcpy(&t.address, found->ai_addr, found->ai_addrlen);
-	freeaddrinfo(found);
-	return t;
+	return lwp::resolve(text.substr(0, colon), text.substr(colon + 1)).front();
 }
-
-/// A socket of our own, closed with us, and cut with the connection that it serves.
-struct upstream {
-	explicit upstream(serve::connection &c) : from(c) {}
-	~upstream() { drop(); }
-	upstream(const upstream &) = delete;
-	upstream &operator=(const upstream &) = delete;
-	bool connect(const target &t, const serve::settings &limits) {
-		drop();
-		fd = socket(t.address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-		if (fd < 0) {
-			return false;
-		}
-		from.tie(fd);
-		const int one = 1;
-		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-		serve::set_timeout(fd, SO_RCVTIMEO, limits.idle);
-		serve::set_timeout(fd, SO_SNDTIMEO, limits.timeout);  // binds connect too
-		return lwp_connect(fd, reinterpret_cast<const sockaddr *>(&t.address), t.size) == 0;
-	}
-	void drop() {
-		if (fd >= 0) {
-			from.tie(-1);
-			lwp_close(fd);
-		}
-		fd = -1;
-	}
-	serve::connection &from;
-	int fd = -1;
-};
 
 class session {
 public:
-	session(const serve::settings &limits, serve::connection &c) : limits_(limits), c_(c), there_(c) {}
+	session(const serve::settings &limits, serve::connection &c) : limits_(limits), here_(c) {}
 
-	void run(const std::vector<target> &all, std::size_t first) {
-		bool reached = false;
-		for (std::size_t i = 0; !reached && i < all.size(); i++) {
-			reached = there_.connect(all[(first + i) % all.size()], limits_);
+	void run(const std::vector<lwp::endpoint> &all, std::size_t first) {
+		std::error_code error = std::make_error_code(std::errc::host_unreachable);
+		for (std::size_t i = 0; error && i < all.size(); i++) {
+			there_ = lwp::tcp_stream::connect(
+			    all[(first + i) % all.size()], error, lwp::within(serve::seconds(limits_.timeout), here_.cut_token()));
 		}
-		if (!reached) {
+		if (error) {
 			return;
 		}
+		here_.tie(&there_);
 		touch();
-		lwp::thread back({.name = "reply"}, [this] { pump(there_.fd, c_.fd()); });
-		pump(c_.fd(), there_.fd);
-		back.join();
+		{
+			const lwp::jthread back({.name = "reply"}, [this] { pump(there_, here_.stream()); });
+			pump(here_.stream(), there_);
+		}
+		here_.tie(nullptr);
 	}
 
 private:
 	void touch() { last_.store(serve::clock::now(), std::memory_order_relaxed); }  // relaxed: a time, nothing is read through it
 
 	/// Until one side ends; an error, or a silence of both, ends both directions.
-	void pump(int from, int to) {
+	void pump(lwp::tcp_stream &from, lwp::tcp_stream &to) {
 		std::array<char, 16 * 1024> buffer;
+		std::error_code error, ignored;
 		for (;;) {
-			const ssize_t n = lwp_recv(from, buffer.data(), buffer.size(), 0);
-			if (n == 0) {
-				shutdown(to, SHUT_WR);
-				return;
-			}
-			if (n < 0 && serve::last_error() == EAGAIN && busy()) {
+			const std::size_t n = from.read(buffer, error, {.deadline = quiet_until()});
+			if (error == std::errc::timed_out && serve::clock::now() < quiet_until()) {
 				continue;  // silence on this side, but the other direction moves
 			}
-			if (n < 0 || lwp_send(to, buffer.data(), static_cast<std::size_t>(n), MSG_NOSIGNAL) != n) {
-				shutdown(from, SHUT_RDWR);
-				shutdown(to, SHUT_RDWR);
+			if (n == 0 && !error) {
+				to.shutdown_write(ignored);
 				return;
 			}
-			touch();
+			if (n != 0) {
+				to.write_all({buffer.data(), n}, error, lwp::within(serve::seconds(limits_.timeout)));
+				touch();
+			}
+			if (error) {
+				for (lwp::tcp_stream *side : {&from, &to}) {
+					side->shutdown_read(ignored);
+					side->shutdown_write(ignored);
+				}
+				return;
+			}
 		}
 	}
-	[[nodiscard]] bool busy() const {
-		const serve::time_point last = last_.load(std::memory_order_relaxed);  // relaxed: as above
-		return serve::clock::now() - last < std::chrono::duration<double>(limits_.idle);
+	/// When a silence that began with the last movement has lasted too long.
+	[[nodiscard]] serve::time_point quiet_until() const {
+		const auto last = last_.load(std::memory_order_relaxed);  // relaxed: as above
+		return last + std::chrono::duration_cast<serve::clock::duration>(serve::seconds(limits_.idle));
 	}
 
 	const serve::settings &limits_;
-	serve::connection &c_;
-	upstream there_;
+	serve::connection &here_;
+	lwp::tcp_stream there_;
 	std::atomic<serve::time_point> last_{};  // when anything moved
 };
 
@@ -132,7 +99,7 @@ int main(int argc, char **argv) {
 	}
 	try {
 		serve::server server(settings);
-		std::vector<target> all;
+		std::vector<lwp::endpoint> all;
 		for (const std::string &text : options.rest()) {
 			all.push_back(resolve(text));
 		}

@@ -16,49 +16,37 @@
 
 #include "options.hpp"
 
-#include <lwp/io.h>
+#include <lwp/io.hpp>
 #include <lwp/mutex.hpp>
+#include <lwp/net.hpp>
 #include <lwp/runtime.hpp>
 #include <lwp/scope.hpp>
 #include <lwp/semaphore.hpp>
 
-#include <arpa/inet.h>
 #include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <csignal>
 #include <cstdio>
-#include <cstring>
 #include <functional>
 #include <mutex>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
+#include <stop_token>
 #include <string>
 #include <string_view>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <system_error>
-#include <unistd.h>
 #include <vector>
 
 namespace serve {
 
 using clock = std::chrono::steady_clock;
 using time_point = clock::time_point;
+using seconds = std::chrono::duration<double>;
 inline constexpr time_point never = time_point::max();
 
-inline time_point after(double seconds) {
-	return clock::now() + std::chrono::duration_cast<clock::duration>(std::chrono::duration<double>(seconds));
-}
-
-/// errno after a call that may have switched: never inlined into the function that made the call (docs/guide.md, errno).
-[[gnu::noinline]] inline int last_error() {
-	asm volatile("");
-	return errno;
-}
-
-[[noreturn]] inline void fail(const char *what) { throw std::system_error(last_error(), std::generic_category(), what); }
+inline time_point after(double s) { return lwp::within(seconds(s)).deadline; }
 
 struct settings {
 	unsigned port = 0;
@@ -68,7 +56,7 @@ struct settings {
 
 	void add_to(options &o) {
 		o.add("port", "N", "port to listen on; 0: any that is free", &port);
-		o.add("bind", "ADDRESS", "IPv4 address to listen on", &address);
+		o.add("bind", "ADDRESS", "address to listen on", &address);
 		o.add("max-clients", "N", "connections at once; 0: as many as descriptors allow", &max_clients);
 		o.add("idle", "SECONDS", "a connection at rest is closed after", &idle);
 		o.add("timeout", "SECONDS", "what has begun must be done after", &timeout);
@@ -83,66 +71,35 @@ class server;
 /// A connected socket; used by one LWP that reads and, if it likes, another that writes.
 class connection {
 public:
-	connection(server &, int fd);
+	connection(server &, lwp::tcp_stream);
 	~connection();
 	connection(const connection &) = delete;
 	connection &operator=(const connection &) = delete;
 
-	/// Waits, at rest, for something new: --idle bounds it, and the server's end ends it.  Bytes | 0 end of the stream, or of the server | -1 errno
-	ssize_t read_next(void *buffer, std::size_t size);
-	/// Waits for the rest of what has begun, until `deadline`.  Bytes | 0 end of the stream | -1 errno, ETIMEDOUT at the deadline
-	ssize_t read_rest(void *buffer, std::size_t size, time_point deadline);
-	/// Sends all of it.  False: the peer is gone, or has taken hardly anything for --timeout.
-	bool write(std::string_view bytes, int flags = 0) {
-		return lwp_send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL | flags) == static_cast<ssize_t>(bytes.size());
+	/// Waits, at rest, for something new: --idle bounds it (an error), and the server's end ends it.  Bytes | 0 end of the stream, or of the server
+	std::size_t read_next(lwp::mutable_bytes buffer, std::error_code &error);
+	/// Waits for the rest of what has begun, until `deadline`.  Bytes | 0 end of the stream.  std::errc::timed_out: the deadline
+	std::size_t read_rest(lwp::mutable_bytes buffer, std::error_code &error, time_point deadline) {
+		return stream_.read(buffer, error, {.deadline = deadline});
 	}
+	/// Sends all of it.  False: the peer is gone, or has not taken what fits into a socket within --timeout.
+	bool write(std::string_view bytes);
 	/// Before closing on a peer that may still be sending: it gets what was written to it, rather than a reset that overtakes it.
 	void linger();
-	/// A socket of `talk`'s own that is to be cut when this one is; -1 before it is closed.
-	void tie(int fd);
-	[[nodiscard]] int fd() const { return fd_; }
+	/// A stream of `talk`'s own that is to be cut when this one is; null before it is closed.
+	void tie(const lwp::stream_socket *);
+	/// Stopped when this one is cut: for what `talk` waits for elsewhere.
+	[[nodiscard]] std::stop_token cut_token() const;
+	[[nodiscard]] lwp::tcp_stream &stream() { return stream_; }
 
 private:
 	friend class server;
 	server &server_;
-	const int fd_;
+	lwp::tcp_stream stream_;
 	std::atomic<bool> at_rest_{false};
-	int tied_ = -1;  // under all_lock_, as the next
+	const lwp::stream_socket *tied_ = nullptr;  // under all_lock_, as the next
 	connection *prev_ = nullptr, *next_ = nullptr;
 };
-
-inline void set_timeout(int fd, int option, double seconds) {
-	const auto us = static_cast<long>(seconds * 1e6);
-	const timeval tv{us / 1'000'000, us % 1'000'000};
-	(void)setsockopt(fd, SOL_SOCKET, option, &tv, sizeof(tv));
-}
-
-/// A listening socket that others may share its port with.  Throws std::system_error.
-inline int listen_on(const std::string &address, unsigned port) {
-	sockaddr_in in{};
-	in.sin_family = AF_INET;
-	in.sin_port = htons(static_cast<std::uint16_t>(port));
-	if (port > 65535 || inet_pton(AF_INET, address.c_str(), &in.sin_addr) != 1) {
-		throw std::system_error(EINVAL, std::generic_category(), address + ":" + std::to_string(port));
-	}
-	const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	const int one = 1;
-	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) != 0 ||
-	    setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof(one)) != 0 ||
-	    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)) != 0 ||  // accepted sockets inherit it
-	    bind(fd, reinterpret_cast<sockaddr *>(&in), sizeof(in)) != 0 || listen(fd, 4096) != 0) {
-		fail(("listen on " + address + ":" + std::to_string(port)).c_str());
-	}
-	return fd;
-}
-
-inline std::string name_of(int listener) {
-	sockaddr_in in{};
-	socklen_t size = sizeof(in);
-	char text[INET_ADDRSTRLEN] = "";
-	getsockname(listener, reinterpret_cast<sockaddr *>(&in), &size);
-	return std::string(inet_ntop(AF_INET, &in.sin_addr, text, sizeof(text))) + ":" + std::to_string(ntohs(in.sin_port));
-}
 
 // ---- the server ----------------------------------------------------------------------------------------------------------
 
@@ -177,7 +134,7 @@ class server {
 public:
 	/// Throws std::system_error: it cannot listen, or the runtime cannot start.
 	explicit server(const settings &s)
-	    : settings_(s), descriptors_(detail::raise_descriptor_limit()), listener_(listen_on(s.address, s.port)), room_(most_clients()) {
+	    : settings_(s), descriptors_(detail::raise_descriptor_limit()), listener_(listen_on(s)), room_(most_clients()) {
 		make_ports();
 	}
 	server(const server &) = delete;
@@ -185,25 +142,27 @@ public:
 
 	/// Serves until SIGTERM or SIGINT: talk(connection &) in an LWP for each connection.  `talk` must not throw but std::bad_alloc.
 	int run(const std::function<void(connection &)> &talk) {
-		const int signals = signalfd(-1, &signals_.set, SFD_CLOEXEC);
-		if (signals < 0) {
-			fail("signalfd");
+		lwp::file signals(signalfd(-1, &signals_.set, SFD_CLOEXEC));
+		if (!signals) {
+			throw std::system_error(errno, std::generic_category(), "signalfd");
 		}
-		std::printf("listening on %s\n", name_of(listener_).c_str());
+		std::printf("listening on %s\n", listener_.local_endpoint().to_string().c_str());
 		std::fflush(stdout);
-		lwp::jthread acceptor({.name = "acceptor"}, [&] { accept_all(talk); });
-		signalfd_siginfo info;
-		while (lwp_read(signals, &info, sizeof(info)) < 0 && last_error() == EINTR) {
-		}
+		lwp::jthread acceptor({.name = "acceptor"}, [&](const std::stop_token &stop) { accept_all(talk, stop); });
+		read_signal(signals, {});
 		ending_ = true;
-		lwp_close(listener_);  // ends the accept
-		room_.release();       // and a wait for room
+		acceptor.request_stop();  // ends the accept
+		room_.release();          // and a wait for room
 		acceptor.join();
+		listener_.close();
 		end_those_at_rest();
-		lwp::jthread cutter({.name = "cutter"}, [&] { cut_after_grace(signals); });
+		lwp::jthread cutter({.name = "cutter"}, [&](const std::stop_token &stop) {
+			if (read_signal(signals, lwp::within(seconds(settings_.grace), stop)) != std::errc::operation_canceled) {
+				cut_all();
+			}
+		});
 		connections_.join();
-		lwp_close(signals);  // ends the cutter's wait
-		return 0;
+		return 0;  // which stops the cutter
 	}
 	[[nodiscard]] bool ending() const { return ending_; }
 	[[nodiscard]] std::size_t clients() const { return count_; }
@@ -217,46 +176,63 @@ private:
 		return static_cast<std::ptrdiff_t>(settings_.max_clients != 0 ? settings_.max_clients : most);
 	}
 
+	static lwp::tcp_listener listen_on(const settings &s) {
+		if (s.port > 65535) {
+			throw std::system_error(EINVAL, std::generic_category(), "--port");
+		}
+		return lwp::tcp_listener(lwp::endpoint(s.address, static_cast<std::uint16_t>(s.port)), {.reuse_port = true});
+	}
+
 	/// Lets every vCPU do I/O once, so that what it needs for that is made now, while there are descriptors for it.
-	void make_ports() const {
+	void make_ports() {
 		std::vector<lwp::jthread> all;
 		for (unsigned i = 0; i < lwp::runtime::vcpus(); i++) {
-			all.emplace_back(lwp::attributes{.name = "warm-up", .vcpu = static_cast<int>(i)}, [this] {
-				pollfd p{listener_, POLLIN, 0};
-				(void)lwp_poll(&p, 1, 1);
+			all.emplace_back(lwp::attributes{.name = "warm-up", .vcpu = static_cast<int>(i)}, [] {
+				std::error_code ignored;
+				auto [one, other] = lwp::unix_stream::pair();
+				char byte;
+				(void)one.read({&byte, 1}, ignored, lwp::within(std::chrono::milliseconds(1)));
 			});
 		}
 	}
 
-	void accept_all(const std::function<void(connection &)> &talk) {
+	/// Waits for a signal.
+	static std::error_code read_signal(lwp::file &signals, const lwp::io_limit &limit) {
+		std::error_code error;
+		signalfd_siginfo info;
+		do {
+			signals.read({&info, sizeof(info)}, error, limit);
+		} while (error == std::errc::interrupted);
+		return error;
+	}
+
+	void accept_all(const std::function<void(connection &)> &talk, const std::stop_token &stop) {
 		constexpr auto shortest = std::chrono::milliseconds(10), longest = std::chrono::milliseconds(1000);
 		auto pause = shortest;
 		for (;;) {
 			room_.acquire();
-			const int fd = ending_ ? -1 : lwp_accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC);
-			if (fd >= 0 && start(fd, talk)) {
+			std::error_code error;
+			lwp::tcp_stream stream = listener_.accept(error, {.stop = stop});
+			if (!error && start(std::move(stream), talk)) {
 				pause = shortest;
 				continue;
 			}
-			const int error = fd >= 0 ? EAGAIN : last_error();
 			room_.release();
 			if (ending_) {
 				return;
 			}
-			if (error == ECONNABORTED || error == EINTR) {
-				continue;
-			}
 			// EMFILE and its like.  Nobody tells us when there is a descriptor again, so look now and then; who wants to connect waits in the kernel.
-			lwp::this_thread::sleep_for(pause);
-			pause = std::min(2 * pause, longest);
+			if (lwp::this_thread::sleep_for(pause, stop)) {
+				pause = std::min(2 * pause, longest);
+			}
 		}
 	}
 
-	bool start(int fd, const std::function<void(connection &)> &talk) {
+	bool start(lwp::tcp_stream stream, const std::function<void(connection &)> &talk) {
 		try {
-			connections_.start({.name = "client"}, [this, fd, &talk] {
+			connections_.start({.name = "client"}, [this, stream = std::move(stream), &talk]() mutable {
 				{
-					connection c(*this, fd);
+					connection c(*this, std::move(stream));
 					try {
 						talk(c);
 					} catch (const std::bad_alloc &) {  // this connection's end, not the server's
@@ -266,7 +242,6 @@ private:
 			});
 			return true;
 		} catch (const std::exception &) {  // too many LWPs, or no memory
-			close(fd);
 			return false;
 		}
 	}
@@ -279,7 +254,7 @@ private:
 		}
 		all_ = c;
 		count_++;
-		if (cut_) {  // it was accepted, and others were cut before it came here
+		if (cut_.stop_requested()) {  // it was accepted, and others were cut before it came here
 			cut(*c);
 		}
 	}
@@ -292,9 +267,16 @@ private:
 		count_--;
 	}
 	static void cut(const connection &c) {
-		shutdown(c.fd_, SHUT_RDWR);
-		if (c.tied_ >= 0) {
-			shutdown(c.tied_, SHUT_RDWR);
+		shutdown(c.stream_.native_handle(), SHUT_RDWR);
+		if (c.tied_ != nullptr) {
+			shutdown(c.tied_->native_handle(), SHUT_RDWR);
+		}
+	}
+	void cut_all() {
+		std::lock_guard held(all_lock_);
+		cut_.request_stop();
+		for (const connection *c = all_; c != nullptr; c = c->next_) {
+			cut(*c);
 		}
 	}
 
@@ -304,87 +286,64 @@ private:
 		std::lock_guard held(all_lock_);
 		for (const connection *c = all_; c != nullptr; c = c->next_) {
 			if (c->at_rest_) {
-				shutdown(c->fd_, SHUT_RD);
+				shutdown(c->stream_.native_handle(), SHUT_RD);
 			}
-		}
-	}
-
-	void cut_after_grace(int signals) {
-		pollfd p{signals, POLLIN, 0};
-		const int n = lwp_poll(&p, 1, static_cast<int>(settings_.grace * 1000));
-		if (n == 1 && p.revents != POLLIN) {
-			return;  // closed: all have ended
-		}
-		std::lock_guard held(all_lock_);
-		cut_ = true;
-		for (const connection *c = all_; c != nullptr; c = c->next_) {
-			cut(*c);
 		}
 	}
 
 	detail::blocked_signals signals_;  // first: the runtime's kernel threads inherit it
 	const settings settings_;
 	const std::size_t descriptors_;
-	const int listener_;
 	lwp::runtime runtime_;
+	lwp::tcp_listener listener_;
 	std::atomic<bool> ending_{false};
 	lwp::counting_semaphore<> room_;  // connections that may still come
 	lwp::mutex all_lock_;
-	connection *all_ = nullptr;  // under all_lock_, as the next
-	bool cut_ = false;
+	connection *all_ = nullptr;  // under all_lock_
+	std::stop_source cut_;       // requested under all_lock_
 	std::atomic<std::size_t> count_{0};
 	lwp::scope connections_;  // last: nobody uses the rest when it has gone
 };
 
-inline connection::connection(server &s, int fd) : server_(s), fd_(fd) {
-	set_timeout(fd, SO_RCVTIMEO, s.limits().idle);
-	set_timeout(fd, SO_SNDTIMEO, s.limits().timeout);
-	s.enter(this);
-}
+inline connection::connection(server &s, lwp::tcp_stream stream) : server_(s), stream_(std::move(stream)) { s.enter(this); }
 
-inline connection::~connection() {
-	server_.leave(this);
-	lwp_close(fd_);
-}
+inline connection::~connection() { server_.leave(this); }
 
-inline void connection::tie(int fd) {
+inline void connection::tie(const lwp::stream_socket *other) {
 	std::lock_guard held(server_.all_lock_);
-	tied_ = fd;
-	if (server_.cut_) {
+	tied_ = other;
+	if (server_.cut_.stop_requested()) {
 		server::cut(*this);
 	}
 }
 
-inline ssize_t connection::read_next(void *buffer, std::size_t size) {
+inline std::stop_token connection::cut_token() const { return server_.cut_.get_token(); }
+
+inline std::size_t connection::read_next(lwp::mutable_bytes buffer, std::error_code &error) {
 	at_rest_ = true;
 	if (server_.ending_) {  // who ended us may have looked before we said that we rest
-		shutdown(fd_, SHUT_RD);
+		shutdown(stream_.native_handle(), SHUT_RD);
 	}
-	const ssize_t n = lwp_recv(fd_, buffer, size, 0);
+	const std::size_t n = stream_.read(buffer, error, lwp::within(seconds(server_.limits().idle)));
 	at_rest_ = false;
 	return n;
 }
 
-inline ssize_t connection::read_rest(void *buffer, std::size_t size, time_point deadline) {
-	for (;;) {
-		const ssize_t n = lwp_recv(fd_, buffer, size, MSG_DONTWAIT);
-		if (n >= 0 || last_error() != EAGAIN) {
-			return n;
-		}
-		const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - clock::now()).count();
-		pollfd p{fd_, POLLIN, 0};
-		if (left <= 0 || lwp_poll(&p, 1, static_cast<int>(left)) == 0) {
-			errno = ETIMEDOUT;
-			return -1;
-		}
+inline bool connection::write(std::string_view bytes) {
+	constexpr std::size_t piece = 256 * 1024;  // large ones get --timeout for each of these
+	std::error_code error;
+	for (std::size_t at = 0; at < bytes.size() && !error; at += piece) {
+		stream_.write_all(bytes.substr(at, piece), error, lwp::within(seconds(server_.limits().timeout)));
 	}
+	return !error;
 }
 
 inline void connection::linger() {
-	shutdown(fd_, SHUT_WR);
+	std::error_code error;
+	stream_.shutdown_write(error);
 	char scrap[4096];
 	const time_point end = after(1);
-	for (std::size_t most = 1 << 20; most >= sizeof(scrap) && read_rest(scrap, sizeof(scrap), end) > 0; most -= sizeof(scrap)) {
+	for (std::size_t most = 1 << 20; most >= sizeof(scrap) && read_rest({scrap, sizeof(scrap)}, error, end) > 0; most -= sizeof(scrap)) {
 	}
 }
 
