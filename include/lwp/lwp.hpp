@@ -10,10 +10,13 @@
 #include <lwp/event.hpp>
 #include <lwp/future.hpp>
 #include <lwp/io.h>
+#include <lwp/io.hpp>
 #include <lwp/latch.hpp>
 #include <lwp/lwp.h>
 #include <lwp/mutex.hpp>
+#include <lwp/net.hpp>
 #include <lwp/parallel.hpp>
+#include <lwp/process.hpp>
 #include <lwp/runtime.hpp>
 #include <lwp/scope.hpp>
 #include <lwp/select.hpp>

@@ -2,6 +2,7 @@
 //
 // The POSIX face: each call is one operation or a few, and passes the boundary on its way out.
 #include "api/errno.h"
+#include "api/io_call.h"
 #include "base/sys.h"
 #include "io/descriptor.h"
 #include "io/direct.h"
@@ -23,18 +24,6 @@
 namespace lwp::kern {
 namespace {
 
-/// 0 or more, or -errno.
-long run(lwp_t *l, io_op *op) noexcept {
-	if (io_begin(l, op)) {
-		while (io_wait(l, op) == ERESTART) {
-			lwp_userret(l);
-		}
-	}
-	const long result = io_finish(l, op);
-	lwp_userret(l);
-	return result;
-}
-
 long posix(long result) noexcept {
 	if (LWP_LIKELY(result >= 0)) {
 		return result;
@@ -43,46 +32,17 @@ long posix(long result) noexcept {
 	return -1;
 }
 
-long simple(io_kind kind, int fd, const void *addr, std::size_t len, int flags, off_t off = io_here) noexcept {
-	lwp_t *l = curlwp();
-	if (fd < 0) {
-		return -EBADF;
-	}
-	io_op op(l, kind, fd);
-	op.o_addr = const_cast<void *>(addr);
-	op.o_len = len;
-	op.o_flags = flags;
-	op.o_off = off;
-	return run(l, &op);
-}
-
-/// Until all is done, or an error comes, or the other side ends.  `again` is told how much is done.
-template <class Again>
-long whole(std::size_t len, Again again) noexcept {
-	std::size_t done = 0;
-	for (;;) {
-		const long result = again(done);
-		if (result < 0) {
-			return done != 0 ? static_cast<long>(done) : result;
-		}
-		done += static_cast<std::size_t>(result);
-		if (result == 0 || done >= len) {
-			return static_cast<long>(done);
-		}
-	}
-}
-
 const char *at(const void *p, std::size_t offset) noexcept { return static_cast<const char *>(p) + offset; }
 
 long write_all(int fd, const void *buffer, std::size_t size, off_t offset = io_here) noexcept {
-	return whole(size, [=](std::size_t done) {
-		return simple(
+	return io_whole(size, [=](std::size_t done) {
+		return io_simple(
 		    io_kind::write, fd, at(buffer, done), size - done, 0, offset == io_here ? io_here : offset + static_cast<off_t>(done));
 	});
 }
 
 long send_all(int fd, const void *buffer, std::size_t size, int flags) noexcept {
-	return whole(size, [=](std::size_t done) { return simple(io_kind::send, fd, at(buffer, done), size - done, flags); });
+	return io_whole(size, [=](std::size_t done) { return io_simple(io_kind::send, fd, at(buffer, done), size - done, flags); });
 }
 
 /// After the first `done` bytes of some buffers were transferred: the rest of them, one by one, by one(buffer, size).
@@ -113,7 +73,7 @@ std::size_t length_of(const iovec *iov, std::size_t count) noexcept {
 }
 
 long send_message(int fd, const msghdr *message, int flags) noexcept {
-	const long result = simple(io_kind::sendmsg, fd, message, 1, flags);
+	const long result = io_simple(io_kind::sendmsg, fd, message, 1, flags);
 	if (result <= 0 || static_cast<std::size_t>(result) >= length_of(message->msg_iov, message->msg_iovlen)) {
 		return result;
 	}
@@ -122,29 +82,9 @@ long send_message(int fd, const msghdr *message, int flags) noexcept {
 	    [=](const void *p, std::size_t n) { return send_all(fd, p, n, flags); });
 }
 
-/// A helper thread's call with its arguments.
-template <class Call>
-struct call_op : io_op {
-	call_op(lwp_t *l, Call c) noexcept : io_op(l, io_kind::call, -1), call(c) {
-		o_call = [](io_op *op) { return static_cast<call_op *>(op)->call(); };
-	}
-	Call call;
-};
-
-/// On a helper thread; at once on an adopted kernel thread.
-template <class Call>
-long helped(Call call) noexcept {
-	lwp_t *l = curlwp();
-	call_op op(l, call);
-	return run(l, &op);
-}
-
-/// Waits until `fd` is ready.  The events, 0 at the deadline, -errno
+/// The events, 0 at the deadline, -errno
 long ready(lwp_t *l, int fd, int events, nanotime deadline) noexcept {
-	io_op op(l, io_kind::poll, fd);
-	op.o_flags = events;
-	op.o_deadline = deadline;
-	const long result = run(l, &op);
+	const long result = io_ready(l, fd, events, deadline);
 	return result == -ETIMEDOUT ? 0 : result;
 }
 
@@ -224,8 +164,9 @@ long sendfile_all(int out, int in, off_t *offset, std::size_t count) noexcept {
 	if (buffer == nullptr) {
 		return -ENOMEM;
 	}
-	return whole(count, [&](std::size_t done) -> long {
-		const long got = simple(io_kind::read, in, buffer.get(), std::min(count - done, piece), 0, offset != nullptr ? *offset : io_here);
+	return io_whole(count, [&](std::size_t done) -> long {
+		const long got =
+		    io_simple(io_kind::read, in, buffer.get(), std::min(count - done, piece), 0, offset != nullptr ? *offset : io_here);
 		if (got <= 0) {
 			return got;
 		}
@@ -246,14 +187,14 @@ using namespace lwp::kern;
 
 extern "C" {
 
-ssize_t lwp_read(int fd, void *buffer, size_t size) { return posix(simple(io_kind::read, fd, buffer, size, 0)); }
+ssize_t lwp_read(int fd, void *buffer, size_t size) { return posix(io_simple(io_kind::read, fd, buffer, size, 0)); }
 
 ssize_t lwp_readv(int fd, const struct iovec *iov, int count) {
-	return posix(count < 0 || count > 1024 ? -EINVAL : simple(io_kind::readv, fd, iov, static_cast<size_t>(count), 0));
+	return posix(count < 0 || count > 1024 ? -EINVAL : io_simple(io_kind::readv, fd, iov, static_cast<size_t>(count), 0));
 }
 
 ssize_t lwp_pread(int fd, void *buffer, size_t size, off_t offset) {
-	return posix(offset < 0 ? -EINVAL : simple(io_kind::read, fd, buffer, size, 0, offset));
+	return posix(offset < 0 ? -EINVAL : io_simple(io_kind::read, fd, buffer, size, 0, offset));
 }
 
 ssize_t lwp_write(int fd, const void *buffer, size_t size) { return posix(write_all(fd, buffer, size)); }
@@ -263,7 +204,7 @@ ssize_t lwp_writev(int fd, const struct iovec *iov, int count) {
 		return posix(-EINVAL);
 	}
 	const auto n = static_cast<size_t>(count);
-	const long result = simple(io_kind::writev, fd, iov, n, 0);
+	const long result = io_simple(io_kind::writev, fd, iov, n, 0);
 	if (result <= 0 || static_cast<size_t>(result) >= length_of(iov, n)) {
 		return posix(result);
 	}
@@ -274,9 +215,9 @@ ssize_t lwp_pwrite(int fd, const void *buffer, size_t size, off_t offset) {
 	return posix(offset < 0 ? -EINVAL : write_all(fd, buffer, size, offset));
 }
 
-int lwp_fsync(int fd) { return static_cast<int>(posix(simple(io_kind::fsync, fd, nullptr, 0, 0))); }
+int lwp_fsync(int fd) { return static_cast<int>(posix(io_simple(io_kind::fsync, fd, nullptr, 0, 0))); }
 
-int lwp_fdatasync(int fd) { return static_cast<int>(posix(simple(io_kind::fsync, fd, nullptr, 0, 1))); }
+int lwp_fdatasync(int fd) { return static_cast<int>(posix(io_simple(io_kind::fsync, fd, nullptr, 0, 1))); }
 
 int lwp_openat(int directory, const char *path, int flags, ...) {
 	mode_t mode = 0;
@@ -292,7 +233,7 @@ int lwp_openat(int directory, const char *path, int flags, ...) {
 	op.o_flags = flags;
 	op.o_len = mode;
 	op.o_off = directory;
-	return static_cast<int>(posix(run(l, &op)));
+	return static_cast<int>(posix(io_run(l, &op)));
 }
 
 int lwp_close(int fd) {
@@ -383,7 +324,7 @@ int lwp_accept4(int fd, struct sockaddr *address, socklen_t *length, int flags) 
 	op.o_addr = address;
 	op.o_addrlen = length;
 	op.o_flags = flags;
-	return static_cast<int>(posix(run(l, &op)));
+	return static_cast<int>(posix(io_run(l, &op)));
 }
 
 int lwp_connect(int fd, const struct sockaddr *address, socklen_t length) {
@@ -392,14 +333,14 @@ int lwp_connect(int fd, const struct sockaddr *address, socklen_t length) {
 		(void)curlwp();
 		return static_cast<int>(posix(sys::call(SYS_connect, fd, reinterpret_cast<long>(address), static_cast<long>(length))));
 	}
-	return static_cast<int>(posix(simple(io_kind::connect, fd, address, length, 0)));
+	return static_cast<int>(posix(io_simple(io_kind::connect, fd, address, length, 0)));
 }
 
 ssize_t lwp_recv(int fd, void *buffer, size_t size, int flags) {
 	if ((flags & (MSG_WAITALL | MSG_PEEK | MSG_DONTWAIT)) == MSG_WAITALL) {
-		return posix(whole(size, [=](size_t done) { return simple(io_kind::recv, fd, at(buffer, done), size - done, flags); }));
+		return posix(io_whole(size, [=](size_t done) { return io_simple(io_kind::recv, fd, at(buffer, done), size - done, flags); }));
 	}
-	return posix(simple(io_kind::recv, fd, buffer, size, flags));
+	return posix(io_simple(io_kind::recv, fd, buffer, size, flags));
 }
 
 ssize_t lwp_recvfrom(int fd, void *buffer, size_t size, int flags, struct sockaddr *address, socklen_t *length) {
@@ -412,14 +353,14 @@ ssize_t lwp_recvfrom(int fd, void *buffer, size_t size, int flags, struct sockad
 	message.msg_namelen = length != nullptr ? *length : 0;
 	message.msg_iov = &iov;
 	message.msg_iovlen = 1;
-	const long result = simple(io_kind::recvmsg, fd, &message, 1, flags);
+	const long result = io_simple(io_kind::recvmsg, fd, &message, 1, flags);
 	if (result >= 0 && length != nullptr) {
 		*length = message.msg_namelen;
 	}
 	return posix(result);
 }
 
-ssize_t lwp_recvmsg(int fd, struct msghdr *message, int flags) { return posix(simple(io_kind::recvmsg, fd, message, 1, flags)); }
+ssize_t lwp_recvmsg(int fd, struct msghdr *message, int flags) { return posix(io_simple(io_kind::recvmsg, fd, message, 1, flags)); }
 
 ssize_t lwp_send(int fd, const void *buffer, size_t size, int flags) { return posix(send_all(fd, buffer, size, flags)); }
 
@@ -485,13 +426,13 @@ pid_t lwp_waitpid(pid_t pid, int *status, int options) {
 			return static_cast<pid_t>(posix(result));
 		}
 	}
-	return static_cast<pid_t>(posix(helped([=] { return wait(options); })));
+	return static_cast<pid_t>(posix(io_helped([=] { return wait(options); })));
 }
 
 int lwp_getaddrinfo(const char *node, const char *service, const struct addrinfo *hints, struct addrinfo **result) {
 	int error = EAI_SYSTEM;
 	int reason = 0;
-	const long done = helped([&]() -> long {
+	const long done = io_helped([&]() -> long {
 		error = ::getaddrinfo(node, service, hints, result);
 		reason = errno;
 		return 0;

@@ -4,6 +4,7 @@
 #include "base/assert.h"
 #include "base/sys.h"
 #include "io/port.h"
+#include "sched/switch.h"
 
 #include <new>
 
@@ -157,7 +158,14 @@ int descriptor_close(lwp_t *l, int fd) noexcept {
 	spinlock &lock = lock_of(fd);
 	closer mine{grant(l), fd};
 	lock.lock(l->l_cpu);
-	if (e->e_closer != nullptr || e->e_closing) {  // two that close one number: one of them is wrong
+	while (e->e_closing || (e->e_closer != nullptr && e->e_closer->c_fd != fd)) {
+		// close(2) runs for another.  The kernel has freed the number at its beginning, so it may name a new file already, and that is what we are
+		// to close: wait until that call is back.  If there is no new file, close(2) will say so to us.
+		lock.unlock(l->l_cpu);
+		lwp_yield_cpu(l);
+		lock.lock(l->l_cpu);
+	}
+	if (e->e_closer != nullptr) {  // the number is taken still: two close one open file, and one of them is wrong
 		lock.unlock(l->l_cpu);
 		return EBADF;
 	}

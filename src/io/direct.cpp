@@ -3,6 +3,7 @@
 
 #include "base/sys.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <fcntl.h>
 #include <mutex>
@@ -15,12 +16,14 @@ namespace {
 long word(const void *p) noexcept { return reinterpret_cast<long>(p); }
 long length(const io_op *op) noexcept { return static_cast<long>(op->o_len); }
 
+// While it is held O_NONBLOCK may be set that is not the application's.  Kernel threads, a microsecond or two, no switch.
+std::mutex moment;
+
 /// One attempt of a call that has no flag for it: O_NONBLOCK is set for the moment.  It belongs to the open file, so attempts on one file must
 /// not overlap; one lock for all is enough where this is needed at all.
 template <class Call>
 long for_a_moment_nonblocking(int fd, Call call) noexcept {
-	static std::mutex one;  // kernel threads, a microsecond or two, no switch
-	std::lock_guard hold(one);
+	std::lock_guard hold(moment);
 	const long flags = sys::call(SYS_fcntl, fd, F_GETFL);
 	if (flags < 0) {
 		return flags;
@@ -127,9 +130,33 @@ long io_try(io_op *op) noexcept {
 	return for_a_moment_nonblocking(op->o_fd, [op] { return io_call(op); });  // a terminal, or a pipe of an older kernel
 }
 
+// Not set: that is so.  Set: perhaps for the moment of another vCPU's attempt, and then a call that has to block would give EAGAIN.
 bool io_nonblocking(int fd) noexcept {
-	const long flags = sys::call(SYS_fcntl, fd, F_GETFL);
-	return flags >= 0 && (flags & O_NONBLOCK) != 0;
+	const auto set = [fd] {
+		const long flags = sys::call(SYS_fcntl, fd, F_GETFL);
+		return flags >= 0 && (flags & O_NONBLOCK) != 0;
+	};
+	if (LWP_LIKELY(!set())) {
+		return false;
+	}
+	std::lock_guard hold(moment);
+	return set();
+}
+
+int io_family(int fd) noexcept {
+	int family = 0;
+	socklen_t size = sizeof(family);
+	const long error = sys::call(SYS_getsockopt, fd, SOL_SOCKET, SO_DOMAIN, word(&family), word(&size));
+	return error < 0 ? static_cast<int>(error) : family;
+}
+
+nanotime io_socket_timeout(const io_op *op) noexcept {
+	timeval tv{};
+	socklen_t size = sizeof(tv);
+	if (sys::call(SYS_getsockopt, op->o_fd, SOL_SOCKET, io_timeout_option(op->o_kind), word(&tv), word(&size)) != 0) {
+		return 0;
+	}
+	return static_cast<nanotime>(tv.tv_sec) * 1'000'000'000U + static_cast<nanotime>(tv.tv_usec) * 1'000U;
 }
 
 int io_pollable(int fd) noexcept {
@@ -141,26 +168,52 @@ int io_pollable(int fd) noexcept {
 	return S_ISREG(st.st_mode) || S_ISDIR(st.st_mode) || S_ISBLK(st.st_mode) ? 0 : 1;
 }
 
-long io_direct(io_op *op) noexcept {
-	if (op->o_deadline == never) {
-		return io_call(op);
+namespace {
+
+/// accept(2) that blocks, except that it met the moment of another's attempt and says EAGAIN: then again.
+long block_in_call(io_op *op) noexcept {
+	for (;;) {
+		const long result = io_call(op);
+		if (result != -EAGAIN || op->o_kind != io_kind::accept || io_socket_timeout(op) != 0 || io_nonblocking(op->o_fd)) {
+			return result;
+		}
 	}
+}
+
+/// Waits for the descriptor, the deadline, o_stopfd.  1 ready | 0 try again | -ETIMEDOUT | -ECANCELED
+long await_direct(const io_op *op, int events, nanotime deadline) noexcept {
+	const nanotime when = now();
+	if (when >= op->o_deadline) {
+		return -ETIMEDOUT;
+	}
+	const timespec left = to_timespec(deadline - when);
+	pollfd p[2] = {{events != 0 ? op->o_fd : -1, static_cast<short>(events), 0}, {op->o_stopfd, POLLIN, 0}};
+	(void)sys::call(SYS_ppoll, word(p), 2, deadline == never ? 0 : word(&left), 0, 8);
+	return p[1].revents != 0 ? -ECANCELED : p[0].revents != 0 ? 1 : 0;
+}
+
+}  // namespace
+
+long io_direct(io_op *op) noexcept {
+	if (op->o_deadline == never && op->o_stopfd < 0) {
+		return block_in_call(op);
+	}
+	const bool unix_connect = op->o_kind == io_kind::connect && io_family(op->o_fd) == AF_UNIX;
 	for (;;) {
 		const long result = io_try(op);
 		if (result == -EOPNOTSUPP) {
 			return io_call(op);  // a file: it takes what it takes
 		}
-		if (result != -EAGAIN && result != -EINPROGRESS) {
+		if ((result != -EAGAIN && result != -EINPROGRESS) || (op->o_kind != io_kind::poll && io_nonblocking(op->o_fd))) {
 			return result;
 		}
-		const nanotime when = now();
-		if (when >= op->o_deadline) {
-			return -ETIMEDOUT;
+		// A full backlog: nothing tells when there is room.
+		const int events = unix_connect ? 0 : op->o_kind == io_kind::poll ? op->o_flags : io_events(op->o_kind);
+		const long ready = await_direct(op, events, unix_connect ? std::min(op->o_deadline, now() + 1'000'000) : op->o_deadline);
+		if (ready < 0) {
+			return ready;
 		}
-		timespec left = to_timespec(op->o_deadline - when);
-		pollfd p{op->o_fd, op->o_kind == io_kind::poll ? static_cast<short>(op->o_flags) : io_events(op->o_kind), 0};
-		const long n = sys::call(SYS_ppoll, word(&p), 1, word(&left), 0, 8);
-		if (n > 0 && op->o_kind == io_kind::connect) {
+		if (ready > 0 && op->o_kind == io_kind::connect) {
 			return io_connected(op->o_fd);
 		}
 	}

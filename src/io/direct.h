@@ -7,7 +7,7 @@
 
 namespace lwp::kern {
 
-/// The call itself, which may block the kernel thread: for adopted kernel threads and helpers.  Its deadline is kept; nothing else ends it.
+/// The call itself, which may block the kernel thread: for adopted kernel threads and helpers.  Its deadline and o_stopfd are kept; nothing else ends it.
 long io_direct(io_op *) noexcept;
 
 /// The call as it is made, blocking or not.
@@ -16,8 +16,14 @@ long io_call(io_op *) noexcept;
 /// What the kernel can do at once.  -EAGAIN: not ready | -EOPNOTSUPP: only a call that blocks can tell
 long io_try(io_op *) noexcept;
 
-/// Whether O_NONBLOCK is set: then EAGAIN is the answer.
+/// Whether O_NONBLOCK is set, other than by io_try() for a moment: then EAGAIN is the answer.
 bool io_nonblocking(int fd) noexcept;
+
+/// AF_INET and so on; below 0 if it is no socket.
+int io_family(int fd) noexcept;
+
+/// SO_RCVTIMEO or SO_SNDTIMEO of its socket in nanoseconds, whichever it is that binds this call; 0 without one.
+nanotime io_socket_timeout(const io_op *) noexcept;
 
 /// 1: readiness means something there | 0: a file, which is always ready and yet may block | -EBADF
 int io_pollable(int fd) noexcept;

@@ -26,10 +26,9 @@ namespace lwp::kern {
 namespace {
 
 constexpr std::uint64_t wake_data = UINT64_MAX;
-constexpr nanotime again_after = 1'000'000;  // a full queue that cannot be polled
-constexpr unsigned streak_most = 16;         // so often an LWP may succeed at once before others have their turn
+constexpr unsigned streak_most = 16;  // so often an LWP may succeed at once before others have their turn
 
-enum class verdict { over, wait, help, later };
+enum class verdict { over, wait, help };
 
 bool over(io_op *op, long result) noexcept {
 	op->o_result = result < 0 && op->o_before != 0 ? static_cast<long>(op->o_before) : result + static_cast<long>(op->o_before);
@@ -91,7 +90,7 @@ verdict attempt(io_op *op, bool first) noexcept {
 		over(op, result);
 		return verdict::over;
 	}
-	return op->o_kind == io_kind::connect && result == -EAGAIN ? verdict::later : verdict::wait;
+	return verdict::wait;
 }
 
 /// Has the kernel report the next event on `fd` that somebody at `p` waits for, or `more`.  0 or -errno
@@ -106,28 +105,12 @@ long arm(const port *p, int fd, int more) noexcept {
 	return error;
 }
 
-void sleep_a_little(lwp_t *l) noexcept {
-	spinlock *lock = sleepq_enter_self(l);
-	(void)sleepq_block_self_and_unlock(l, lock,
-	    {.wchan = &l->l_wchan, .wmesg = "connect", .sobj = &io_syncobj, .interruptible = sleep_catch::no, .deadline = now() + again_after});
-}
-
 /// Tries, and waits if it must.  True: over.
 bool advance(lwp_t *l, io_op *op, bool first) noexcept {
 	for (;;) {
-		verdict v = attempt(op, first);
+		const verdict v = attempt(op, first);
 		if (v == verdict::over) {
 			return true;
-		}
-		if (v == verdict::later) {
-			sleep_a_little(l);
-			if (op->o_end.load(std::memory_order_relaxed) != io_end::none) {  // relaxed: io_finish() acquires
-				return over(op, -ECANCELED);
-			}
-			if (op->o_deadline != never && now() >= op->o_deadline) {
-				return over(op, -ETIMEDOUT);
-			}
-			continue;
 		}
 		int error;
 		port *p = port_here(l->l_cpu, &error);

@@ -9,6 +9,7 @@
 #include "io/port.h"
 #include "sched/switch.h"
 
+#include <algorithm>
 #include <cerrno>
 
 namespace lwp::kern {
@@ -49,6 +50,60 @@ bool over(io_op *op, long result) noexcept {
 	return false;
 }
 
+// Connecting a unix socket to a listener whose backlog is full.  The kernel tells nobody when there is room again: such a socket polls as writable, a
+// ring tries some times and then leaves a kernel thread of its own in connect(2), where a cancel does not always reach it.  So no port gets
+// the operation; its LWP tries now and then.  It is entered at its descriptor meanwhile, so lwp_close() waits for it as for others, and whoever
+// asks for an end (o_state is idle) is seen before the next attempt.
+constexpr nanotime backlog_again = 1'000'000;
+
+bool connect_unix(io_op *op) noexcept {
+	const bool nonblocking = io_nonblocking(op->o_fd);
+	op->o_result = io_try(op);
+	if (op->o_result != -EAGAIN || nonblocking) {
+		return false;
+	}
+	const nanotime timeout = io_socket_timeout(op);
+	op->o_give_up = timeout == 0 ? never : after(now(), timeout);
+	op->o_later = true;
+	return true;
+}
+
+/// 0: over | ERESTART
+int await_backlog(lwp_t *l, io_op *op) noexcept {
+	for (;;) {
+		const nanotime when = now();
+		if (op->o_end.load(std::memory_order_relaxed) != io_end::none) {  // relaxed: io_finish() acquires
+			op->o_result = -ECANCELED;
+			return 0;
+		}
+		if (when >= std::min(op->o_deadline, op->o_give_up)) {
+			op->o_result = when >= op->o_deadline ? -ETIMEDOUT : -EAGAIN;
+			return 0;
+		}
+		spinlock *lock = sleepq_enter_self(l);
+		const int error = sleepq_block_self_and_unlock(l, lock,
+		    {.wchan = &op->o_grant,
+		        .wmesg = "connect",
+		        .sobj = &io_syncobj,
+		        .interruptible = sleep_catch::yes,
+		        .deadline = std::min({when + backlog_again, op->o_deadline, op->o_give_up})});
+		if (error == EINTR) {
+			io_cancel(op, io_end::interrupted);
+			continue;
+		}
+		if (error == 0 || error == ERESTART) {
+			return ERESTART;  // to be suspended, say
+		}
+		if (error == ENOMEM) {
+			lwp_yield_cpu(l);  // no room for a timer
+		}
+		op->o_result = io_try(op);
+		if (op->o_result != -EAGAIN) {
+			return 0;
+		}
+	}
+}
+
 }  // namespace
 
 const syncobj io_syncobj = {"io"};
@@ -73,6 +128,9 @@ bool io_begin(lwp_t *l, io_op *op) noexcept {
 			return over(op, -error);
 		}
 	}
+	if (op->o_kind == io_kind::connect && io_family(op->o_fd) == AF_UNIX) {
+		return connect_unix(op);
+	}
 	port *p = port_here(l->l_cpu, &error);  // we may have moved
 	if (p != nullptr && op->o_kind == io_kind::call) {
 		return helper_begin(p, op);
@@ -81,6 +139,9 @@ bool io_begin(lwp_t *l, io_op *op) noexcept {
 }
 
 int io_wait(lwp_t *l, io_op *op) noexcept {
+	if (LWP_UNLIKELY(op->o_later)) {
+		return await_backlog(l, op);
+	}
 	for (;;) {
 		// What has been asked to end ends soon, and cannot be left before.
 		const bool asked = op->o_end.load(std::memory_order_relaxed) != io_end::none;  // relaxed: ordered by the give, else a hint

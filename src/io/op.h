@@ -76,6 +76,7 @@ struct io_op {
 	std::size_t o_len = 0;              // !: bytes, or how many iovecs; of openat: the mode
 	off_t o_off = io_here;              // !
 	socklen_t *o_addrlen = nullptr;     // !: accept
+	int o_stopfd = -1;                  // !: of a kernel thread that blocks by itself: to be read when it is to stop
 	long (*o_call)(io_op *) = nullptr;  // !: what a helper thread does: 0 or more, or -errno
 	nanotime o_deadline = never;        // !
 	long o_result = 0;                  // p, then !: 0 or more, or -errno
@@ -87,6 +88,9 @@ struct io_op {
 	bool o_listed = false;                     // f: on its descriptor's list
 	bool o_timed = false;                      // p, !: o_timer is armed or was
 	bool o_helped = false;                     // !: a helper thread carries it out
+	bool o_seekable = false;                   // !: its file has positions, the caller knows
+	bool o_later = false;                      // !: no port has it; io_wait() tries it now and then
+	nanotime o_give_up = never;                // !: when its socket's timeout ends that
 	atomic<port *> o_port{nullptr};            // a: who holds it, fixed while pending; written before o_state becomes that
 	std::size_t o_before = 0;                  // !: bytes of it that are done already
 	timer o_timer;

@@ -98,17 +98,6 @@ void ask(io_op *op) noexcept {
 	}
 }
 
-/// The timeout of its socket in nanoseconds, 0 without one.
-nanotime socket_timeout(const io_op *op) noexcept {
-	timeval tv{};
-	socklen_t size = sizeof(tv);
-	if (sys::call(SYS_getsockopt, op->o_fd, SOL_SOCKET, io_timeout_option(op->o_kind), reinterpret_cast<long>(&tv),
-	        reinterpret_cast<long>(&size)) != 0) {
-		return 0;
-	}
-	return static_cast<nanotime>(tv.tv_sec) * 1'000'000'000U + static_cast<nanotime>(tv.tv_usec) * 1'000U;
-}
-
 /// SO_RCVTIMEO and SO_SNDTIMEO bind the kernel's own waits only, and a ring waits also where O_NONBLOCK is set.  To ask for them costs as much
 /// as a tenth of a message, so it is done when the vCPU has nothing else to do, or after some milliseconds, and for those that still wait.
 void sweep(port *p, nanotime when) noexcept {
@@ -117,7 +106,7 @@ void sweep(port *p, nanotime when) noexcept {
 		op->o_fresh = false;
 		if (p->po_backend->b_waits_always && io_nonblocking(op->o_fd)) {
 			io_cancel(op, io_end::nonblocking);
-		} else if (const nanotime time = op->o_timed ? 0 : socket_timeout(op); time != 0) {
+		} else if (const nanotime time = op->o_timed ? 0 : io_socket_timeout(op); time != 0) {
 			arm_timer(p, op, after(when, time), [](void *arg) { io_cancel(static_cast<io_op *>(arg), io_end::socket_timeout); });
 		}
 	}

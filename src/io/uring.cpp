@@ -176,7 +176,7 @@ void prepare(io_uring_sqe *sqe, io_op *op) noexcept {
 }
 
 bool uring_begin(lwp_t *l, io_op *op) {
-	if (op->o_off != io_here && op->o_kind <= io_kind::writev) {
+	if (op->o_off != io_here && op->o_kind <= io_kind::writev && !op->o_seekable) {
 		// A ring ignores the offset of a pipe or socket where pread(2) says ESPIPE.
 		if (const long error = sys::call(SYS_lseek, op->o_fd, 0, SEEK_CUR); error < 0) {
 			op->o_result = error;

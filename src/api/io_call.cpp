@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "api/io_call.h"
+
+#include "api/deadline.h"
+#include "base/sys.h"
+#include "proc/lwp_life.h"
+
+#include <cerrno>
+#include <optional>
+#include <sys/eventfd.h>
+
+namespace lwp::kern {
+namespace {
+
+/// Ends an operation when a stop is requested.  The operation outlives the callback, whose destructor waits for one that is under way; one that
+/// comes when the operation is over finds it done and lets it be.
+struct ender {
+	io_op *op;
+	void operator()() const noexcept {
+		io_cancel(op, io_end::stopped);
+		if (op->o_stopfd >= 0) {
+			const std::uint64_t one = 1;
+			(void)sys::write(op->o_stopfd, &one, sizeof(one));
+		}
+	}
+};
+
+/// A kernel thread that blocks by itself can be reached by a descriptor only.
+long run_bound(lwp_t *l, io_op *op, const std::stop_token &stop) noexcept {
+	const long fd = sys::call(SYS_eventfd2, 0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (fd < 0) {
+		return fd;
+	}
+	op->o_stopfd = static_cast<int>(fd);
+	long result;
+	{
+		const std::stop_callback<ender> callback(stop, ender{op});
+		result = io_run(l, op);
+	}
+	(void)sys::call(SYS_close, fd);
+	return result;
+}
+
+}  // namespace
+
+long io_run(lwp_t *l, io_op *op) noexcept {
+	if (io_begin(l, op)) {
+		while (io_wait(l, op) == ERESTART) {
+			lwp_userret(l);
+		}
+	}
+	const long result = io_finish(l, op);
+	lwp_userret(l);
+	return result;
+}
+
+int io_limit_reached(const io_limit &limit) noexcept {
+	if (limit.stop.stop_requested()) {
+		return -ECANCELED;
+	}
+	return limit.deadline != detail::steady_time::max() && now() >= to_nanotime(limit.deadline) ? -ETIMEDOUT : 0;
+}
+
+long io_run(lwp_t *l, io_op *op, const io_limit &limit) noexcept {
+	if (const int error = io_limit_reached(limit); error != 0) {
+		lwp_userret(l);
+		return error;
+	}
+	op->o_deadline = to_nanotime(limit.deadline);
+	if (!limit.stop.stop_possible()) {
+		return io_run(l, op);
+	}
+	if (l->l_cpu->vc_bound) {
+		return run_bound(l, op, limit.stop);
+	}
+	const std::stop_callback<ender> callback(limit.stop, ender{op});
+	return io_run(l, op);
+}
+
+long io_simple(io_kind kind, int fd, const void *addr, std::size_t len, int flags, off_t off, const io_limit *limit) noexcept {
+	lwp_t *l = curlwp();
+	if (fd < 0) {
+		return -EBADF;
+	}
+	io_op op(l, kind, fd);
+	op.o_addr = const_cast<void *>(addr);
+	op.o_len = len;
+	op.o_flags = flags;
+	op.o_off = off;
+	return limit != nullptr ? io_run(l, &op, *limit) : io_run(l, &op);
+}
+
+long io_ready(lwp_t *l, int fd, int events, nanotime deadline) noexcept {
+	io_op op(l, io_kind::poll, fd);
+	op.o_flags = events;
+	op.o_deadline = deadline;
+	return io_run(l, &op);
+}
+
+long io_ready(lwp_t *l, int fd, int events, const io_limit &limit) noexcept {
+	io_op op(l, io_kind::poll, fd);
+	op.o_flags = events;
+	return io_run(l, &op, limit);
+}
+
+}  // namespace lwp::kern
