@@ -266,8 +266,11 @@ def main():
     parser.add_argument("--build", required=True, help="the build directory")
     parser.add_argument("--seconds", type=int, default=3, help="of each measurement (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="(default: %(default)s)")
+    parser.add_argument("--quick", action="store_true", help="one round of one second each")
     parser.add_argument("filter", nargs="?", default="", help="tables whose title matches this regular expression")
     options = parser.parse_args()
+    if options.quick:
+        options.seconds = options.rounds = 1
     if len(os.sched_getaffinity(0)) < 2:
         print("needs two CPUs: one for the server, one for the load")
         return 1
