@@ -3,7 +3,7 @@
 // What the example servers share: one LWP for each connection, and around it what a server needs to be left alone on a network.
 //
 //   limits       --max-clients: who comes when there are so many waits in the kernel's queue until one has gone
-//   deadlines    --idle bounds the wait for something new, --timeout the rest of what has begun, and how long a peer may take nothing of what is
+//   deadlines    --idle bounds the wait for something new, --timeout the rest of what has begun, and how long a peer may take for what is
 //                sent to it.  A connection that oversteps one is closed
 //   descriptors  when none are left (EMFILE) accepting pauses, 10 ms at first, twice as long each time up to a second, and goes on
 //   the end      SIGTERM or SIGINT: no more are accepted; connections at rest are closed; those at work have --grace seconds to finish; then, or at
