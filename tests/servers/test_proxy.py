@@ -33,7 +33,7 @@ class Proxy(HelpCase, ServerCase):
 
     def test_many_at_once(self):
         echo = self.other("echo")
-        proxy = self.before(echo)
+        proxy = self.before(echo, arguments=["--grace=0.2"])
         everybody = crowd(self, proxy, scaled(300))
         for i, sock in enumerate(everybody):
             sock.sendall(b"%6d" % i)
