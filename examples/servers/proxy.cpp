@@ -22,6 +22,9 @@ lwp::endpoint resolve(const std::string &text) {
 class session {
 public:
 	session(const serve::settings &limits, serve::connection &c) : limits_(limits), here_(c) {}
+	~session() { here_.tie(nullptr); }
+	session(const session &) = delete;
+	session &operator=(const session &) = delete;
 
 	void run(const std::vector<lwp::endpoint> &all, std::size_t first) {
 		std::error_code error = std::make_error_code(std::errc::host_unreachable);
@@ -34,11 +37,8 @@ public:
 		}
 		here_.tie(&there_);
 		touch();
-		{
-			const lwp::jthread back({.name = "reply"}, [this] { pump(there_, here_.stream()); });
-			pump(here_.stream(), there_);
-		}
-		here_.tie(nullptr);
+		const lwp::jthread back({.name = "reply"}, [this] { pump(there_, here_.stream()); });
+		pump(here_.stream(), there_);
 	}
 
 private:

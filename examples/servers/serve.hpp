@@ -140,7 +140,7 @@ public:
 	server(const server &) = delete;
 	server &operator=(const server &) = delete;
 
-	/// Serves until SIGTERM or SIGINT: talk(connection &) in an LWP for each connection.  `talk` must not throw but std::bad_alloc.
+	/// Serves until SIGTERM or SIGINT: talk(connection &) in an LWP for each connection.  What `talk` throws ends its connection.
 	int run(const std::function<void(connection &)> &talk) {
 		lwp::file signals(signalfd(-1, &signals_.set, SFD_CLOEXEC));
 		if (!signals) {
@@ -235,7 +235,7 @@ private:
 					connection c(*this, std::move(stream));
 					try {
 						talk(c);
-					} catch (const std::bad_alloc &) {  // this connection's end, not the server's
+					} catch (const std::exception &) {  // no memory, or no LWP: this connection's end, not the server's
 					}
 				}
 				room_.release();
@@ -325,7 +325,7 @@ inline std::size_t connection::read_next(lwp::mutable_bytes buffer, std::error_c
 		shutdown(stream_.native_handle(), SHUT_RD);
 	}
 	const std::size_t n = stream_.read(buffer, error, lwp::within(seconds(server_.limits().idle)));
-	at_rest_ = false;
+	at_rest_.store(false, std::memory_order_relaxed);  // relaxed: seen late, it only ends a connection whose next byte came after the end
 	return n;
 }
 
