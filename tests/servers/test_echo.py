@@ -113,7 +113,7 @@ class Echo(HelpCase, ServerCase):
         server.stop()
 
     def test_sigterm_closes_what_rests(self):
-        server = self.start("--grace=1000")
+        server = self.start("--grace=1000", "--idle=1000")
         everybody = crowd(self, server, scaled(100))
         for sock in everybody:
             self.says(sock)

@@ -250,7 +250,7 @@ class Httpd(HelpCase, ServerCase):
     # ---- the end ----
 
     def test_sigterm_lets_a_request_finish(self):
-        server = self.start("--grace=1000", "--timeout=1000")
+        server = self.start("--grace=1000", "--timeout=1000", "--idle=1000")
         resting, working = self.connect(server), self.connect(server)
         working.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP")
         first = working.recv(20)  # it is read, and the second one has begun
