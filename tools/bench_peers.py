@@ -596,7 +596,7 @@ def main(argv=None):
         rounds += 1
         longest = max(longest, time.monotonic() - started)
     show.end()
-    facts = {"date": datetime.date.today().isoformat(), "machine": machine(), "versions": versions(), "command": "./dev bench --peers" + (" --quick" if asked.quick else ""),
+    facts = {"date": datetime.date.today().isoformat(), "machine": machine(), "versions": versions(), "command": "./dev bench --peers threads" + (" --quick" if asked.quick else ""),
              "rounds": rounds, "repeated_runs": bench.repeated, "seconds": time.monotonic() - begin}
     print_table(plans)
     marked = sum(bool(p.disturbed) for p in plans)

@@ -1,0 +1,286 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# Servers side by side: the example servers, floors written by hand, and what Debian has.  Prints tables of requests a second, ratios and latencies.
+# The server has CPU 0 for itself and one worker, vCPU or thread; the load has CPU 1.  Rounds go over all servers of a table, so that what slows
+# the machine for a while slows all of them; ratios are taken within a round, then their median over the rounds.
+# A peer that is not installed is a line that says so.  Needs nothing but Python's standard library and taskset.
+import argparse
+import os
+import re
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+HELLO = "hello, world\n"
+LIMIT = 60  # seconds for anything to start or to end
+
+
+class Missing(Exception):
+    """A peer cannot be run; the text says why."""
+
+
+def which(name, package):
+    found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
+    if found is None:
+        raise Missing(f"{name} is not installed (Debian: {package})")
+    return found
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as s:
+        return s.getsockname()[1]
+
+
+class Running:
+    """A server on CPU 0.  `ready` is the port, if it does not print "listening on HOST:PORT" itself."""
+
+    def __init__(self, command, env=None, ready=None):
+        self.process = subprocess.Popen(["taskset", "-c", "0", *command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                        stderr=subprocess.DEVNULL, env={**os.environ, **(env or {})})
+        try:
+            self.port = ready or self.announced()
+            self.wait_until_it_listens()
+        except BaseException:
+            self.stop()
+            raise
+
+    def announced(self):
+        line = self.process.stdout.readline().decode()
+        if not line.startswith("listening on "):
+            raise Missing(f"did not start: {line.strip()!r}")
+        return int(line.rsplit(":", 1)[1])
+
+    def wait_until_it_listens(self):
+        end = time.monotonic() + LIMIT
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+                return
+            except OSError as error:
+                if self.process.poll() is not None or time.monotonic() > end:
+                    raise Missing(f"did not start: {error}") from error
+                time.sleep(0.05)
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(LIMIT)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process.stdout.close()
+
+
+# ---- servers -----------------------------------------------------------------------------------------------------------
+
+
+class Servers:
+    def __init__(self, build, folder):
+        self.build, self.folder = build, folder
+
+    def example(self, name, kind):
+        return lambda: Running([f"{self.build}/examples/{name}"], {"LWP_IO": kind})
+
+    def floor(self, mode):
+        return lambda: Running([f"{self.build}/bench/floor_uring", mode])
+
+    def go_echo(self):
+        binary = os.path.join(self.folder, "go_echo")
+        if not os.path.exists(binary):
+            go = which("go", "golang-go")
+            source = os.path.join(HERE, "..", "bench", "peers", "echo", "main.go")
+            subprocess.run([go, "build", "-o", binary, source], check=True, env={**os.environ, "GOCACHE": os.path.join(self.folder, "gocache")})
+        return Running([binary], {"GOMAXPROCS": "1"})
+
+    def nginx(self):
+        nginx, port = which("nginx", "nginx-light"), free_port()
+        path = os.path.join(self.folder, "nginx.conf")
+        with open(path, "w", encoding="ascii") as f:
+            f.write(f"""daemon off; worker_processes 1; pid {self.folder}/nginx.pid; error_log /dev/null crit; worker_rlimit_nofile 20000;
+                events {{ worker_connections 10000; }}
+                http {{ access_log off; keepalive_requests 1000000000; client_body_temp_path {self.folder}; proxy_temp_path {self.folder};
+                        fastcgi_temp_path {self.folder}; uwsgi_temp_path {self.folder}; scgi_temp_path {self.folder};
+                        server {{ listen 127.0.0.1:{port} backlog=4096; location / {{ default_type text/plain; return 200 "{HELLO[:-1]}\\n"; }} }} }}""")
+        return Running([nginx, "-p", self.folder, "-c", path, "-e", "/dev/null"], ready=port)
+
+    def redis(self):
+        port = free_port()
+        return Running([which("redis-server", "redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir",
+                        self.folder], ready=port)
+
+    def memcached(self):
+        port = free_port()
+        return Running([which("memcached", "memcached"), "-u", "nobody", "-t", "1", "-p", str(port), "-U", "0", "-l", "127.0.0.1", "-c", "10000"], ready=port)
+
+
+# ---- loads: (requests a second, p50 us, p99 us) ------------------------------------------------------------------------
+
+
+def loaded(command):
+    done = subprocess.run(["taskset", "-c", "1", *command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=600,
+                          check=False)
+    text = done.stdout.decode(errors="replace")
+    if done.returncode != 0:
+        raise Missing(f"{os.path.basename(command[0])} failed: {text.strip()}")
+    return text
+
+
+def round_trips(build, connections, seconds, request=None, reply=None):
+    def measure(port):
+        extra = [request, str(reply)] if request else []
+        words = loaded([f"{build}/bench/load", str(port), str(connections), str(seconds), *extra]).split()
+        return tuple(float(w) for w in words[:3])
+
+    return measure
+
+
+def wrk(connections, seconds):
+    def measure(port):
+        text = loaded([which("wrk", "wrk"), "-t1", f"-c{connections}", f"-d{seconds}", "--latency", f"http://127.0.0.1:{port}/"])
+        units = {"us": 1.0, "ms": 1e3, "s": 1e6}
+
+        def percentile(p):
+            value, unit = re.search(rf"{p}%\s+([\d.]+)(us|ms|s)", text).groups()
+            return float(value) * units[unit]
+
+        return float(re.search(r"Requests/sec:\s*([\d.]+)", text)[1]), percentile(50), percentile(99)
+
+    return measure
+
+
+def redis_benchmark(test, pipeline, connections, seconds):
+    def measure(port):
+        count = str(int(seconds * (100_000 if pipeline == 1 else 600_000)))
+        text = loaded([which("redis-benchmark", "redis-tools"), "-p", str(port), "-c", str(connections), "-n", count, "-P", str(pipeline), "-d", "64", "-r",
+                       "10000", "-t", test, "--csv"])
+        cells = [c.strip('"') for c in text.strip().splitlines()[-1].split(",")]
+        return float(cells[1]), float(cells[4]) * 1000, float(cells[6]) * 1000
+
+    return measure
+
+
+VALUE = "v" * 64
+
+
+def filled(start, command, answer):
+    """A server with one key in it, for the GET rows."""
+    def begin():
+        server = start()
+        with socket.create_connection(("127.0.0.1", server.port)) as s:
+            s.sendall(command)
+            if not s.recv(100).startswith(answer):
+                raise Missing("refused the key")
+        return server
+
+    return begin
+
+
+# ---- tables ------------------------------------------------------------------------------------------------------------
+
+
+def tables(servers, build, seconds):
+    """(title, names of the floor, [(name, start, measure)])"""
+    for connections in (64, 1000):
+        trips = round_trips(build, connections, seconds)
+        yield f"echo 64 B, {connections} connections", ("floor, one-shot", "floor, multishot"), [
+            ("floor, one-shot", servers.floor("oneshot"), trips),
+            ("floor, multishot", servers.floor("multishot"), trips),
+            ("lwp echo, io_uring", servers.example("echo", "uring"), trips),
+            ("lwp echo, epoll", servers.example("echo", "epoll"), trips),
+            ("Go net", servers.go_echo, trips)]
+    for connections in (64, 1000):
+        load = wrk(connections, seconds)
+        yield f"http hello, {connections} connections (wrk)", ("nginx",), [
+            ("nginx", servers.nginx, load),
+            ("lwp httpd, io_uring", servers.example("httpd", "uring"), load),
+            ("lwp httpd, epoll", servers.example("httpd", "epoll"), load)]
+    for test in ("set", "get"):
+        for pipeline in (1, 16):
+            load = redis_benchmark(test, pipeline, 64, seconds)
+            yield f"kv {test.upper()} 64 B, 64 connections, pipeline {pipeline} (redis-benchmark)", ("redis-server",), [
+                ("redis-server", servers.redis, load),
+                ("lwp kv, io_uring", servers.example("kv", "uring"), load),
+                ("lwp kv, epoll", servers.example("kv", "epoll"), load)]
+    resp = ("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$64\r\n" + VALUE + "\r\n").encode()
+    get = round_trips(build, 64, seconds, "*2\r\n$3\r\nGET\r\n$1\r\nk\r\n", 71)
+    own = round_trips(build, 64, seconds, "get k\r\n", len(f"VALUE k 0 64\r\n{VALUE}\r\nEND\r\n"))
+    yield "kv GET 64 B, 64 connections (one client program for all)", ("memcached",), [
+        ("memcached", filled(servers.memcached, f"set k 0 0 64\r\n{VALUE}\r\n".encode(), b"STORED"), own),
+        ("redis-server", filled(servers.redis, resp, b"+OK"), get),
+        ("lwp kv, io_uring", filled(servers.example("kv", "uring"), resp, b"+OK"), get),
+        ("lwp kv, epoll", filled(servers.example("kv", "epoll"), resp, b"+OK"), get)]
+
+
+def aligned(lines):
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    for line in lines:
+        yield "  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths))).rstrip()
+
+
+def measure_table(rows, rounds):
+    """{name: {round: result}}, and {name: why} of those that cannot be run."""
+    results, missing = {name: {} for name, _, _ in rows}, {}
+    for number in range(rounds):
+        for name, start, load in rows:
+            if name in missing:
+                continue
+            sys.stderr.write(f"  round {number + 1} of {rounds}: {name}\n")
+            try:
+                server = start()
+                try:
+                    results[name][number] = load(server.port)
+                finally:
+                    server.stop()
+            except (Missing, subprocess.SubprocessError, OSError) as reason:
+                missing[name] = str(reason)
+    return results, missing
+
+
+def show(title, floors, results, missing):
+    best = {}
+    for name in floors:
+        for number, (rate, _, _) in results[name].items():
+            best[number] = max(rate, best.get(number, 0))
+    lines = [[title, "requests/s", "ratio", "p50 us", "p99 us"]]
+    for name, runs in results.items():
+        if not runs:
+            continue
+        ratios = [rate / best[number] for number, (rate, _, _) in runs.items() if best.get(number)]
+        median = [statistics.median(run[i] for run in runs.values()) for i in range(3)]
+        lines.append([name, f"{median[0]:,.0f}", f"{statistics.median(ratios):.2f}" if ratios else "", f"{median[1]:,.0f}", f"{median[2]:,.0f}"])
+    print("\n".join(aligned(lines)))
+    for name, reason in missing.items():
+        print(f"{name}: not measured: {reason}")
+    print(f"ratio: to {' or '.join(floors)}, whichever was faster in the round\n" if len(floors) > 1 else f"ratio: to {floors[0]}\n", flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Runs servers side by side and prints tables.")
+    parser.add_argument("--build", required=True, help="the build directory")
+    parser.add_argument("--seconds", type=int, default=3, help="of each measurement (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="(default: %(default)s)")
+    parser.add_argument("--quick", action="store_true", help="one round of one second each")
+    parser.add_argument("filter", nargs="?", default="", help="tables whose title matches this regular expression")
+    options = parser.parse_args()
+    if options.quick:
+        options.seconds = options.rounds = 1
+    if len(os.sched_getaffinity(0)) < 2:
+        print("needs two CPUs: one for the server, one for the load")
+        return 1
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        for title, floors, rows in tables(Servers(options.build, folder), options.build, options.seconds):
+            if re.search(options.filter, title):
+                show(title, floors, *measure_table(rows, options.rounds))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
