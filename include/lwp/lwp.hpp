@@ -15,6 +15,7 @@
 #include <lwp/mutex.hpp>
 #include <lwp/parallel.hpp>
 #include <lwp/runtime.hpp>
+#include <lwp/sched.h>
 #include <lwp/scope.hpp>
 #include <lwp/select.hpp>
 #include <lwp/semaphore.hpp>
