@@ -2,7 +2,7 @@
 //
 // Mutexes: what a pair of lock and unlock costs, alone and under contention.  The peers are std's on pthreads.
 // Rows are wall time per pair, all threads together.  contended: each thread does nothing but lock, count, unlock.  yielding: the owner yields in
-// every 16th turn while it has the mutex, so that the others come to wait for one that does not run.
+// every 16th turn while it has the mutex, so that the others come to wait for one that does not run.  inherit: a better one waits for a worse one.
 #include "bench.h"
 #include "pthread_peer.h"
 
@@ -90,6 +90,35 @@ template <class Mutex>
 void lwp_alone_shared(State &state, std::int64_t pairs) {
 	lwp::runtime rt({.vcpus = 1});
 	alone_shared<Mutex>(state, pairs);
+}
+
+// ---- inversion
+
+/// One has the mutex and wakes a better one, which comes to wait for it, lends its priority, is handed the mutex, and sleeps until the next round.
+void inherit(State &state, std::int64_t rounds) {
+	lwp::runtime rt({.vcpus = 1});
+	lwp::mutex m;
+	std::int64_t had = 0;
+	lwp::thread high({.priority = 60}, [&] {
+		while (had < rounds) {
+			(void)_lwp_park(CLOCK_MONOTONIC, 0, nullptr, 0, nullptr, nullptr);
+			m.lock();
+			++had;
+			m.unlock();
+		}
+	});
+	lwp::thread low({.priority = 10}, [&] {
+		time_batch(state, rounds, [&] {
+			for (std::int64_t i = 0; i < rounds; ++i) {
+				m.lock();
+				(void)_lwp_unpark(high.native_handle(), nullptr);
+				m.unlock();
+			}
+		});
+	});
+	low.join();
+	high.join();
+	check(state, had == rounds, "a round without a wait");
 }
 
 // ---- together
@@ -203,6 +232,7 @@ void add_mutex() {
 	using benchmark::RegisterBenchmark;
 	RegisterBenchmark("BM_Mutex/uncontended/vcpus:1", lwp_alone<lwp::mutex>, 20'000'000);
 	RegisterBenchmark("BM_Mutex/uncontended/vcpus:1/pthread", pthread_alone, 20'000'000);
+	RegisterBenchmark("BM_Mutex/inherit/vcpus:1", inherit, 1'000'000);
 	RegisterBenchmark("BM_Mutex/contended/lwps:2/vcpus:2", together, crew{2, 2, 10'000'000});
 	RegisterBenchmark("BM_Mutex/contended/lwps:2/vcpus:2/pthread", together_pthread, crew{2, 2, 5'000'000});
 	RegisterBenchmark("BM_Mutex/contended/lwps:1000/vcpus:2", together, crew{1000, 2, 10'000'000});

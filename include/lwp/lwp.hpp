@@ -18,6 +18,7 @@
 #include <lwp/parallel.hpp>
 #include <lwp/process.hpp>
 #include <lwp/runtime.hpp>
+#include <lwp/sched.h>
 #include <lwp/scope.hpp>
 #include <lwp/select.hpp>
 #include <lwp/semaphore.hpp>

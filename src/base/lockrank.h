@@ -17,10 +17,10 @@
 	X(proc, "pp_lock: a part of the proc: LWPs, ids, counters, waits")       \
 	X(object, "a thing that LWPs share and wait for: a channel")             \
 	X(sleepq, "a sleep queue and the LWPs asleep on it")                     \
-	X(turnstile, "a turnstile chain")                                        \
 	X(vcpu_lwp, "vc_lwplock: the LWPs that run, stopped or ended on a vCPU") \
 	X(run_queue, "vc_rqlock: a run queue and the LWPs on it")                \
 	X(inbox, "vc_inlock: LWPs made runnable for a vCPU by others")           \
+	X(turnstile, "who lends its priority to whom")                           \
 	X(leaf, "memory, timers: takes nothing further")
 
 namespace lwp::kern {

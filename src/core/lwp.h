@@ -8,6 +8,7 @@
 //   !  the LWP itself, while it runs; or whoever builds or recycles it
 //   (  fixed from the moment others can find it
 //   a  atomic, the rule stands beside it
+//   T  a turnstile lock (sync/turnstile.cpp)
 // An LWP struct is type-stable: memory that was one stays one for the life of the process, so that chasing a lock pointer or an id may
 // look at a dead one.
 #pragma once
@@ -42,6 +43,8 @@ enum class sched_class : std::uint8_t { other = 0, fifo = 1, rr = 2 };
 using pri_t = std::int16_t;
 inline constexpr pri_t pri_user = 0, pri_kernel = 64, pri_kthread = 96, pri_user_rt = 128, pri_kernel_rt = 192, pri_count = 224;
 inline constexpr pri_t pri_default = 31;  ///< a time-sharing LWP that nobody gave another
+inline constexpr pri_t pri_none = -1;
+inline constexpr pri_t pri_span = 64;  ///< priorities of a class: pri_user and pri_user_rt begin theirs
 
 /// l_flag.  Written with the LWP locked; LW_USERRET is also tested without a lock at the boundary.  Nobody sets LW_WEXIT, LW_WCORE, LW_WREBOOT
 /// or LW_CANCELLED yet; the tests for them stand where they must.
@@ -72,6 +75,8 @@ enum : std::uint8_t {
 struct syncobj {
 	const char *so_name;
 	lwp_t *(*so_owner)(const void *wchan) = nullptr;  // l: who must act before it goes on; null: nobody in particular
+	/// l: from now on `owner` gives the thing back with the list's lock held; false if it is the owner no more.  Null: sleepers do not lend.
+	bool (*so_lend)(const void *wchan, const lwp_t *owner) = nullptr;
 };
 
 /// How an LWP has a lock of the application's, for the checker of their order (sync/lockorder.h).
@@ -91,24 +96,32 @@ struct alignas(64) lwp_t : lid_node {  // lid_node: l_lid and the id table's lin
 
 	atomic<lwp_stat> l_stat;       // l: written by lwp_setstat() alone; into and out of IDL, SUSPENDED, ZOMB p too, so p can test for these
 	sched_class l_class;           // l
-	pri_t l_priority;              // l
+	atomic<pri_t> l_priority;      // a: what it runs and waits with: its own, or a better one that was lent; written locked
+	atomic<pri_t> l_ownpri;        // a: what it would have without loans; written locked
+	pri_t l_basepri;               // l: what it was given
+	std::uint8_t l_decay;          // l: how much of that it has used up (time-sharing only, sched/priority.h)
+	pri_t l_protpri;               // l: at least this until the last _sched_protect() is taken back, or pri_none
+	std::uint16_t l_protdepth;     // !: how many those are
 	atomic<std::uint32_t> l_flag;  // l, see above; LW_WSUSPEND p too
 	atomic<lwpctl_t *> l_ctl;      // a: set by the LWP; its block is written by its vCPU at each switch
 	const void *l_wchan;           // l: what it sleeps on, null if it does not
 	const char *l_wmesg;           // l: why, in one word
 	const syncobj *l_syncobj;      // l: what kind of thing that is
 	struct waiters *l_sleepq;      // l: the list it sleeps on, null if on none
-	nanotime l_slept;              // l: about when its sleep began (as of its vCPU's last look at the clock)
-	int l_error;                   // l: how its sleep ended; the LWP reads it after
-	atomic<std::uint32_t> l_blocks{0};  // a: a wait_phase, and how many waits on an owner it has begun (sync/waitgraph.h)
-	std::int16_t l_bound;               // l: index of the only vCPU it may run on, or -1 (kernel threads that were adopted: always -1)
-	std::uint8_t l_prflag;              // p
-	atomic<bool> l_oncpu;               // a: its stack may be in use: from building until whoever runs after its end has left it
-	bool l_fresh;                       // !: l_ctx must be made anew before it runs
-	bool l_stacked;                     // l: on the stack of its run queue, not in its line
-	bool l_adopted;                     // (: a kernel thread's own stack; never recycled with it
-	bool l_farwait;                     // p: with an l_wait: not pp_lock but that of another part, or all of them, cover the wait
-	std::uint32_t l_room;               // !: bytes free for the creator's use above the frames of l_ctx
+	lwp_t *l_lendsto;              // l: who has its priority while it sleeps, or null (sync/turnstile.h)
+	list_link<lwp_t> l_lendlink;   // T: turnstile lock of l_lendsto
+	list<lwp_t, &lwp_t::l_lendlink> l_lenders;  // T: of its own: who lends to it, one for each thing that others wait for
+	nanotime l_slept;                           // l: about when its sleep began (as of its vCPU's last look at the clock)
+	int l_error;                                // l: how its sleep ended; the LWP reads it after
+	atomic<std::uint32_t> l_blocks{0};          // a: a wait_phase, and how many waits on an owner it has begun (sync/waitgraph.h)
+	std::int16_t l_bound;   // l: index of the only vCPU it may run on, or -1 (kernel threads that were adopted: always -1)
+	std::uint8_t l_prflag;  // p
+	atomic<bool> l_oncpu;   // a: its stack may be in use: from building until whoever runs after its end has left it
+	bool l_fresh;           // !: l_ctx must be made anew before it runs
+	bool l_stacked;         // l: on the stack of its run queue, not in its line
+	bool l_adopted;         // (: a kernel thread's own stack; never recycled with it
+	bool l_farwait;         // p: with an l_wait: not pp_lock but that of another part, or all of them, cover the wait
+	std::uint32_t l_room;   // !: bytes free for the creator's use above the frames of l_ctx
 
 	std::uint32_t l_refcnt;    // p: its own, and those that look at it; its end waits for 1
 	proc_t *l_proc;            // (

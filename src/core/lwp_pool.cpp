@@ -46,7 +46,14 @@ void scrub(lwp_t *l) noexcept {
 	l->l_cpu = nullptr;
 	l->l_link = {};
 	l->l_class = sched_class::other;
-	l->l_priority = pri_default;
+	l->l_priority.store(pri_default, std::memory_order_relaxed);  // relaxed: nobody knows it
+	l->l_ownpri.store(pri_default, std::memory_order_relaxed);
+	l->l_basepri = pri_default;
+	l->l_decay = 0;
+	l->l_protpri = pri_none;
+	l->l_protdepth = 0;
+	l->l_lendsto = nullptr;
+	l->l_lendlink = {};
 	l->l_flag.store(0, std::memory_order_relaxed);  // relaxed: nobody knows it
 	l->l_ctl.store(nullptr, std::memory_order_relaxed);
 	l->l_wchan = nullptr;

@@ -12,7 +12,7 @@
 	X(idl, "LSIDL", vcpu_lwp, vcpu_lwp)           \
 	X(run, "LSRUN", run_queue, inbox)             \
 	X(onproc, "LSONPROC", vcpu_lwp, vcpu_lwp)     \
-	X(sleep, "LSSLEEP", sleepq, turnstile)        \
+	X(sleep, "LSSLEEP", sleepq, sleepq)           \
 	X(stop, "LSSTOP", vcpu_lwp, sleepq)           \
 	X(suspended, "LSSUSPENDED", vcpu_lwp, sleepq) \
 	X(zomb, "LSZOMB", vcpu_lwp, vcpu_lwp)

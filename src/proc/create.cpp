@@ -84,12 +84,17 @@ int set_scheduling(lwp_t *l, const lwp_t *l1, const lwp_options &o) noexcept {
 	l->l_class = o.policy < 0 ? l1->l_class : static_cast<sched_class>(o.policy);
 	const bool same_class = l->l_class == l1->l_class;
 	if (o.priority >= 0) {
-		l->l_priority = static_cast<pri_t>((l->l_class == sched_class::other ? pri_user : pri_user_rt) + o.priority);
+		l->l_basepri = static_cast<pri_t>((l->l_class == sched_class::other ? pri_user : pri_user_rt) + o.priority);
 	} else if (same_class) {
-		l->l_priority = l1->l_priority;
+		l->l_basepri = l1->l_basepri;  // what it was given: neither lent nor used up
 	} else {
-		l->l_priority = l->l_class == sched_class::other ? pri_default : pri_user_rt;
+		l->l_basepri = l->l_class == sched_class::other ? pri_default : pri_user_rt;
 	}
+	l->l_decay = 0;
+	l->l_protpri = pri_none;
+	l->l_protdepth = 0;
+	l->l_ownpri.store(l->l_basepri, std::memory_order_relaxed);  // relaxed, both: nobody knows it yet
+	l->l_priority.store(l->l_basepri, std::memory_order_relaxed);
 	return 0;
 }
 

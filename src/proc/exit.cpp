@@ -181,6 +181,7 @@ void lwp_end(lwp_t *l) noexcept {
 	l->l_fresh = !context_may_loop();
 	me->vc_lwplock.lock(me);
 	lwp_setstat(l, lwp_stat::zomb, &me->vc_lwplock);
+	LWP_ASSERT(l->l_lenders.empty());  // it owns nothing that others wait for
 	hold.unlock(me);
 	if (older != nullptr) {
 		lwp_bury(older, me);

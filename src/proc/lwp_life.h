@@ -84,6 +84,15 @@ LWP_ALWAYS_INLINE void lwp_userret(lwp_t *l) noexcept {
 	}
 }
 
+// ---- priority.cpp
+
+/// `policy` a sched_class or -1, `priority` 0 to 63 or -1, `lid` 0: all.  0 | EINVAL | ESRCH
+[[nodiscard]] int lwp_setparam(lwp_t *l, lwpid_t lid, int policy, int priority) noexcept;
+/// 0 | ESRCH
+[[nodiscard]] int lwp_getparam(lwp_t *l, lwpid_t lid, int *policy, int *priority) noexcept;
+/// One more protection of the caller, or with -1 one less.  0 | EPERM | EINVAL
+[[nodiscard]] int lwp_protect(lwp_t *l, int priority) noexcept;
+
 // ---- park.cpp
 
 /// 0 | EALREADY | ETIMEDOUT | EINTR | ENOMEM

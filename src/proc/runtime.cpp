@@ -10,6 +10,7 @@
 #include "sched/idle.h"
 #include "sched/ncpu.h"
 #include "sched/switch.h"
+#include "sync/turnstile.h"
 
 #include <algorithm>
 #include <bit>
@@ -22,7 +23,7 @@
 
 namespace lwp::kern {
 
-sched_t sched;
+sched_t sched = {.sd_settle = turnstile_settle};
 
 namespace {
 

@@ -16,7 +16,9 @@ LWP_ALWAYS_INLINE void queue_here(vcpu_t *me, lwp_t *l, spinlock *held, queue_en
 	lwp_setstat(l, lwp_stat::run, &me->vc_rqlock);
 	l->l_cpu = me;
 	me->vc_rq.push(l, l->l_class == sched_class::other ? end : queue_end::line);
-	if (LWP_UNLIKELY(l->l_priority > me->vc_curlwp->l_priority)) {
+	const pri_t pri = l->l_priority.load(std::memory_order_relaxed);  // relaxed: locked
+	// A real-time one also behind its equals: the one that runs may have a slice to keep (round robin).
+	if (LWP_UNLIKELY(pri > me->vc_curlwp->l_priority.load(std::memory_order_relaxed) || pri >= pri_user_rt)) {
 		me->vc_resched.store(true, std::memory_order_relaxed);  // relaxed: under vc_rqlock, read by this vCPU
 	}
 	queued = me->vc_rq.movable();

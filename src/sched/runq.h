@@ -26,12 +26,13 @@ public:
 	[[nodiscard]] unsigned movable() const noexcept { return count() - bound_.load(std::memory_order_relaxed); }  // same
 
 	LWP_ALWAYS_INLINE void push(lwp_t *l, queue_end end) noexcept {
-		level &v = level_[l->l_priority];
+		const int p = l->l_priority.load(std::memory_order_relaxed);  // relaxed, here and below: the LWP is locked
+		level &v = level_[p];
 		l->l_stacked = end == queue_end::newest_first;
 		l->l_stacked ? v.stack.push_front(l) : end == queue_end::head ? v.line.push_front(l) : v.line.push_back(l);
-		bitmap_[l->l_priority / 64] |= std::uint64_t{1} << (l->l_priority % 64);
-		if (l->l_priority > top()) {
-			top_.store(l->l_priority, std::memory_order_relaxed);
+		bitmap_[p / 64] |= std::uint64_t{1} << (p % 64);
+		if (p > top()) {
+			top_.store(p, std::memory_order_relaxed);
 		}
 		count_.store(count() + 1, std::memory_order_relaxed);  // relaxed: written under the lock; peekers take it as a hint
 		count_bound(l, 1);
@@ -61,10 +62,11 @@ public:
 	}
 
 	LWP_ALWAYS_INLINE void remove(lwp_t *l) noexcept {
-		level &v = level_[l->l_priority];
+		const int p = l->l_priority.load(std::memory_order_relaxed);
+		level &v = level_[p];
 		l->l_stacked ? v.stack.remove(l) : v.line.remove(l);
 		count_bound(l, -1);
-		removed(l->l_priority);
+		removed(p);
 	}
 
 	/// Whoever stands in line goes first once.
@@ -80,6 +82,22 @@ public:
 			oldest->l_stacked = false;
 			v.line.push_back(oldest);
 		}
+	}
+
+	/// The first in line that `wanted` accepts, of those worse than `p`, the best priorities first; null if the first `most` are not.
+	template <class Wanted>
+	[[nodiscard]] lwp_t *find_below(int p, unsigned most, Wanted wanted) const noexcept {
+		for (p = below(p); p != none; p = below(p)) {
+			for (lwp_t *l = level_[p].line.front(); l != nullptr; l = lwp_list::next(l)) {
+				if (wanted(l)) {
+					return l;
+				}
+				if (--most == 0) {
+					return nullptr;
+				}
+			}
+		}
+		return nullptr;
 	}
 
 	/// The one that a thief takes: the best that may move; of equals the oldest of the stack (the largest part of a tree), else the last in

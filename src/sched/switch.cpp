@@ -6,6 +6,7 @@
 #include "sched/callout.h"
 #include "sched/idle.h"
 #include "sched/place.h"
+#include "sched/priority.h"
 
 namespace lwp::kern {
 
@@ -173,6 +174,7 @@ LWP_NOINLINE void bound_switch(vcpu_t *vc, lwp_t *l, spinlock *handoff) noexcept
 	if (handoff != nullptr) {
 		handoff->unlock(vc);
 	}
+	sched_settle_owed(vc);
 	// From here on a waker may queue us; it does not matter that we still stand on our stack, since nobody else will run it.
 	lwp_t *next;
 	for (;;) {
@@ -253,10 +255,11 @@ LWP_NOINLINE void lwp_yield_cpu(lwp_t *l) noexcept {
 		vc->vc_lwplock.lock(vc);
 		vc->vc_rqlock.lock(vc);
 		int top = vc->vc_rq.top();
-		if (LWP_LIKELY(top >= l->l_priority)) {
+		const int mine = l->l_priority.load(std::memory_order_relaxed);  // relaxed: locked
+		if (LWP_LIKELY(top >= mine)) {
 			lwp_t *next;
 			lwp_setstat(l, lwp_stat::run, &vc->vc_rqlock);
-			if (LWP_LIKELY(top == l->l_priority)) {
+			if (LWP_LIKELY(top == mine)) {
 				next = vc->vc_rq.rotate(l);
 			} else {
 				next = vc->vc_rq.pop();
@@ -289,14 +292,19 @@ LWP_NOINLINE void lwp_preempt_cpu(lwp_t *l) noexcept {
 	}
 	vc->vc_lwplock.lock(vc);
 	vc->vc_rqlock.lock(vc);
-	if (vc->vc_rq.top() <= l->l_priority) {
+	const int top = vc->vc_rq.top();
+	const pri_t mine = l->l_priority.load(std::memory_order_relaxed);  // relaxed: locked
+	if (top < mine || (top == mine && !sched_slice_over(vc, l))) {
+		if (top >= pri_user_rt) {
+			vc->vc_resched.store(true, std::memory_order_relaxed);  // asked again at each boundary: a slice will be over
+		}
 		vc->vc_rqlock.unlock(vc);
 		vc->vc_lwplock.unlock(vc);
 		return;
 	}
 	lwp_setstat(l, lwp_stat::run, &vc->vc_rqlock);
 	lwp_t *next = vc->vc_rq.pop();
-	vc->vc_rq.push(l, queue_end::head);
+	vc->vc_rq.push(l, top > mine ? queue_end::head : queue_end::line);
 	lwp_setstat(next, lwp_stat::onproc, &vc->vc_lwplock);
 	next->l_cpu = vc;
 	cpu_switchto(vc, l, next, &vc->vc_rqlock);
@@ -309,8 +317,15 @@ LWP_NOINLINE void vcpu_drain_inbox(vcpu_t *vc) noexcept {
 }
 
 LWP_NOINLINE void vcpu_poll(vcpu_t *vc) noexcept {
+	sched_settle_owed(vc);
 	nanotime when = now();
 	nanotime took = when - vc->vc_polled;
+	if (LWP_UNLIKELY(took >= slice_looked_at)) {
+		sched_charge(vc, vc->vc_polled, when);
+	}
+	vc->vc_ran = vc->vc_curlwp;
+	vc->vc_ran_lid = lwp_lid(vc->vc_curlwp);
+	vc->vc_ran_switches = vc->vc_switches.load(std::memory_order_relaxed);  // relaxed: our own
 	vc->vc_polled = when;
 	std::uint64_t at = cycles();
 	if (took > 1'000 && took < 1'000'000'000) {  // long enough to measure by
@@ -329,6 +344,7 @@ LWP_NOINLINE void vcpu_poll(vcpu_t *vc) noexcept {
 		vc->vc_turned = when;
 		lock_scope hold(vc->vc_rqlock, vc);
 		vc->vc_rq.turn();
+		sched_lift_locked(vc, when);
 	}
 	if (LWP_UNLIKELY(sched.sd_asked.load(std::memory_order_relaxed)) && sched.sd_asked.exchange(false, std::memory_order_relaxed)) {
 		sched.sd_standstill(vc, true);

@@ -39,7 +39,7 @@ bool lwp_look_at(lwp_t *me, lwp_t *target, void (*fn)(void *), void *arg) noexce
 /// To the tail of its queue, and the best LWP queued runs, if that one is at least as good.  The vCPU has one look at the clock in a while.
 void lwp_yield_cpu(lwp_t *l) noexcept;
 
-/// Lets a better LWP run, if one is queued; the caller stays first of its own priority.
+/// Lets a better LWP run, if one is queued; the caller stays first of its own priority.  One whose round-robin slice is over goes behind its equals.
 void lwp_preempt_cpu(lwp_t *l) noexcept;
 
 /// Once in `vc_ticks` switches: timers that are due, LWPs that others made runnable for us.  No lock held.

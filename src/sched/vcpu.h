@@ -40,6 +40,7 @@ struct alignas(64) vcpu_t {
 	bool vc_bound = false;                 // (: an adopted kernel thread of the application
 	std::int16_t vc_index = -1;            // (: 0 up; -1: bound
 	atomic<bool> vc_resched{false};        // a: somebody better than vc_curlwp is queued: yield at the boundary
+	lwp_t *vc_owed = nullptr;              // o: its priority must be looked at anew as soon as no lock is held (sync/turnstile.h)
 	procpart *vc_part = nullptr;           // (: the part of the proc that LWPs made here belong to
 	atomic<std::uint64_t> vc_switches{0};  // a: written by its kernel thread; tells others that it moves on
 
@@ -73,6 +74,14 @@ struct alignas(64) vcpu_t {
 	std::uint64_t vc_polled_cycles = 0;   // o: the same in cycles of the CPU's counter
 	std::uint64_t vc_poll_cycles = 0;     // o: how many of those make two looks' time
 	nanotime vc_polled = 0;               // o: when it last looked at the clock
+	lwp_t *vc_ran = nullptr;              // o: who ran when it last looked at the clock
+	lwpid_t vc_ran_lid = 0;               // o: and its id
+	std::uint64_t vc_ran_switches = 0;    // o: and vc_switches
+	nanotime vc_cpu_used = 0;             // o: CPU time of its kernel thread, at
+	nanotime vc_cpu_when = 0;             // o: this time
+	nanotime vc_lifted = 0;               // o: when it last looked for LWPs that get nothing, sched_lift()
+	std::uint64_t vc_slice_switches = 0;  // o: vc_switches when the slice of a round-robin LWP began,
+	nanotime vc_slice_began = 0;          // o: and when that was; 0: none has
 	unsigned vc_patience = 8;             // o: rounds that its next search may take
 	nanotime vc_stole = 0;                // o: when it last took work from another one
 	nanotime vc_steal_pause = 0;          // o: how long it lets small piles alone after that
@@ -94,6 +103,8 @@ struct sched_t {
 	atomic<unsigned> sd_next{0};                // a: whose turn it is to get work from outside
 	atomic<bool> sd_asked{false};               // a: somebody outside wants a report of who sleeps
 	atomic<unsigned> sd_helpers{0};             // a: kernel threads of the library that are no vCPUs and wait for work
+	/// Called by a vCPU, without locks: what an LWP is lent or has of its own has changed.  Set once, at the start.
+	void (*sd_settle)(lwp_t *, vcpu_t *) = nullptr;
 	/// Called by a vCPU, without locks: nothing has run for a while and nothing is due, or (`asked`) sd_asked was set.  Set once, at the start.
 	void (*sd_standstill)(vcpu_t *, bool asked) = nullptr;
 };

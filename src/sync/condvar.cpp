@@ -2,6 +2,7 @@
 #include "sync/condvar.h"
 
 #include "base/assert.h"
+#include "sched/priority.h"
 
 #include <cerrno>
 
@@ -49,7 +50,8 @@ int condvar_wait(kcondvar *cv, kmutex *m, lwp_t *l, nanotime deadline) noexcept 
 	const int error = waiters_block_and_unlock(l, &cv->cv_waiters, lock,
 	    {.wchan = cv, .wmesg = "condvar", .sobj = &condvar_syncobj, .interruptible = sleep_catch::yes, .deadline = deadline});
 	// The condition variable may be gone.
-	if (error < 0) {  // moved to the mutex, and through there
+	sched_settle_owed(l->l_cpu);  // if we did not sleep: the unlock may have given back what we were lent
+	if (error < 0) {              // moved to the mutex, and through there
 		return mutex_lock_slow(m, l, never, error);
 	}
 	return error == ETIMEDOUT || error == ENOMEM ? error : ERESTART;

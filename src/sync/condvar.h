@@ -46,7 +46,7 @@ struct kcondany;
 struct cond_record {
 	static constexpr int notified = 1;  // g_by
 
-	cond_record(lwp_t *l, kcondany *cv) noexcept : cr_grant(l, cv), cr_pri(l->l_priority), cr_cv(cv) {}
+	cond_record(lwp_t *l, kcondany *cv) noexcept : cr_grant(l, cv), cr_pri(l->l_priority.load(std::memory_order_relaxed)), cr_cv(cv) {}
 	grant cr_grant;
 	list_link<cond_record> cr_link;  // the line's lock
 	const pri_t cr_pri;              // (

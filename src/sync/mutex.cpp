@@ -2,6 +2,8 @@
 #include "sync/mutex.h"
 
 #include "base/assert.h"
+#include "sched/priority.h"
+#include "sync/turnstile.h"
 #include "sync/waitgraph.h"
 
 #include <cerrno>
@@ -17,6 +19,19 @@ constexpr int by_wake = -1;  // look: the mutex was free a moment ago
 constexpr int by_gift = -2;  // it is yours
 
 lwp_t *owner_of(const void *wchan) noexcept { return mutex_owner(static_cast<const kmutex *>(wchan)); }
+
+/// While somebody lends to the owner the next unlock hands over, and is not missed: it comes for the waiters' lock, which the caller holds.
+bool lend_to(const void *wchan, const lwp_t *owner) noexcept {
+	auto *m = static_cast<kmutex *>(const_cast<void *>(wchan));
+	std::uintptr_t word = m->mtx_owner.load(std::memory_order_relaxed);  // relaxed: tested by the exchange
+	while ((word & ~kmutex::flags) == reinterpret_cast<std::uintptr_t>(owner)) {
+		// relaxed: no news but the flags
+		if (m->mtx_owner.compare_exchange_weak(word, word | kmutex::waited | kmutex::starved, std::memory_order_relaxed)) {
+			return true;
+		}
+	}
+	return false;
+}
 
 /// Takes it if it is free.  `clear` is kmutex::woken if the caller is the one that was woken, or 0.
 bool take(kmutex *m, lwp_t *l, std::uintptr_t clear) noexcept {
@@ -70,7 +85,7 @@ bool take_or_flag_locked(kmutex *m, lwp_t *l, std::uintptr_t set, std::uintptr_t
 
 }  // namespace
 
-const syncobj mutex_syncobj = {"mutex", owner_of};
+const syncobj mutex_syncobj = {"mutex", owner_of, lend_to};
 
 #if LWP_DEBUG
 void mutex_acquired(const void *m, lwp_t *l) noexcept {
@@ -117,7 +132,7 @@ LWP_NOINLINE int mutex_lock_slow(kmutex *m, lwp_t *l, nanotime deadline, int end
 		vcpu_t *me = l->l_cpu;
 		lock->lock(me);
 		// The one that was woken may be worse than we are and wait for its vCPU: then the next unlock wakes us as well.
-		const bool better = l->l_priority > m->mtx_wokenpri;
+		const bool better = l->l_priority.load(std::memory_order_relaxed) > m->mtx_wokenpri;  // relaxed: our own
 		if (take_or_flag_locked(m, l, kmutex::waited | (lost ? kmutex::starved : 0), better ? kmutex::woken : clear)) {
 			lock->unlock(me);
 			waitgraph_done(l);
@@ -140,6 +155,14 @@ LWP_NOINLINE int mutex_lock_slow(kmutex *m, lwp_t *l, nanotime deadline, int end
 			break;
 		}
 		lost = true;
+	}
+	if (clear != 0 && (m->mtx_owner.load(std::memory_order_relaxed) & kmutex::waited) != 0) {  // relaxed: ours
+		// One that was woken has it.  Of those behind it one may have become better meanwhile.
+		spinlock *line = waiters_lock(&m->mtx_waiters);
+		line->lock(l->l_cpu);
+		turnstile_owned(&m->mtx_waiters, l, l->l_cpu);
+		line->unlock(l->l_cpu);
+		sched_settle_owed(l->l_cpu);
 	}
 	mutex_acquired(m, l);
 	return 0;
@@ -174,7 +197,7 @@ LWP_NOINLINE void mutex_unlock_slow(kmutex *m, lwp_t *l) noexcept {
 		const std::uintptr_t rest = (word & kmutex::woken) | (heir != m->mtx_waiters.back() ? kmutex::waited : 0);
 		const bool gift = (word & kmutex::starved) != 0;
 		if (!gift) {
-			m->mtx_wokenpri = heir->l_priority;
+			m->mtx_wokenpri = heir->l_priority.load(std::memory_order_relaxed);  // relaxed: locked
 		}
 		// release: pairs with the acquire of the next owner; an heir's is that of the locks it is woken by
 		m->mtx_owner.store(gift ? reinterpret_cast<std::uintptr_t>(heir) | rest : rest | kmutex::woken, std::memory_order_release);
@@ -197,7 +220,7 @@ void mutex_unlock_locked(kmutex *m, lwp_t *l) noexcept {
 	}
 	const bool gift = (word & kmutex::starved) != 0;
 	if (!gift) {
-		m->mtx_wokenpri = heir->l_priority;
+		m->mtx_wokenpri = heir->l_priority.load(std::memory_order_relaxed);  // relaxed: locked
 	}
 	const std::uintptr_t rest = (word & kmutex::woken) | more;
 	m->mtx_owner.store(gift ? reinterpret_cast<std::uintptr_t>(heir) | rest : rest | kmutex::woken, std::memory_order_release);  // as above
@@ -205,6 +228,7 @@ void mutex_unlock_locked(kmutex *m, lwp_t *l) noexcept {
 }
 
 void mutex_requeue_and_unlock(kmutex *m, waiters *from, spinlock *held, spinlock *lock, vcpu_t *me) noexcept {
+	lwp_t *first = m->mtx_waiters.front();
 	waiters_move_locked(from, &m->mtx_waiters, lock, m, "mutex", &mutex_syncobj);
 	if (held != lock) {
 		held->unlock(me);
@@ -219,10 +243,12 @@ void mutex_requeue_and_unlock(kmutex *m, waiters *from, spinlock *held, spinlock
 		if (m->mtx_owner.compare_exchange_weak(
 		        word, wake ? kmutex::woken | more : word | kmutex::waited, std::memory_order_acq_rel, std::memory_order_relaxed)) {
 			if (wake) {
-				m->mtx_wokenpri = heir->l_priority;
+				m->mtx_wokenpri = heir->l_priority.load(std::memory_order_relaxed);  // relaxed: locked
 				sleepq_unsleep_and_unlock(heir, lock, by_wake);
 			} else {
+				turnstile_moved(&m->mtx_waiters, first, mutex_owner(m), me);
 				lock->unlock(me);
+				sched_settle_owed(me);
 			}
 			return;
 		}

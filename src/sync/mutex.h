@@ -6,6 +6,7 @@
 // among the waiters.  An unlock wakes the best of them and frees the word: who comes by before that one looks may be first, so a mutex that is
 // busy all the time does not pay a switch for each turn, and as long as one is awake and has not looked no other is woken.  A waiter that
 // looked and lost stands in front of its equals, and the next unlock hands the mutex over: so nobody is passed over for ever.
+// A waiter that is better than the owner lends it its priority (sync/turnstile.h); then, too, the next unlock hands over.
 //
 // Takes the waiters' lock (rank sleepq), then run queues.  Allocates nothing but a timer's slot.
 #pragma once
@@ -17,7 +18,7 @@ namespace lwp::kern {
 struct kmutex {
 	static constexpr std::uintptr_t waited = 1;   // somebody sleeps: an unlock sees to it
 	static constexpr std::uintptr_t woken = 2;    // one was woken and has not looked yet: it will, whatever happens to it
-	static constexpr std::uintptr_t starved = 4;  // one was woken, looked and lost: the next unlock hands over
+	static constexpr std::uintptr_t starved = 4;  // one was woken, looked and lost, or one lends to the owner: the next unlock hands over
 	static constexpr std::uintptr_t flags = waited | woken | starved;
 
 	atomic<std::uintptr_t> mtx_owner{

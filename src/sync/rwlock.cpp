@@ -2,6 +2,7 @@
 #include "sync/rwlock.h"
 
 #include "base/assert.h"
+#include "sync/turnstile.h"
 #include "sync/waitgraph.h"
 
 #include <cerrno>
@@ -16,6 +17,11 @@ constexpr int by_gift = -1;
 
 lwp_t *owner_of(const void *wchan) noexcept { return rwlock_owner(static_cast<const krwlock *>(wchan)); }
 
+/// A writer that is waited for comes for the waiters' lock, which the caller holds.
+bool lend_to(const void *wchan, const lwp_t *owner) noexcept { return owner_of(wchan) == owner; }
+
+pri_t priority(const lwp_t *l) noexcept { return l->l_priority.load(std::memory_order_relaxed); }  // relaxed: locked, or our own
+
 std::uintptr_t writer_word(const lwp_t *l) noexcept { return reinterpret_cast<std::uintptr_t>(l) | krwlock::writer; }
 
 bool has_readers(std::uintptr_t word) noexcept { return (word & krwlock::writer) == 0 && word >= krwlock::reader; }
@@ -23,7 +29,7 @@ bool has_readers(std::uintptr_t word) noexcept { return (word & krwlock::writer)
 /// Whether a reader may pass the waiting writers.
 bool may_read_locked(const krwlock *rw, const lwp_t *l) noexcept {
 	const lwp_t *writer = rw->rw_writers.front();
-	return writer == nullptr || l->l_priority > writer->l_priority;
+	return writer == nullptr || priority(l) > priority(writer);
 }
 
 /// While the writer runs, which is on another vCPU since we run on ours, it will soon be through.
@@ -42,7 +48,7 @@ std::uintptr_t count_readers_locked(const krwlock *rw, bool equals_too) noexcept
 	const lwp_t *writer = rw->rw_writers.front();
 	std::uintptr_t n = 0;
 	for (const lwp_t *r = rw->rw_readers.front(); r != nullptr; r = waiters::next(r), n++) {
-		if (writer != nullptr && (equals_too ? r->l_priority < writer->l_priority : r->l_priority <= writer->l_priority)) {
+		if (writer != nullptr && (equals_too ? priority(r) < priority(writer) : priority(r) <= priority(writer))) {
 			break;
 		}
 	}
@@ -64,11 +70,14 @@ void hand_to_writer_and_unlock(krwlock *rw, spinlock *lock, lwp_t *heir) noexcep
 	const bool alone = heir == rw->rw_writers.back() && rw->rw_readers.empty();
 	// release: pairs with the acquire of whoever comes after the heir; the heir's is that of the locks it is woken by
 	rw->rw_word.store(writer_word(heir) | (alone ? 0 : krwlock::waited), std::memory_order_release);
+	turnstile_owned(
+	    &rw->rw_readers, heir, curcpu_or_null());  // they lent to the last writer; the other writers follow when the heir leaves them
 	sleepq_unsleep_and_unlock(heir, lock, by_gift);
 }
 
 void hand_to_readers_and_unlock(krwlock *rw, spinlock *lock, std::uintptr_t n) noexcept {
 	rw->rw_word.store(n * krwlock::reader | rest_locked(rw), std::memory_order_release);  // release: as above
+	turnstile_owned(&rw->rw_writers, nullptr, curcpu_or_null());                          // readers are many: nobody is lent to
 	wake_readers_and_unlock(rw, lock, n);
 }
 
@@ -124,8 +133,8 @@ int result_of(int error) noexcept { return error == ETIMEDOUT || error == ENOMEM
 
 }  // namespace
 
-const syncobj rwlock_read_syncobj = {"rwlock, read", owner_of};
-const syncobj rwlock_write_syncobj = {"rwlock, write", owner_of};
+const syncobj rwlock_read_syncobj = {"rwlock, read", owner_of, lend_to};
+const syncobj rwlock_write_syncobj = {"rwlock, write", owner_of, lend_to};
 
 LWP_NOINLINE int rwlock_wrlock_slow(krwlock *rw, lwp_t *l, nanotime deadline) noexcept {
 	if (rwlock_owner(rw) == l) {

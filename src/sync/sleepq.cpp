@@ -4,7 +4,9 @@
 #include "base/assert.h"
 #include "sched/callout.h"
 #include "sched/place.h"
+#include "sched/priority.h"
 #include "sched/switch.h"
+#include "sync/turnstile.h"
 
 #include <cerrno>
 
@@ -25,32 +27,25 @@ struct alignas(64) lock_line {
 constexpr unsigned locks_bits = 9;
 lock_line locks[1U << locks_bits];
 
-void insert_sorted(waiters *q, lwp_t *l, bool first) noexcept {
-	lwp_t *before = nullptr;  // most sleepers are equals: look from the end
-	if (first) {
-		before = q->front();
-		while (before != nullptr && before->l_priority > l->l_priority) {
-			before = waiters::next(before);
-		}
-	} else {
-		for (lwp_t *other = q->back(); other != nullptr && other->l_priority < l->l_priority; other = waiters::prev(other)) {
-			before = other;
-		}
-	}
-	q->insert(before, l);
-	l->l_sleepq = q;
-}
+pri_t priority(const lwp_t *l) noexcept { return l->l_priority.load(std::memory_order_relaxed); }  // relaxed: locked
 
-/// Takes a sleeper off its list: its sleep is over, though it does not run yet.
-LWP_ALWAYS_INLINE void unsleep(lwp_t *l, int error) noexcept {
+/// Takes a sleeper off its list: its sleep is over, though it does not run yet.  True: it was one that may lend, so something may be owed.
+LWP_ALWAYS_INLINE bool unsleep(lwp_t *l, int error) noexcept {
 	LWP_ASSERT(lwp_state(l) == lwp_stat::sleep);
-	if (l->l_sleepq != nullptr) {
-		l->l_sleepq->remove(l);
+	bool lends = false;
+	if (waiters *q = l->l_sleepq; q != nullptr) {
+		q->remove(l);
 		l->l_sleepq = nullptr;
+		if (l->l_syncobj->so_lend != nullptr) {
+			turnstile_left(q, l);
+			lends = true;
+		}
 	}
+	sched_slept(l);
 	l->l_wchan = nullptr;
 	l->l_error = error;
 	lwp_flag_clear(l, LW_SINTR | LW_TIMED);
+	return lends;
 }
 
 /// Entry of a sleep's timer.  The sleep may be over: then its callout_halt() waits until we are through, so `l` has not begun another.
@@ -101,7 +96,10 @@ LWP_ALWAYS_INLINE int block(lwp_t *l, spinlock *lock, waiters *q, const sleep_on
 	l->l_wmesg = on.wmesg;
 	l->l_syncobj = on.sobj;
 	if (q != nullptr) {
-		insert_sorted(q, l, on.first);
+		waiters_insert_locked(q, l, on.first);
+		if (on.sobj->so_lend != nullptr) {
+			turnstile_blocked(q, l, vc);
+		}
 	}
 	lwp_setstat(l, lwp_stat::sleep, lock);
 	mi_switch_and_unlock(l, lock);
@@ -150,13 +148,30 @@ bool waiters_lock_too(spinlock *lock, spinlock *other, vcpu_t *me) noexcept {
 	}
 }
 
+void waiters_insert_locked(waiters *q, lwp_t *l, bool first) noexcept {
+	const pri_t pri = priority(l);
+	lwp_t *before = nullptr;  // most sleepers are equals: look from the end
+	if (first) {
+		before = q->front();
+		while (before != nullptr && priority(before) > pri) {
+			before = waiters::next(before);
+		}
+	} else {
+		for (lwp_t *other = q->back(); other != nullptr && priority(other) < pri; other = waiters::prev(other)) {
+			before = other;
+		}
+	}
+	q->insert(before, l);
+	l->l_sleepq = q;
+}
+
 void waiters_move_locked(waiters *from, waiters *to, spinlock *lock, const void *wchan, const char *wmesg, const syncobj *sobj) noexcept {
 	// Both are sorted: from the worst to the best of the one, `after` goes up the other once.
 	lwp_t *after = to->back();
 	while (lwp_t *l = from->back()) {
 		LWP_ASSERT(lwp_locked(l));
 		from->remove(l);
-		while (after != nullptr && after->l_priority < l->l_priority) {
+		while (after != nullptr && priority(after) < priority(l)) {
 			after = waiters::prev(after);
 		}
 		to->insert(after != nullptr ? waiters::next(after) : to->front(), l);
@@ -184,7 +199,7 @@ unsigned waiters_wake_and_unlock(waiters *q, spinlock *lock, unsigned count, vcp
 		if (l == nullptr) {
 			break;
 		}
-		unsleep(l, 0);
+		(void)unsleep(l, 0);  // of things that are not lent for
 		woken++;
 		if (woken == count || q->empty()) {
 			sched_wake_and_unlock(l, lock);
@@ -200,8 +215,11 @@ sleepq *sleeptab_lookup(const void *wchan) noexcept { return &table[(reinterpret
 
 void sleepq_unsleep_and_unlock(lwp_t *l, spinlock *lock, int error, queue_end end) noexcept {
 	LWP_ASSERT(lwp_locked(l, lock));
-	unsleep(l, error);
+	const bool lends = unsleep(l, error);
 	sched_wake_and_unlock(l, lock, end);
+	if (lends && lock != nullptr) {  // null: the caller settles
+		sched_settle_owed(curcpu_or_null());
+	}
 }
 
 unsigned sleepq_wake(sleepq *q, const void *wchan, unsigned count) noexcept {
@@ -209,7 +227,7 @@ unsigned sleepq_wake(sleepq *q, const void *wchan, unsigned count) noexcept {
 	for (lwp_t *l = q->sq_list.front(), *next; l != nullptr && woken < count; l = next) {
 		next = waiters::next(l);
 		if (l->l_wchan == wchan) {
-			unsleep(l, 0);
+			(void)unsleep(l, 0);
 			sched_wake_and_unlock(l, nullptr);  // null: the queue's lock stays ours
 			woken++;
 		}

@@ -71,6 +71,9 @@ spinlock *waiters_lock(const waiters *) noexcept;
 /// With `lock` held: takes `other` as well, which may be the same or come before it.  False if `lock` was let go of for that: look again.
 [[nodiscard]] bool waiters_lock_too(spinlock *lock, spinlock *other, vcpu_t *me) noexcept;
 
+/// Puts one in its place: before those that are worse; `first`: before its equals, too.
+void waiters_insert_locked(waiters *, lwp_t *l, bool first) noexcept;
+
 /// Moves all sleepers from one object to another, by priority and behind their equals there.  Both locks held; `lock` is that of `to`.  From
 /// now on they sleep on `wchan`, and have no deadline any more.
 void waiters_move_locked(waiters *from, waiters *to, spinlock *lock, const void *wchan, const char *wmesg, const syncobj *sobj) noexcept;

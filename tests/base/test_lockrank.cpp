@@ -21,7 +21,7 @@ using lwp::kern::spinlock;
 constexpr const char *needs_debug = "lock ranks are looked at in debug builds only";
 
 const std::vector<lock_rank> outermost_first = {lock_rank::runtime, lock_rank::waitgraph, lock_rank::proc, lock_rank::object,
-    lock_rank::sleepq, lock_rank::turnstile, lock_rank::vcpu_lwp, lock_rank::run_queue, lock_rank::inbox, lock_rank::leaf};
+    lock_rank::sleepq, lock_rank::vcpu_lwp, lock_rank::run_queue, lock_rank::inbox, lock_rank::turnstile, lock_rank::leaf};
 
 }  // namespace
 
@@ -34,7 +34,7 @@ TEST(Lockrank, OrderIsTheDocumentedOne) {
 
 TEST(Lockrank, EveryRankHasItsName) {
 	const std::vector<const char *> names = {
-	    "runtime", "waitgraph", "proc", "object", "sleepq", "turnstile", "vcpu_lwp", "run_queue", "inbox", "leaf"};
+	    "runtime", "waitgraph", "proc", "object", "sleepq", "vcpu_lwp", "run_queue", "inbox", "turnstile", "leaf"};
 	for (std::size_t i = 0; i < names.size(); i++) {
 		EXPECT_STREQ(lock_rank_name(outermost_first[i]), names[i]);
 	}

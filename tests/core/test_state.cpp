@@ -63,7 +63,7 @@ std::set<lock_rank> covering(lwp_stat s) {
 	case lwp_stat::run:
 		return {lock_rank::run_queue, lock_rank::inbox};  // queued here, or on its way to another vCPU's queue
 	case lwp_stat::sleep:
-		return {lock_rank::sleepq, lock_rank::turnstile};
+		return {lock_rank::sleepq};
 	case lwp_stat::stop:
 	case lwp_stat::suspended:
 		return {lock_rank::vcpu_lwp, lock_rank::sleepq};  // the latter while it is still on a sleep queue

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ *
+ * Scheduling of living LWPs: NetBSD's calls.
+ *
+ * `pid` is 0 or the id of this process; any other is ESRCH.  Any LWP may call, none of these blocks unless it says so, and all of them
+ * return 0, or -1 with errno set.  Nothing is refused for want of privilege.
+ *
+ * Priorities run from 0 to 63 within a class, higher is better, and each real-time LWP is better than each time-sharing one.  An LWP
+ * of the best priority that is queued on a virtual CPU runs there next; a better one that comes runs when the one that runs now makes its next
+ * library call.
+ *   SCHED_OTHER   time-sharing.  Whoever computes a whole slice (20 to 150 ms) without a switch loses one priority; each sleep gives one back,
+ *                 up to what it was given
+ *   SCHED_FIFO    runs until it sleeps, yields, or a better one comes
+ *   SCHED_RR      the same, and after 100 ms it goes behind its equals at its next library call
+ * An LWP that has a mutex, or a shared mutex as its writer, runs with the priority of the best that waits for it, if that is better.  This goes on
+ * along a chain of waits, and ends with each wait.
+ *
+ * Source: NetBSD's _sched_setaffinity(2) and its neighbours.
+ */
+#ifndef LWP_SCHED_H
+#define LWP_SCHED_H
+
+#include <lwp/lwp.h>
+
+#include <sched.h>
+#include <sys/types.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** _sched_setparam(): the class stays as it is. */
+#define LWP_SCHED_NONE (-1)
+/** _sched_setparam(): the priority stays as it is, or is the default of a new class. */
+#define LWP_PRI_NONE (-1)
+
+/**
+ * Gives `lid` (0: every LWP of the process) a class and a priority.  `policy` is SCHED_OTHER, SCHED_FIFO, SCHED_RR or LWP_SCHED_NONE;
+ * param->sched_priority is 0 to 63 for the real-time classes, or LWP_PRI_NONE.  What the LWP had used up of a time-sharing priority is
+ * forgotten.  One that is queued goes to the end of its new line, one that sleeps among others to its new place.
+ * Errors: EINVAL an unknown class, a priority out of range, a priority for SCHED_OTHER, or a null pointer | ESRCH no such living LWP.
+ */
+LWP_API int _sched_setparam(pid_t pid, lwpid_t lid, int policy, const struct sched_param *param);
+
+/**
+ * Stores the class and the priority that `lid` (0: the caller) was given, 0 to 63 in any class; either pointer may be NULL.  What it has used up,
+ * what is lent to it and what _sched_protect() asked for are not part of it.
+ * Errors: ESRCH no such living LWP.
+ */
+LWP_API int _sched_getparam(pid_t pid, lwpid_t lid, int *policy, struct sched_param *param);
+
+/**
+ * Priority protection, for mutexes with a ceiling.  `priority` 0 to 63: the caller runs at least with this real-time priority until it has taken back
+ * each of its protections; the best of them counts until the last is gone.  -1 takes one back.  -2 asks: returns the priority.
+ * Errors: EPERM out of range, or too many | EINVAL nothing to take back | ENOENT asked, and not protected.
+ */
+LWP_API int _sched_protect(int priority);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* LWP_SCHED_H */
