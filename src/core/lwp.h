@@ -99,6 +99,7 @@ struct alignas(64) lwp_t : lid_node {  // lid_node: l_lid and the id table's lin
 	bool l_stacked;                     // l: on the stack of its run queue, not in its line
 	bool l_adopted;                     // (: a kernel thread's own stack; never recycled with it
 	bool l_farwait;                     // p: with an l_wait: not pp_lock but that of another part, or all of them, cover the wait
+	std::uint32_t l_blocking;           // !: regions of lwp_blocking_enter() that it is in
 	std::uint32_t l_room;               // !: bytes free for the creator's use above the frames of l_ctx
 
 	std::uint32_t l_refcnt;    // p: its own, and those that look at it; its end waits for 1

@@ -39,8 +39,12 @@ bool lwp_look_at(lwp_t *me, lwp_t *target, void (*fn)(void *), void *arg) noexce
 /// To the tail of its queue, and the best LWP queued runs, if that one is at least as good.  The vCPU has one look at the clock in a while.
 void lwp_yield_cpu(lwp_t *l) noexcept;
 
-/// Lets a better LWP run, if one is queued; the caller stays first of its own priority.
+/// Lets a better LWP run, if one is queued; the caller stays first of its own priority.  On a vCPU that is not on duty: takes its place back, or the
+/// caller goes on elsewhere.
 void lwp_preempt_cpu(lwp_t *l) noexcept;
+
+/// At the boundary and at the end of a region, on a vCPU that may be off duty: returns on one that acts.
+void lwp_to_duty(lwp_t *l) noexcept;
 
 /// Once in `vc_ticks` switches: timers that are due, LWPs that others made runnable for us.  No lock held.
 void vcpu_poll(vcpu_t *vc) noexcept;
