@@ -61,6 +61,7 @@ void add_skynet();
 void add_channel();
 void add_future();
 void add_idle();
+void add_blocking();
 void add_io();
 
 }  // namespace bench

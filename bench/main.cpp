@@ -72,6 +72,7 @@ int main(int argc, char **argv) {
 	bench::add_channel();
 	bench::add_future();
 	bench::add_idle();
+	bench::add_blocking();
 	bench::add_io();
 
 	benchmark::Initialize(&count, args.data());

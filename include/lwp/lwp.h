@@ -138,6 +138,17 @@ LWP_API int _lwp_kill(lwpid_t lid, int sig);
 /** Lets other LWPs of the same or a higher priority run; the caller goes to the tail of its queue.  Returns 0. */
 LWP_API int lwp_yield(void);
 
+/* ---- system calls that block the kernel thread ------------------------------------------------------------ */
+
+/**
+ * Between the two the caller may make system calls that block its kernel thread: other LWPs of its virtual CPU run meanwhile, on a substitute.
+ * They nest.  The caller keeps its kernel thread between them, unless it makes a call of this library that blocks it.  A suspend takes effect
+ * at the outermost leave.  Both do nothing on a kernel thread that was adopted.  errno is kept.  See <lwp/blocking.hpp>.
+ * A leave without an enter aborts with a message.
+ */
+LWP_API void lwp_blocking_enter(void);
+LWP_API void lwp_blocking_leave(void);
+
 /* ---- name, private pointer, control block ---------------------------------------------------------------- */
 
 /** Names `lid` (0: the caller); more than LWP_MAXNAME - 1 bytes are cut.  Errors: ESRCH | EINVAL null name. */

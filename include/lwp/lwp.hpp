@@ -4,6 +4,7 @@
 #pragma once
 
 #include <lwp/barrier.hpp>
+#include <lwp/blocking.hpp>
 #include <lwp/channel.hpp>
 #include <lwp/condition_variable.hpp>
 #include <lwp/deadlock.hpp>

@@ -24,16 +24,20 @@ struct runtime_options {
 /// What the runtime holds and has done.  Counters only grow; the rest is a snapshot that may be torn while LWPs run.
 struct runtime_stats {
 	unsigned vcpus;
-	std::size_t lwps;            ///< in whatever state, zombies included
-	std::size_t zombies;         ///< ended, not yet collected
-	std::size_t runnable;        ///< running, ready, or asleep: what NetBSD counts in p_nrlwps
-	std::size_t waiting;         ///< inside _lwp_wait() or join()
-	std::size_t detached;        ///< detached ones among `lwps`
-	std::size_t stacks_in_use;   ///< stacks that belong to an LWP
-	std::size_t stacks_cached;   ///< stacks kept for the next LWP
-	std::uint64_t switches;      ///< context switches
-	std::uint64_t steals;        ///< LWPs moved from another vCPU's queue by one without work
-	std::uint64_t vcpu_wakeups;  ///< halted vCPUs woken
+	std::size_t lwps;                ///< in whatever state, zombies included
+	std::size_t zombies;             ///< ended, not yet collected
+	std::size_t runnable;            ///< running, ready, or asleep: what NetBSD counts in p_nrlwps
+	std::size_t waiting;             ///< inside _lwp_wait() or join()
+	std::size_t detached;            ///< detached ones among `lwps`
+	std::size_t stacks_in_use;       ///< stacks that belong to an LWP
+	std::size_t stacks_cached;       ///< stacks kept for the next LWP
+	std::uint64_t switches;          ///< context switches
+	std::uint64_t steals;            ///< LWPs moved from another vCPU's queue by one without work
+	std::uint64_t vcpu_wakeups;      ///< halted vCPUs woken
+	std::uint64_t blocking_regions;  ///< regions entered by lwp::blocking() or lwp_blocking_enter()
+	std::uint64_t blocked_found;     ///< vCPUs that were found blocked in the kernel by an LWP that had not said so
+	std::uint64_t blocked_unhelped;  ///< times when all substitutes were in use and a vCPU stayed blocked
+	unsigned spare_vcpus;            ///< substitutes made, in use or not
 };
 
 /// The scoped form.  The constructing kernel thread becomes vCPU 0 and its caller an LWP like any other, the first (LWP 1, unless kernel threads

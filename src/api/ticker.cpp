@@ -35,6 +35,11 @@ beat *beat_of(lwp::detail::storage<192> &s) noexcept { return std::launder(reint
 
 void fire(void *arg) noexcept;
 
+/// A vCPU that looks after its timers: a kernel thread of the application does so only while it waits.
+vcpu_t *timekeeper(vcpu_t *me) noexcept {
+	return me->vc_duty.load(std::memory_order_relaxed) != vcpu_duty::acts ? sched.sd_vcpu[0] : me;  // relaxed: our own
+}
+
 /// With b_lock held.  0 | ENOMEM
 [[nodiscard]] int arm(beat *b, vcpu_t *vc) noexcept {
 	b->b_turn ^= 1;
@@ -58,12 +63,13 @@ void fire(void *arg) noexcept {
 	b->b_over = closed || b->b_period == 0;
 	if (!b->b_over) {
 		b->b_due += b->b_period * (1 + (when - b->b_due) / b->b_period);  // those that are past are dropped too
-		b->b_over = arm(b, me) != 0;
+		vcpu_t *vc = timekeeper(me);
+		b->b_over = arm(b, vc) != 0;
+		if (vc != me) {
+			vcpu_unhalt(vc);  // it may have gone to sleep until a later timer
+		}
 	}
 }
-
-/// A vCPU that looks after its timers: a kernel thread of the application does so only while it waits.
-vcpu_t *timekeeper(vcpu_t *me) noexcept { return me->vc_bound ? sched.sd_vcpu[0] : me; }
 
 }  // namespace
 

@@ -16,8 +16,10 @@
 	X(waitgraph, "waitgraph_lock: one at a time follows who waits for whom") \
 	X(proc, "pp_lock: a part of the proc: LWPs, ids, counters, waits")       \
 	X(object, "a thing that LWPs share and wait for: a channel")             \
+	X(port, "po_use: a vCPU's place for I/O, which others serve meanwhile")  \
 	X(sleepq, "a sleep queue and the LWPs asleep on it")                     \
 	X(vcpu_lwp, "vc_lwplock: the LWPs that run, stopped or ended on a vCPU") \
+	X(duty, "sp_lock: which vCPU acts, which is away, which rests")          \
 	X(run_queue, "vc_rqlock: a run queue and the LWPs on it")                \
 	X(inbox, "vc_inlock: LWPs made runnable for a vCPU by others")           \
 	X(turnstile, "who lends its priority to whom")                           \

@@ -114,14 +114,15 @@ struct alignas(64) lwp_t : lid_node {  // lid_node: l_lid and the id table's lin
 	nanotime l_slept;                           // l: about when its sleep began (as of its vCPU's last look at the clock)
 	int l_error;                                // l: how its sleep ended; the LWP reads it after
 	atomic<std::uint32_t> l_blocks{0};          // a: a wait_phase, and how many waits on an owner it has begun (sync/waitgraph.h)
-	std::int16_t l_bound;   // l: index of the only vCPU it may run on, or -1 (kernel threads that were adopted: always -1)
-	std::uint8_t l_prflag;  // p
-	atomic<bool> l_oncpu;   // a: its stack may be in use: from building until whoever runs after its end has left it
-	bool l_fresh;           // !: l_ctx must be made anew before it runs
-	bool l_stacked;         // l: on the stack of its run queue, not in its line
-	bool l_adopted;         // (: a kernel thread's own stack; never recycled with it
-	bool l_farwait;         // p: with an l_wait: not pp_lock but that of another part, or all of them, cover the wait
-	std::uint32_t l_room;   // !: bytes free for the creator's use above the frames of l_ctx
+	std::int16_t l_bound;      // l: index of the only vCPU it may run on, or -1 (kernel threads that were adopted: always -1)
+	std::uint8_t l_prflag;     // p
+	atomic<bool> l_oncpu;      // a: its stack may be in use: from building until whoever runs after its end has left it
+	bool l_fresh;              // !: l_ctx must be made anew before it runs
+	bool l_stacked;            // l: on the stack of its run queue, not in its line
+	bool l_adopted;            // (: a kernel thread's own stack; never recycled with it
+	bool l_farwait;            // p: with an l_wait: not pp_lock but that of another part, or all of them, cover the wait
+	std::uint32_t l_blocking;  // !: regions of lwp_blocking_enter() that it is in
+	std::uint32_t l_room;      // !: bytes free for the creator's use above the frames of l_ctx
 
 	std::uint32_t l_refcnt;    // p: its own, and those that look at it; its end waits for 1
 	proc_t *l_proc;            // (

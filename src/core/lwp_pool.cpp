@@ -70,6 +70,7 @@ void scrub(lwp_t *l) noexcept {
 	l->l_stacked = false;
 	l->l_adopted = false;
 	l->l_farwait = false;
+	l->l_blocking = 0;
 	l->l_room = 0;
 	l->l_refcnt = 1;
 	l->l_proc = nullptr;

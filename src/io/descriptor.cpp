@@ -126,7 +126,7 @@ void descriptor_leave(io_op *op, vcpu_t *me) noexcept {
 
 short descriptor_wanted(int fd, const port *p) noexcept {
 	const entry *e = entry_of(fd);
-	lock_scope hold(lock_of(fd), p->po_vcpu);
+	lock_scope hold(lock_of(fd), curcpu_or_null());
 	int wanted = 0;
 	for (const io_op *op = e->e_ops.front(); op != nullptr; op = list<io_op, &io_op::o_fdlink>::next(op)) {
 		if (waits_at(op, fd, p)) {
@@ -138,7 +138,7 @@ short descriptor_wanted(int fd, const port *p) noexcept {
 
 io_op *descriptor_ready(int fd, const port *p, unsigned events) noexcept {
 	const entry *e = entry_of(fd);
-	lock_scope hold(lock_of(fd), p->po_vcpu);
+	lock_scope hold(lock_of(fd), curcpu_or_null());
 	for (io_op *op = e->e_ops.front(); op != nullptr; op = list<io_op, &io_op::o_fdlink>::next(op)) {
 		if (waits_at(op, fd, p) && ((static_cast<unsigned>(events_of(op)) | POLLERR | POLLHUP) & events) != 0) {
 			return op;  // only we complete it, so it stays

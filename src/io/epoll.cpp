@@ -7,7 +7,7 @@
 // number names another file, closed by whomever, nor when a duplicate keeps the old file registered under the old number.  What such a
 // leftover costs is one attempt in vain.  It is armed level-triggered, so nothing is lost between the attempt and the arming.
 //
-// One instance for each vCPU: its LWPs wait there, so events need no locks and wake LWPs where they ran.
+// One instance for each vCPU: its LWPs wait there, and events wake LWPs where they ran.
 //
 // What epoll cannot wait for (files) goes to the helper threads, unless the page cache has it at once.
 #include "base/assert.h"
@@ -123,11 +123,16 @@ bool advance(lwp_t *l, io_op *op, bool first) noexcept {
 		if (p->po_backend != &epoll_backend) {
 			return !p->po_backend->b_begin(l, op);  // it has moved to a vCPU with a ring
 		}
-		if (long failed = arm(p, op->o_fd, op->o_kind == io_kind::poll ? op->o_flags : io_events(op->o_kind)); failed < 0) {
-			return failed == -EPERM ? !helper_begin(p, op) : over(op, failed);
+		long failed;
+		{
+			lock_scope hold(p->po_use, l->l_cpu);  // an event that comes at once finds the operation pending
+			failed = arm(p, op->o_fd, op->o_kind == io_kind::poll ? op->o_flags : io_events(op->o_kind));
+			if (failed >= 0) {
+				port_began(p, op);
+				return false;
+			}
 		}
-		port_began(p, op);
-		return false;
+		return failed == -EPERM ? !helper_begin(p, op) : over(op, failed);
 	}
 }
 
@@ -185,6 +190,9 @@ void epoll_poll(port *p) {
 }
 
 bool epoll_park(port *p, nanotime deadline) {
+	if (p->po_nevents != 0) {
+		return true;  // those of the last park are not looked at yet: its vCPU lost its place meanwhile
+	}
 	const nanotime when = deadline == never ? 0 : now();
 	const nanotime left = deadline > when ? deadline - when : 0;
 	const timespec ts = to_timespec(left);
@@ -215,6 +223,8 @@ int epoll_open(port *p) {
 	return 0;
 }
 
+int epoll_awaited(const port *p) { return p->po_epoll; }
+
 void epoll_close(port *p) {
 	(void)sys::call(SYS_close, p->po_epoll);
 	p->po_epoll = -1;
@@ -222,6 +232,7 @@ void epoll_close(port *p) {
 
 }  // namespace
 
-const backend epoll_backend = {"epoll", false, epoll_open, epoll_close, epoll_begin, epoll_again, epoll_end, epoll_poll, epoll_park};
+const backend epoll_backend = {
+    "epoll", false, epoll_open, epoll_close, epoll_begin, epoll_again, epoll_end, epoll_poll, epoll_park, epoll_awaited};
 
 }  // namespace lwp::kern

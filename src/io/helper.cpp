@@ -69,7 +69,10 @@ bool another_helper() noexcept {
 
 bool helper_begin(port *p, io_op *op) noexcept {
 	op->o_helped = true;
-	port_began(p, op);
+	{
+		lock_scope hold(p->po_use, p->po_vcpu);
+		port_began(p, op);
+	}
 	::pthread_mutex_lock(&lock);
 	jobs.push_back(op);
 	unsigned waiting = 0;
@@ -84,6 +87,7 @@ bool helper_begin(port *p, io_op *op) noexcept {
 	}
 	jobs.remove(op);
 	::pthread_mutex_unlock(&lock);
+	lock_scope hold(p->po_use, p->po_vcpu);
 	port_complete(p, op, -EAGAIN);  // wakes nobody: we have not slept; the token tells io_wait()
 	return true;
 }

@@ -5,6 +5,7 @@
 #include "base/sys.h"
 #include "io/direct.h"
 #include "sched/idle.h"
+#include "sched/spare.h"
 
 #include <algorithm>
 #include <cstdio>
@@ -33,8 +34,8 @@ bool wanted(const char *variable, const char *value) noexcept {
 /// One line for who asks by LWP_DEBUG=io.
 void tell(const port *p, const char *why, int error) noexcept {
 	if (wanted("LWP_DEBUG", "io")) {
-		std::fprintf(stderr, "lwp: vCPU %d: I/O by %s%s%s\n", p->po_vcpu->vc_index, p->po_backend->b_name, why,
-		    error != 0 ? std::strerror(error) : "");
+		std::fprintf(stderr, "lwp: vCPU %d: I/O by %s%s%s\n", p->po_vcpu->vc_index.load(std::memory_order_relaxed), p->po_backend->b_name,
+		    why, error != 0 ? std::strerror(error) : "");
 	}
 }
 
@@ -93,7 +94,7 @@ void ask(io_op *op) noexcept {
 		p->po_asked.push_back(op);
 		p->po_mail.store(true, std::memory_order_relaxed);  // relaxed: vcpu_unhalt() has the fence
 	}
-	if (me != p->po_vcpu) {
+	if (me != p->po_vcpu || me->vc_duty.load(std::memory_order_relaxed) != vcpu_duty::acts) {  // relaxed: our own
 		vcpu_unhalt(p->po_vcpu);
 	}
 }
@@ -112,9 +113,9 @@ void sweep(port *p, nanotime when) noexcept {
 	}
 }
 
-/// Messages of others.
+/// Messages of others.  po_use held.
 void read_mail(port *p) noexcept {
-	vcpu_t *me = p->po_vcpu;
+	vcpu_t *me = curcpu_or_null();
 	list<io_op, &io_op::o_asklink> asked;
 	list<io_op, &io_op::o_link> helped;
 	{
@@ -144,14 +145,20 @@ void read_mail(port *p) noexcept {
 
 bool port_park(vcpu_t *vc, nanotime deadline) {
 	port *p = port_of(vc);
-	if (!p->po_fresh.empty()) {
-		sweep(p, now());
+	{
+		lock_scope hold(p->po_use, vc);
+		if (!p->po_fresh.empty()) {
+			sweep(p, now());
+		}
+		p->po_parked = true;  // the monitor, if it has polled for us, is through, and does not begin again even if it takes us for blocked
 		deadline = std::min(deadline, vc->vc_deadline.load(std::memory_order_relaxed));  // relaxed: only we arm timers here
 	}
-	if (p->po_mail.load(std::memory_order_relaxed)) {  // relaxed: after the fence of the halt, see port.h
-		return true;
-	}
-	return p->po_backend->b_park(p, deadline) || p->po_mail.load(std::memory_order_relaxed);
+	// relaxed: after the fence of the halt, see port.h
+	const bool arrived =
+	    p->po_mail.load(std::memory_order_relaxed) || p->po_backend->b_park(p, deadline) || p->po_mail.load(std::memory_order_relaxed);
+	lock_scope hold(p->po_use, vc);
+	p->po_parked = false;
+	return arrived;
 }
 
 void port_unpark(vcpu_t *vc) {
@@ -159,8 +166,8 @@ void port_unpark(vcpu_t *vc) {
 	(void)sys::call(SYS_write, port_of(vc)->po_wakefd, reinterpret_cast<long>(&one), sizeof(one));
 }
 
-void port_poll(vcpu_t *vc, nanotime when) {
-	port *p = port_of(vc);
+/// po_use held.
+void poll_locked(port *p, nanotime when) noexcept {
 	if (LWP_UNLIKELY(p->po_mail.load(std::memory_order_relaxed))) {  // relaxed: read under po_lock; what we miss we see next time
 		read_mail(p);
 	}
@@ -170,6 +177,28 @@ void port_poll(vcpu_t *vc, nanotime when) {
 	}
 }
 
+void port_poll(vcpu_t *vc, nanotime when) {
+	port *p = port_of(vc);
+	lock_scope hold(p->po_use, vc);
+	poll_locked(p, when);
+}
+
+/// By the monitor.  Asked with po_use held: a vCPU that waits in its port has said so with po_use held, and polls by itself when it is through.
+void port_poll_away(vcpu_t *vc, nanotime when) {
+	port *p = port_of(vc);
+	lock_scope hold(p->po_use, curcpu_or_null());
+	if (is_off(vc) && !p->po_parked && p->po_backend != nullptr) {
+		poll_locked(p, when);
+	}
+}
+
+int port_awaited(const vcpu_t *vc) {
+	port *p = port_of(vc);
+	lock_scope hold(p->po_use, curcpu_or_null());
+	return p->po_backend != nullptr && !p->po_parked && vc->vc_pending.load(std::memory_order_relaxed) != 0 ? p->po_backend->b_awaited(p)
+	                                                                                                        : -1;
+}
+
 void port_close(vcpu_t *vc) {
 	port *p = port_of(vc);
 	LWP_ASSERT(vc->vc_pending == 0);
@@ -177,7 +206,7 @@ void port_close(vcpu_t *vc) {
 	p->po_backend = nullptr;
 }
 
-const parker port_parker = {port_park, port_unpark, port_poll, port_close};
+const parker port_parker = {port_park, port_unpark, port_poll, port_close, port_poll_away, port_awaited};
 
 LWP_NOINLINE port *port_make(vcpu_t *vc, int *error) noexcept {
 	port *p = port_of(vc);
@@ -188,6 +217,7 @@ LWP_NOINLINE port *port_make(vcpu_t *vc, int *error) noexcept {
 			return nullptr;
 		}
 		p->po_vcpu = vc;
+		p->po_use.bias(vc);
 		const long fd = sys::call(SYS_eventfd2, 0, EFD_CLOEXEC | EFD_NONBLOCK);
 		if (fd < 0) {
 			*error = static_cast<int>(-fd);
@@ -201,7 +231,8 @@ LWP_NOINLINE port *port_make(vcpu_t *vc, int *error) noexcept {
 	if (*error != 0) {
 		return nullptr;
 	}
-	vc->vc_parker.store(&port_parker, std::memory_order_relaxed);  // relaxed: who wakes us has seen a later store to vc_halted
+	// Who wakes us has seen a later store to vc_halted; release: pairs with the acquire of the monitor, which may not have.
+	vc->vc_parker.store(&port_parker, std::memory_order_release);
 	return p;
 }
 
@@ -213,13 +244,14 @@ port *port_here(vcpu_t *vc, int *error) noexcept {
 }
 
 void port_complete(port *p, io_op *op, long result) noexcept {
-	vcpu_t *me = p->po_vcpu;
+	vcpu_t *me = curcpu_or_null();
 	LWP_ASSERT(op->o_port.load(std::memory_order_relaxed) == p);
 	if (op->o_fresh) {
 		p->po_fresh.remove(op);
 		op->o_fresh = false;
 	}
-	me->vc_pending--;
+	atomic<unsigned> &pending = p->po_vcpu->vc_pending;
+	pending.store(pending.load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);  // relaxed: under po_use, else a hint
 	// acquire, release: who asks for an end finds it done, or we find that he has asked and wait for him below
 	if (LWP_UNLIKELY(op->o_state.exchange(io_state::done, std::memory_order_acq_rel) == io_state::cancelling)) {
 		lock_scope hold(p->po_lock, me);
@@ -234,7 +266,8 @@ void port_complete(port *p, io_op *op, long result) noexcept {
 
 void port_began(port *p, io_op *op) noexcept {
 	op->o_port.store(p, std::memory_order_relaxed);  // relaxed: ordered by o_state
-	p->po_vcpu->vc_pending++;
+	atomic<unsigned> &pending = p->po_vcpu->vc_pending;
+	pending.store(pending.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);  // relaxed: under po_use, else a hint
 	// seq_cst, as in io_cancel(): either it sees that we are pending, or we see below that it came
 	op->o_state.store(io_state::pending, std::memory_order_seq_cst);
 	if (io_timeout_option(op->o_kind) != 0 && !op->o_helped) {

@@ -3,14 +3,14 @@
 // A port: where one vCPU's LWPs wait for the world outside, and the parker of that vCPU.  It is an io_uring, or an epoll instance where
 // the kernel has or allows none.  It is made by the vCPU's first operation; a vCPU without I/O keeps its futex.
 //
-// Everything in a port is done by its vCPU's kernel thread: the LWP that begins an operation runs there, and completions are taken by
-// poll(), which makes the LWPs runnable.  Others only leave messages in it, under po_lock: operations that are to end, and what helper threads
-// have finished.  Then they wake the vCPU if it halts; a busy one looks in vcpu_poll()'s rhythm.  No message is lost: who leaves one
+// A port is worked in by its vCPU's kernel thread: the LWP that begins an operation runs there, and completions are taken by poll(), which
+// makes the LWPs runnable.  While the vCPU is away (sched/spare.h) the monitor polls in its stead; po_use, biased to the vCPU, keeps the two apart.
+// Others only leave messages in it, under po_lock: operations that are to end, and what helper threads have finished.  Then they wake the vCPU if it halts; a busy one looks in vcpu_poll()'s rhythm.  No message is lost: who leaves one
 // stores it, fences (in vcpu_unhalt()) and looks whether the vCPU halts; who halts says so, fences, and looks for messages in park().
 //
 // A vCPU that halts is woken through an eventfd, which is written only then, and never read while a notification is armed on it.
 //
-// Keys: p  the vCPU's kernel thread only     c  po_lock     a  atomic, rule beside it     (  fixed once made
+// Keys: p  po_use     o  the vCPU's kernel thread only     c  po_lock     a  atomic, rule beside it     (  fixed once made
 #pragma once
 
 #include "io/op.h"
@@ -27,15 +27,17 @@ struct backend {
 	/// 0 or an errno value; then nothing is left.
 	int (*b_open)(port *);
 	void (*b_close)(port *);
-	/// As io_begin(); the operation is entered at its descriptor.
+	/// As io_begin(), po_use not held; the operation is entered at its descriptor.
 	bool (*b_begin)(lwp_t *, io_op *);
 	/// After a wake-up: true if the operation is over, false if it waits again.
 	bool (*b_again)(lwp_t *, io_op *);
 	/// Asks the kernel to end an operation that this port holds.  False: not possible just now.
 	bool (*b_end)(port *, io_op *);
 	void (*b_poll)(port *);
-	/// Until something comes or the deadline; whether something came.
+	/// Until something comes or the deadline; whether something came.  By the vCPU, without po_use: nobody else polls for one that halts.
 	bool (*b_park)(port *, nanotime deadline);
+	/// What becomes readable when there is something to poll.
+	int (*b_awaited)(const port *);
 };
 
 extern const backend uring_backend, epoll_backend;
@@ -47,14 +49,17 @@ struct port {
 	nanotime po_swept = 0;                 // p: when po_fresh was last looked through
 	list<io_op, &io_op::o_link> po_fresh;  // p: begun since then; their sockets may have timeouts
 	bool po_rearm = false;                 // p: the eventfd must be armed again
+	bool po_parked = false;                // p: its kernel thread waits in it, and will look by itself
 
 	io_uring po_ring{};          // p
 	unsigned po_tail = 0;        // p: of the submission queue
 	bool po_registered = false;  // p: the kernel knows the ring by an index
 	int po_epoll = -1;           // p
 	int po_nevents = 0;          // p: in po_events, not looked at
-	unsigned po_streak = 0;      // p: operations that succeeded at once, one after the other
+	unsigned po_streak = 0;      // o: operations that succeeded at once, one after the other
 	epoll_event po_events[64];   // p
+
+	spinlock po_use{lock_rank::port, "po_use"};
 
 	alignas(64) spinlock po_lock{lock_rank::leaf, "po_lock"};
 	list<io_op, &io_op::o_asklink> po_asked;  // c: to be ended
@@ -65,10 +70,10 @@ struct port {
 /// The port of the caller's vCPU, made if there is none.  Null: it cannot be made, *error says why.
 port *port_here(vcpu_t *vc, int *error) noexcept;
 
-/// On the port's kernel thread: the operation is over.  It may be gone on return.
+/// With po_use held: the operation is over.  It may be gone on return.
 void port_complete(port *, io_op *, long result) noexcept;
 
-/// What an LWP does once its operation is with `p`, before it sleeps.
+/// What an LWP does once its operation is with `p`, before it sleeps.  po_use held.
 void port_began(port *, io_op *) noexcept;
 
 /// Leaves a message and sees to it that it is read.

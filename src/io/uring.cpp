@@ -3,7 +3,10 @@
 // The port as an io_uring.  An LWP writes its request into the submission queue and sleeps; the vCPU tells the kernel once for all of them, in
 // vcpu_poll()'s rhythm, when many have gathered, and at the latest before it waits; one system call then submits and waits.
 //
-// The ring is made and entered by the vCPU's kernel thread only, as SINGLE_ISSUER and DEFER_TASKRUN ask for.  It cannot lose a completion:
+// A request belongs to the kernel thread that submitted it, normally the vCPU's, and is finished in that one's name.  Of the ways in which the kernel
+// may do that COOP_TASKRUN is taken: it sends no interrupt to a kernel thread that runs, but one that sleeps in a system call is made to
+// finish it there, and sleeps on.  So while the vCPU is away its completions come into the queue by themselves, and the monitor reads them.  With
+// DEFER_TASKRUN, which is no faster here (BM Echo), they would come when its own kernel thread asks for them, perhaps never.  It cannot lose a completion:
 // what finds the completion queue full is kept by the kernel (FEAT_NODROP) until there is room, and meanwhile submissions fail with EBUSY and
 // are repeated.  user_data is the operation's address, or one of the small numbers below.
 #include "base/assert.h"
@@ -24,8 +27,7 @@ constexpr unsigned most_bytes = 0x7ffff000;  // what read(2) takes at most
 
 // Best first; a kernel that does not know a flag says EINVAL.
 constexpr unsigned modes[] = {
-    IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL,  // 6.1
-    IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL,                                // 5.19
+    IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL,  // 5.19
     0,
 };
 constexpr unsigned needed = IORING_FEAT_NODROP | IORING_FEAT_EXT_ARG | IORING_FEAT_RW_CUR_POS | IORING_FEAT_FAST_POLL;
@@ -47,8 +49,9 @@ bool wants_us(const port *p) noexcept { return (load_relaxed(p->po_ring.sq.kflag
 /// Submits, has the kernel finish what it can, and waits for `wait` completions or the deadline.  Errors are no news: what could not be submitted
 /// still stands in the queue.
 void enter(port *p, unsigned wait, nanotime deadline) noexcept {
-	unsigned flags = IORING_ENTER_GETEVENTS | (p->po_registered ? IORING_ENTER_REGISTERED_RING : 0);
-	const int fd = p->po_registered ? p->po_ring.enter_ring_fd : p->po_ring.ring_fd;
+	const bool registered = p->po_registered && curcpu_or_null() == p->po_vcpu;  // the index is its kernel thread's
+	unsigned flags = IORING_ENTER_GETEVENTS | (registered ? IORING_ENTER_REGISTERED_RING : 0);
+	const int fd = registered ? p->po_ring.enter_ring_fd : p->po_ring.ring_fd;
 	__kernel_timespec ts{};
 	io_uring_getevents_arg arg{};
 	arg.sigmask_sz = 8;
@@ -187,10 +190,12 @@ bool uring_begin(lwp_t *l, io_op *op) {
 	io_uring_sqe *sqe;
 	for (;;) {
 		p = static_cast<port *>(l->l_cpu->vc_port);
+		p->po_use.lock(l->l_cpu);
 		sqe = any_sqe(p);
 		if (LWP_LIKELY(sqe != nullptr)) {
 			break;
 		}
+		p->po_use.unlock(l->l_cpu);
 		// The kernel takes no more: completions must be read first, which the vCPU does between two LWPs.
 		vcpu_poll(l->l_cpu);
 		lwp_yield_cpu(l);
@@ -209,6 +214,7 @@ bool uring_begin(lwp_t *l, io_op *op) {
 	if (LWP_UNLIKELY(unsubmitted(p) >= submit_at)) {
 		enter(p, 0, never);
 	}
+	p->po_use.unlock(l->l_cpu);
 	return true;
 }
 
@@ -281,10 +287,13 @@ int uring_open(port *p) {
 	return 0;
 }
 
+int uring_awaited(const port *p) { return p->po_ring.ring_fd; }
+
 void uring_close(port *p) { io_uring_queue_exit(&p->po_ring); }
 
 }  // namespace
 
-const backend uring_backend = {"io_uring", true, uring_open, uring_close, uring_begin, uring_again, uring_end, uring_poll, uring_park};
+const backend uring_backend = {
+    "io_uring", true, uring_open, uring_close, uring_begin, uring_again, uring_end, uring_poll, uring_park, uring_awaited};
 
 }  // namespace lwp::kern

@@ -155,6 +155,7 @@ int newlwp(lwp_t *l1, const lwp_options &o, lwp_t **out) noexcept {
 	l->l_private = o.private_;
 	l->l_prflag = o.detached ? LPR_DETACHED : 0;
 	l->l_refcnt = 1;
+	l->l_blocking = 0;  // it may have ended inside a region
 	set_name(l, o.name);
 	*out = l;
 	return 0;

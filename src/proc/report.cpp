@@ -274,9 +274,9 @@ unsigned kernel_threads() noexcept {
 /// Nothing runs and no timer is due.  Whether somebody outside may still wake one of the sleepers: then it is no deadlock.
 bool hope(vcpu_t *me) noexcept {
 	bool expects = false;
-	for (unsigned i = 0, n = sched.sd_count.load(std::memory_order_relaxed); i < n; i++) {
-		expects |= sched.sd_vcpu[i]->vc_expects.load(std::memory_order_relaxed);  // relaxed: its vCPU halts
-	}
+	sched_each_vcpu([&expects](const vcpu_t *vc) {
+		expects |= vc->vc_expects.load(std::memory_order_relaxed);  // relaxed: it halts, rests, or runs an LWP
+	});
 	bool awake = false;
 	unsigned adopted = 0;
 	std::size_t asleep = 0;
@@ -292,19 +292,11 @@ bool hope(vcpu_t *me) noexcept {
 	return expects || awake || asleep == 0 || kernel_threads() != ours || handles_signals();
 }
 
-std::uint64_t switches_of_all() noexcept {
-	std::uint64_t sum = 0;
-	for (unsigned i = 0, n = sched.sd_count.load(std::memory_order_relaxed); i < n; i++) {
-		sum += sched.sd_vcpu[i]->vc_switches.load(std::memory_order_relaxed);  // relaxed: they halt
-	}
-	return sum;
-}
-
 void standstill(vcpu_t *vc, bool asked) noexcept {
 	if (!asked) {
 		// Once for each standstill, whichever vCPU sees it first.  relaxed: nothing hangs on it
 		static atomic<std::uint64_t> told_at{~std::uint64_t{0}};
-		const std::uint64_t at = switches_of_all();
+		const std::uint64_t at = sched_switches_of_all();
 		if (mode == deadlock_mode::off || told_at.load(std::memory_order_relaxed) == at || hope(vc) ||
 		    told_at.exchange(at, std::memory_order_relaxed) == at) {
 			return;

@@ -2,19 +2,23 @@
 #include "proc/runtime.h"
 
 #include "base/assert.h"
+#include "base/sys.h"
 #include "core/lwp_pool.h"
 #include "core/lwpctl.h"
 #include "ctx/guard.h"
 #include "proc/lwp_life.h"
+#include "proc/monitor.h"
 #include "proc/report.h"
 #include "sched/idle.h"
 #include "sched/ncpu.h"
+#include "sched/spare.h"
 #include "sched/switch.h"
 #include "sync/turnstile.h"
 
 #include <algorithm>
 #include <bit>
 #include <cerrno>
+#include <csignal>
 #include <cstdlib>
 #include <mutex>
 #include <new>
@@ -32,10 +36,12 @@ constexpr std::size_t max_lwps_default = 16U << 20;
 std::mutex runtime_lock;      // start, stop, adoption; taken by kernel threads, never with a lock of ours held
 atomic<bool> running{false};  // written under runtime_lock
 std::size_t default_stack = stack_default;
-lwp_t *home_lwp;     // LWP 1, if vCPU 0 is the kernel thread that started the runtime
-vcpu_t *bound_all;   // vCPUs of kernel threads of the application, also of those that have gone
-vcpu_t *bound_free;  // vCPUs of kernel threads that have gone
-stack idle_stack;    // of vCPU 0's idle LWP: the kernel thread's own belongs to LWP 1
+std::mutex spare_lock;  // makes spares, one at a time; taken by kernel threads, never with a lock of ours held
+sigset_t signal_mask;   // r: of the kernel thread that started the runtime, for spares whoever makes them
+lwp_t *home_lwp;        // LWP 1, if vCPU 0 is the kernel thread that started the runtime
+vcpu_t *bound_all;      // vCPUs of kernel threads of the application, also of those that have gone
+vcpu_t *bound_free;     // vCPUs of kernel threads that have gone
+stack idle_stack;       // of vCPU 0's idle LWP: the kernel thread's own belongs to LWP 1
 pthread_key_t bound_key;
 bool bound_key_made;
 
@@ -115,12 +121,12 @@ int make_parts(unsigned vcpus, std::size_t max_lwps) noexcept {
 	const std::uint32_t parts = std::min(std::bit_ceil(vcpus), part_max);
 	static std::uint32_t made;  // r
 	for (; made < parts; made++) {
-		if (sched.sd_vcpu[made] == nullptr && (sched.sd_vcpu[made] = vcpu_new()) == nullptr) {
+		if (sched.sd_all[made] == nullptr && (sched.sd_all[made] = vcpu_new()) == nullptr) {
 			return ENOMEM;
 		}
 		auto *pp = ::new (proc0_parts + made) procpart;
 		pp->pp_index = made;
-		pp->pp_lock.bias(sched.sd_vcpu[made]);  // once and for all: before anybody knows the part
+		pp->pp_lock.bias(sched.sd_all[made]);  // once and for all: before anybody knows the part
 	}
 	vcpu_t *me = curcpu_or_null();
 	if (before == 0) {
@@ -159,7 +165,7 @@ lwp_t *idle_lwp(vcpu_t *vc) noexcept {
 		l->l_adopted = true;
 		l->l_cpu = vc;
 		l->l_priority = pri_count;  // whoever is queued, it is not better than an idle vCPU: that one looks by itself
-		l->l_bound = vc->vc_index;
+		l->l_bound = vc->vc_index.load(std::memory_order_relaxed);
 		l->l_proc = &proc0;
 		l->l_flag.store(LW_IDLE | LW_SYSTEM | LW_BOUND, std::memory_order_relaxed);
 	}
@@ -168,6 +174,7 @@ lwp_t *idle_lwp(vcpu_t *vc) noexcept {
 
 void kernel_thread_init(vcpu_t *vc) noexcept {
 	curcpu_set(vc);
+	vc->vc_tid.store(::gettid(), std::memory_order_relaxed);  // relaxed: for the monitor
 	vc->vc_image.init();
 	(void)guard_thread_init();              // without it an overflow still ends in SIGSEGV, only without our line
 	(void)::prctl(PR_SET_TIMERSLACK, 1UL);  // a vCPU that halts for a timer wants it on time
@@ -178,6 +185,9 @@ void *vcpu_main(void *arg) noexcept {
 	kernel_thread_init(vc);
 	context_adopt(vc->vc_idle->l_ctx);
 	vc->vc_curlwp = vc->vc_idle;
+	if (vc->vc_spare) {
+		spare_begin(vc);
+	}
 	vcpu_idle_loop(vc, false);
 	vcpu_close_parker(vc);
 	guard_thread_fini();
@@ -192,33 +202,71 @@ void idle_entry(void *arg) noexcept {
 	fatal("vCPU 0 was stopped while it had nothing to run");  // it is stopped by LWP 1, which it runs
 }
 
-/// 0 | ENOMEM | EAGAIN.  What was made stays for unmake_vcpu().
-int make_vcpu(unsigned i, bool home) noexcept {
-	vcpu_t *&vc = sched.sd_vcpu[i];
-	if (vc == nullptr) {
-		vc = vcpu_new();
-		if (vc == nullptr) {
-			return ENOMEM;
-		}
+/// 0 | EAGAIN
+int start_thread(vcpu_t *vc) noexcept {
+	lwp_setstat(vc->vc_idle, lwp_stat::onproc, &vc->vc_lwplock);
+	const int error = ::pthread_create(
+	    &vc->vc_thread, nullptr, [](void *a) -> void * { return vcpu_main(a); }, vc);
+	if (error != 0) {
+		lwp_pool_put(vc->vc_idle);
+		vc->vc_idle = nullptr;
 	}
-	vc->vc_index = static_cast<std::int16_t>(i);
-	vc->vc_part = proc0_parts + (i & (proc_nparts(&proc0) - 1));
+	return error;
+}
+
+/// sd_all[i], new or of an earlier runtime, with an idle LWP.  Null: no memory.
+vcpu_t *prepare_vcpu(unsigned i, bool spare) noexcept {
+	vcpu_t *&vc = sched.sd_all[i];
+	if (vc == nullptr && (vc = vcpu_new()) == nullptr) {
+		return nullptr;
+	}
+	vc->vc_spare = spare;
+	vc->vc_duty.store(
+	    spare ? vcpu_duty::rests : vcpu_duty::acts, std::memory_order_relaxed);  // relaxed, here and below: nobody knows it yet
 	vc->vc_stop.store(false, std::memory_order_relaxed);
-	vc->vc_halted.store(vc_running, std::memory_order_relaxed);
+	vc->vc_halted.store(spare ? vc_rests : vc_running, std::memory_order_relaxed);
+	vc->vc_resched.store(false, std::memory_order_relaxed);
+	vc->vc_index.store(static_cast<std::int16_t>(spare ? 0 : i), std::memory_order_relaxed);
+	vc->vc_part = proc0_parts + (i & (proc_nparts(&proc0) - 1));
 	vc->vc_polled = now();
 	vc->vc_idle = idle_lwp(vc);
-	if (vc->vc_idle == nullptr) {
+	return vc->vc_idle != nullptr ? vc : nullptr;
+}
+
+/// One more spare vCPU, that rests.  By any kernel thread of the runtime, no lock held.  Null: all are there, or no memory, or no kernel thread.
+vcpu_t *make_spare() noexcept {
+	std::lock_guard hold(spare_lock);
+	const unsigned i = sched.sd_nall.load(std::memory_order_relaxed);  // relaxed: written under spare_lock once the runtime runs
+	if (i - sched.sd_count.load(std::memory_order_relaxed) >= spare_max) {
+		return nullptr;
+	}
+	vcpu_t *vc = prepare_vcpu(i, true);
+	if (vc == nullptr) {
+		return nullptr;
+	}
+	// Signals as elsewhere, whoever makes it; vcpu_main() runs with them.
+	sigset_t mine;
+	::pthread_sigmask(SIG_SETMASK, &signal_mask, &mine);
+	const int error = start_thread(vc);
+	::pthread_sigmask(SIG_SETMASK, &mine, nullptr);
+	if (error != 0) {
+		return nullptr;
+	}
+	sched.sd_helpers.fetch_add(1, std::memory_order_relaxed);  // relaxed: a count
+	sched.sd_nall.store(i + 1, std::memory_order_release);     // pairs with the acquire in sched_each_vcpu()
+	spare_add(vc);
+	return vc;
+}
+
+/// 0 | ENOMEM | EAGAIN.  What was made stays for unmake_vcpu().
+int make_vcpu(unsigned i, bool home) noexcept {
+	vcpu_t *vc = prepare_vcpu(i, false);
+	if (vc == nullptr) {
 		return ENOMEM;
 	}
+	sched.sd_vcpu[i] = vc;
 	if (!home) {
-		lwp_setstat(vc->vc_idle, lwp_stat::onproc, &vc->vc_lwplock);
-		const int error = ::pthread_create(
-		    &vc->vc_thread, nullptr, [](void *a) -> void * { return vcpu_main(a); }, vc);
-		if (error != 0) {
-			lwp_pool_put(vc->vc_idle);
-			vc->vc_idle = nullptr;
-		}
-		return error;
+		return start_thread(vc);
 	}
 	if (int error = stack_alloc(idle_stack, stack_default)) {
 		lwp_pool_put(vc->vc_idle);
@@ -231,16 +279,27 @@ int make_vcpu(unsigned i, bool home) noexcept {
 	return 0;
 }
 
-void unmake_vcpus(unsigned first, unsigned count) noexcept {
-	for (unsigned i = first; i < count; i++) {
-		sched.sd_vcpu[i]->vc_stop.store(true, std::memory_order_release);  // pairs with the acquire in vcpu_idle_loop()
-		vcpu_unhalt(sched.sd_vcpu[i]);
+/// The runtime's vCPUs from `first` on, and then the spares.
+void unmake_vcpus(unsigned first) noexcept {
+	const unsigned all = sched.sd_nall.load(std::memory_order_acquire);  // pairs with the release of who made it; nobody makes one any more
+	for (unsigned i = first; i < all; i++) {
+		sched.sd_all[i]->vc_stop.store(
+		    true, std::memory_order_release);  // pairs with the acquires in vcpu_idle_loop() and spare_off_duty()
+		vcpu_unhalt(sched.sd_all[i]);
 	}
-	for (unsigned i = first; i < count; i++) {
-		::pthread_join(sched.sd_vcpu[i]->vc_thread, nullptr);
-		lwp_pool_put(sched.sd_vcpu[i]->vc_idle);
-		sched.sd_vcpu[i]->vc_idle = nullptr;
+	for (unsigned i = first; i < all; i++) {
+		vcpu_t *vc = sched.sd_all[i];
+		::pthread_join(vc->vc_thread, nullptr);
+		lwp_pool_put(vc->vc_idle);
+		vc->vc_idle = nullptr;
+		if (vc->vc_spare) {
+			sched.sd_helpers.fetch_sub(1, std::memory_order_relaxed);  // relaxed: a count
+		}
 	}
+	sched.sd_nall.store(0, std::memory_order_release);
+	spares.sp_free = nullptr;
+	spares.sp_off = {};
+	spares.sp_noff.store(0, std::memory_order_relaxed);  // relaxed: nobody is left to look
 }
 
 void drop_home_idle(vcpu_t *vc) noexcept {
@@ -291,19 +350,25 @@ int start(const runtime_options &o, bool home) noexcept {
 	sched.sd_halted.store(0, std::memory_order_relaxed);
 	sched.sd_searching.store(0, std::memory_order_relaxed);
 	sched.sd_watcher.store(nullptr, std::memory_order_relaxed);
+	::pthread_sigmask(SIG_SETMASK, nullptr, &signal_mask);
+	spares.sp_make = make_spare;
 	unsigned made = 0;
 	int error = 0;
 	// A vCPU sees those before it only, until all are there.
 	while (made < count && (error = make_vcpu(made, home && made == 0)) == 0) {
-		sched.sd_count.store(++made, std::memory_order_release);  // pairs with the acquires of who walks sd_vcpu
+		sched.sd_nall.store(made + 1, std::memory_order_release);  // as for spares
+		sched.sd_count.store(++made, std::memory_order_release);   // pairs with the acquires of who walks sd_vcpu
 	}
-	if (error == 0 && home) {
-		error = become_lwp1(sched.sd_vcpu[0]);
+	if (error == 0) {
+		error = monitor_start();
+	}
+	if (error == 0 && home && (error = become_lwp1(sched.sd_vcpu[0])) != 0) {
+		monitor_stop();
 	}
 	if (error != 0) {
-		unmake_vcpus(home ? 1 : 0, made);
+		unmake_vcpus(home ? 1 : 0);
 		if (home && made != 0) {
-			drop_home_idle(sched.sd_vcpu[0]);
+			drop_home_idle(sched.sd_all[0]);
 		}
 		sched.sd_count.store(0, std::memory_order_release);
 		return error;
@@ -366,6 +431,7 @@ lwp_t *adopt_bound() noexcept {
 		vc = vcpu_new();
 		LWP_CHECK(vc != nullptr, "a kernel thread cannot be adopted: no memory");
 		vc->vc_bound = true;
+		vc->vc_duty.store(vcpu_duty::outside, std::memory_order_relaxed);  // relaxed: nobody knows it yet
 		vc->vc_nextbound = bound_all;
 		bound_all = vc;
 	}
@@ -453,10 +519,13 @@ void runtime_stop() noexcept {
 	proc_t *p = &proc0;
 	specific_fini(l->l_specific);  // first: a destructor may start LWPs
 	wait_for_all(p, l);
-	lwp_move_to(l, 0);  // back to the kernel thread that we came with: its stack is ours
-
-	vcpu_t *vc = l->l_cpu;
-	unmake_vcpus(1, sched.sd_count.load(std::memory_order_relaxed));  // relaxed: only start() and we write it
+	// Back to the kernel thread that we came with: its stack is ours.  A substitute may have its place for a moment yet.
+	vcpu_t *vc = sched.sd_all[0];
+	for (lwp_move_to(l, 0); l->l_cpu != vc; lwp_userret(l)) {
+		sys::yield();  // it is on its way back; then the substitute gives us up at the boundary
+	}
+	monitor_stop();
+	unmake_vcpus(1);
 	std::lock_guard hold(runtime_lock);
 	vcpu_close_parker(vc);
 	lwp_drop_dead(vc);
@@ -529,13 +598,16 @@ runtime_stats runtime_statistics() noexcept {
 		s.zombies = c.nzlwps - dead;
 	}
 	s.vcpus = sched.sd_count.load(std::memory_order_relaxed);
-	for (unsigned i = 0; i < s.vcpus; i++) {
-		const vcpu_t *vc = sched.sd_vcpu[i];
+	sched_each_vcpu([&](const vcpu_t *vc) {
 		s.switches += vc->vc_switches.load(std::memory_order_relaxed);  // relaxed: statistics
 		s.steals += vc->vc_steals.load(std::memory_order_relaxed);
 		s.vcpu_wakeups += vc->vc_wakeups.load(std::memory_order_relaxed);
+		s.blocking_regions += vc->vc_regions.load(std::memory_order_relaxed);
+		s.spare_vcpus += vc->vc_spare ? 1U : 0U;
 		dead += vc->vc_ndead.load(std::memory_order_relaxed);
-	}
+	});
+	s.blocked_found = spares.sp_stuck.load(std::memory_order_relaxed);
+	s.blocked_unhelped = spares.sp_refused.load(std::memory_order_relaxed);
 	{
 		std::lock_guard hold(runtime_lock);
 		for (const vcpu_t *vc = bound_all; vc != nullptr; vc = vc->vc_nextbound) {

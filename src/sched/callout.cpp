@@ -4,6 +4,7 @@
 #include "base/assert.h"
 #include "base/sys.h"
 #include "sched/idle.h"
+#include "sched/spare.h"
 
 namespace lwp::kern {
 namespace {
@@ -30,9 +31,11 @@ int callout_schedule(vcpu_t *vc, timer *t, nanotime deadline) noexcept {
 		}
 	}
 	// An adopted kernel thread does nothing else but wait for its timer.  Others may be busy when theirs is due: somebody must look.
-	if (!vc->vc_bound) {
+	if (LWP_LIKELY(vc->vc_duty.load(std::memory_order_relaxed) == vcpu_duty::acts)) {  // relaxed: see spare_hand_over()
 		fence(std::memory_order_seq_cst);  // pairs with the fence in vcpu_halt(): it sees our deadline, or we see it halt
 		sched_timer_armed();
+	} else if (!vc->vc_bound) {
+		monitor_kick();
 	}
 	return 0;
 }

@@ -11,6 +11,7 @@
 #include "core/lwp_lock.h"
 #include "core/lwp_state.h"
 #include "sched/callout.h"
+#include "sched/spare.h"
 
 #include <algorithm>
 
@@ -37,7 +38,11 @@ const parker &parker_of(const vcpu_t *vc) noexcept {
 
 bool futex_park(vcpu_t *vc, nanotime deadline) {
 	timespec ts = to_timespec(deadline);
-	sys::futex_wait(&vc->vc_halted, vc_waits, deadline == never ? nullptr : &ts);
+	// A spare one sleeps on while it is given a place, or loses it: to the kernel both are the same sleep.
+	const std::uint32_t state = vc->vc_halted.load(std::memory_order_relaxed);  // relaxed: futex(2) compares again
+	if (state == vc_waits || state == vc_rests) {
+		sys::futex_wait(&vc->vc_halted, state, deadline == never ? nullptr : &ts);
+	}
 	return false;
 }
 
@@ -197,7 +202,8 @@ bool watch_found_work(const vcpu_t *vc, nanotime when) noexcept {
 			found = true;
 		}
 	}
-	return found;
+	vcpu_t *off;
+	return found || spare_list_off(&off, 1) != 0;  // its substitute has had time to fetch it
 }
 
 /// Takes what the look has found.  No longer halted.
@@ -219,11 +225,17 @@ void watch_take(vcpu_t *vc, nanotime when) noexcept {
 			return;
 		}
 	}
+	vcpu_t *off[8];
+	for (unsigned i = 0, n = spare_list_off(off, 8); i < n; i++) {
+		if (steal_queue(vc, off[i], (off[i]->vc_rq.movable() + 1) / 2) != 0) {
+			return;
+		}
+	}
 }
 
 }  // namespace
 
-const parker futex_parker = {futex_park, futex_unpark, nullptr, nullptr};
+const parker futex_parker = {futex_park, futex_unpark, nullptr, nullptr, nullptr, nullptr};
 
 void sched_search_begin(vcpu_t *vc) noexcept {
 	vc->vc_rounds = 0;
@@ -273,15 +285,8 @@ bool needs_watch(const vcpu_t *vc) noexcept {
 			return true;
 		}
 	}
-	return false;
-}
-
-std::uint64_t switches_of_all() noexcept {
-	std::uint64_t sum = 0;
-	for (unsigned i = 0, n = vcpus(); i < n; i++) {
-		sum += sched.sd_vcpu[i]->vc_switches.load(std::memory_order_relaxed);  // relaxed: a change is seen sooner or later
-	}
-	return sum;
+	vcpu_t *off;
+	return spare_list_off(&off, 1) != 0;
 }
 
 }  // namespace
@@ -298,12 +303,18 @@ void sched_search_end(vcpu_t *vc, bool found) noexcept {
 }
 
 bool vcpu_halt(vcpu_t *vc) noexcept {
-	vc->vc_expects.store(vc->vc_pending != 0, std::memory_order_relaxed);  // relaxed: read once all have halted for long
-	vc->vc_halted.store(
-	    vc_waits, std::memory_order_release);  // pairs with the compare-exchange in unhalt_as(): who wakes us sees vc_parker
+	vc->vc_expects.store(
+	    vc->vc_pending.load(std::memory_order_relaxed) != 0, std::memory_order_relaxed);  // relaxed: read once all have halted for long
+	// Off duty, by the monitor or because the one that we act for is back: then it is not for us to halt here (spare_off_duty()).
+	std::uint32_t running = vc_running;
+	if (!vc->vc_halted.compare_exchange_strong(
+	        running, vc_waits, std::memory_order_seq_cst)) {  // pairs with that in unhalt_as(): who wakes us sees vc_parker
+		return false;
+	}
 	sched.sd_halted.fetch_add(1, std::memory_order_relaxed);
 	fence(std::memory_order_seq_cst);  // pairs with the fence in vcpu_unhalt() and the compare-exchange in wake_searcher()
-	bool work = vc->vc_incount.load(std::memory_order_relaxed) != 0 || vc->vc_stop.load(std::memory_order_relaxed) || pile_in_sight(vc);
+	bool work = vc->vc_incount.load(std::memory_order_relaxed) != 0 || vc->vc_stop.load(std::memory_order_relaxed) || pile_in_sight(vc) ||
+	    spare_pullable(vc);
 	bool watching = false;
 	bool found = false;
 	nanotime period = watch_first;
@@ -318,7 +329,7 @@ bool vcpu_halt(vcpu_t *vc) noexcept {
 		nanotime until = halt_until(vc, when);
 		// The last one to halt, with nothing due anywhere, looks up once more.
 		const bool last = !told && until == never && !others_run(vc);
-		const std::uint64_t before = last ? switches_of_all() : 0;
+		const std::uint64_t before = last ? sched_switches_of_all() : 0;
 		if (last) {
 			until = when + standstill_after;
 		}
@@ -333,7 +344,7 @@ bool vcpu_halt(vcpu_t *vc) noexcept {
 		found = watch_found_work(vc, when);
 		if (last && when >= until) {
 			told = true;
-			if (!found && !others_run(vc) && switches_of_all() == before) {
+			if (!found && !others_run(vc) && sched_switches_of_all() == before) {
 				sched.sd_standstill(vc, false);
 			}
 		}
@@ -353,9 +364,13 @@ bool vcpu_halt(vcpu_t *vc) noexcept {
 	if (watching) {
 		sched.sd_watcher.store(nullptr, std::memory_order_seq_cst);
 	}
-	// Either we end the halt ourselves, or somebody was first and has said how.
-	unhalt_as(vc, vc_running);
-	bool to_search = vc->vc_halted.exchange(vc_running, std::memory_order_acquire) == vc_woken_to_search;
+	// Either we end the halt ourselves, or somebody was first and has said how.  seq_cst: then monitor_runs()
+	const std::uint32_t was = vc->vc_halted.exchange(vc_running, std::memory_order_seq_cst);
+	if (was == vc_waits) {
+		sched.sd_halted.fetch_sub(1, std::memory_order_relaxed);  // relaxed: a count, ordered by vc_halted
+	}
+	const bool to_search = was == vc_woken_to_search;
+	monitor_runs();
 	if (to_search) {
 		vc->vc_rounds = 0;
 	}
@@ -381,9 +396,19 @@ void vcpu_halt_bound(vcpu_t *vc) noexcept {
 
 void vcpu_unhalt(vcpu_t *vc) noexcept {
 	fence(std::memory_order_seq_cst);  // pairs with the fence in vcpu_halt(): it sees our work, or we see it halt
-	if (vc->vc_halted.load(std::memory_order_relaxed) == vc_waits && unhalt_as(vc, vc_running)) {
-		vc->vc_wakeups.fetch_add(1, std::memory_order_relaxed);  // relaxed: statistics
-		parker_of(vc).unpark(vc);
+	const std::uint32_t state = vc->vc_halted.load(std::memory_order_relaxed);
+	if (state == vc_waits) {
+		if (unhalt_as(vc, vc_running)) {
+			vc->vc_wakeups.fetch_add(1, std::memory_order_relaxed);  // relaxed: statistics
+			parker_of(vc).unpark(vc);
+		}
+	} else if (LWP_UNLIKELY(state == vc_rests)) {
+		std::uint32_t rests = vc_rests;
+		if (vc->vc_halted.compare_exchange_strong(rests, vc_running, std::memory_order_seq_cst)) {
+			parker_of(vc).unpark(vc);
+		}
+	} else if (LWP_UNLIKELY(state == vc_off)) {
+		spare_told(vc);
 	}
 }
 

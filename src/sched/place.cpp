@@ -49,7 +49,8 @@ LWP_NOINLINE void queue_there(vcpu_t *vc, lwp_t *l, spinlock *held, vcpu_t *me) 
 vcpu_t *from_outside(const lwp_t *l) noexcept {
 	const unsigned count = std::max(sched.sd_count.load(std::memory_order_acquire), 1U);  // pairs with the release in start()
 	vcpu_t *last = l->l_cpu;
-	bool there = last != nullptr && !last->vc_bound && static_cast<unsigned>(last->vc_index) < count;
+	// relaxed: a guess is enough; who is queued on one that goes away this moment is moved on (vcpu_unhalt())
+	bool there = last != nullptr && last->vc_duty.load(std::memory_order_relaxed) == vcpu_duty::acts;
 	if (there && last->vc_halted.load(std::memory_order_relaxed) != 0) {  // relaxed: a guess is enough
 		return last;
 	}
@@ -75,7 +76,8 @@ vcpu_t *sched_takecpu(const lwp_t *l, vcpu_t *me) noexcept {
 	if (LWP_UNLIKELY(l->l_adopted && l->l_cpu->vc_bound)) {
 		return l->l_cpu;  // a kernel thread of the application
 	}
-	return LWP_LIKELY(!me->vc_bound) ? me : from_outside(l);
+	// relaxed: our own.  One that the monitor takes for blocked just now queues on itself, and looks at the boundary.
+	return LWP_LIKELY(me->vc_duty.load(std::memory_order_relaxed) == vcpu_duty::acts) ? me : from_outside(l);
 }
 
 LWP_NOINLINE void sched_wake_and_unlock(lwp_t *l, spinlock *held, queue_end end) noexcept {

@@ -7,6 +7,7 @@
 #include "sched/idle.h"
 #include "sched/place.h"
 #include "sched/priority.h"
+#include "sched/spare.h"
 
 namespace lwp::kern {
 
@@ -110,7 +111,8 @@ LWP_ALWAYS_INLINE void tick(lwp_t *l) noexcept {
 	vcpu_t *vc = l->l_cpu;
 	if (LWP_UNLIKELY(--vc->vc_tick < 0)) {
 		vcpu_poll(vc);
-	} else if (LWP_UNLIKELY(vc->vc_deadline.load(std::memory_order_relaxed) != never || vc->vc_pending != 0) &&
+	} else if (LWP_UNLIKELY(
+	               vc->vc_deadline.load(std::memory_order_relaxed) != never || vc->vc_pending.load(std::memory_order_relaxed) != 0) &&
 	    cycles() - vc->vc_polled_cycles > vc->vc_poll_cycles) {
 		vcpu_poll(
 		    vc);  // after a storm of yields an LWP may run for long: with a timer armed, or I/O under way, the next look must not wait for the count
@@ -280,8 +282,38 @@ LWP_NOINLINE void lwp_yield_cpu(lwp_t *l) noexcept {
 	tick(l);
 }
 
+LWP_NOINLINE void lwp_to_duty(lwp_t *l) noexcept {
+	vcpu_t *vc = l->l_cpu;
+	if (vc->vc_bound || spare_resume(vc)) {
+		return;
+	}
+	// Queued for who has our place, and covered by its inbox from then on.  If that one goes away meanwhile it is told so by the idle LWP, when we
+	// are off our stack.
+	vc->vc_lwplock.lock(vc);
+	vcpu_t *to = sched.sd_vcpu[static_cast<unsigned>(vc->vc_index.load(std::memory_order_relaxed))];  // relaxed: ours
+	to->vc_inlock.lock(vc);
+	lwp_setstat(l, lwp_stat::run, &to->vc_inlock);
+	l->l_cpu = to;
+	to->vc_inbox.push_back(l);
+	to->vc_incount.store(to->vc_incount.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);  // relaxed: under vc_inlock
+	if (l->l_bound < 0) {
+		to->vc_inmovable.store(to->vc_inmovable.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+	}
+	to->vc_resched.store(true, std::memory_order_release);  // as in queue_there()
+	vc->vc_gave = to;
+	lwp_setstat(vc->vc_idle, lwp_stat::onproc, &vc->vc_lwplock);
+	cpu_switchto(vc, l, vc->vc_idle, &to->vc_inlock);
+	tick(l);
+}
+
 LWP_NOINLINE void lwp_preempt_cpu(lwp_t *l) noexcept {
 	vcpu_t *vc = l->l_cpu;
+	if (LWP_UNLIKELY(vc->vc_duty.load(std::memory_order_relaxed) != vcpu_duty::acts && !vc->vc_bound)) {  // relaxed: our own
+		if (l->l_blocking == 0) {  // inside a region the LWP keeps its kernel thread
+			lwp_to_duty(l);
+		}
+		return;
+	}
 	// Taken back before we look.  acquire: pairs with the release in queue_there(), so we see whoever was queued before it was set.
 	(void)vc->vc_resched.exchange(false, std::memory_order_acquire);
 	if (vc->vc_bound) {
@@ -362,6 +394,12 @@ void vcpu_idle_loop(vcpu_t *vc, bool entered_by_switch) noexcept {
 	}
 	bool searched = false;
 	for (;;) {
+		if (LWP_UNLIKELY(vc->vc_duty.load(std::memory_order_relaxed) != vcpu_duty::acts)) {  // relaxed: asked again before a halt
+			if (searched) {
+				sched_search_end(vc, false);
+			}
+			searched = spare_off_duty(vc);
+		}
 		vcpu_poll(vc);
 		vc->vc_lwplock.lock(vc);
 		lwp_t *next = take_next(vc);
@@ -380,6 +418,9 @@ void vcpu_idle_loop(vcpu_t *vc, bool entered_by_switch) noexcept {
 				sched_search_end(vc, false);
 			}
 			return;
+		}
+		if (spare_pull(vc)) {
+			continue;
 		}
 		if (!searched) {
 			sched_search_begin(vc);

@@ -40,7 +40,11 @@ bool lwp_look_at(lwp_t *me, lwp_t *target, void (*fn)(void *), void *arg) noexce
 void lwp_yield_cpu(lwp_t *l) noexcept;
 
 /// Lets a better LWP run, if one is queued; the caller stays first of its own priority.  One whose round-robin slice is over goes behind its equals.
+/// On a vCPU that is not on duty: takes its place back, or the caller goes on elsewhere.
 void lwp_preempt_cpu(lwp_t *l) noexcept;
+
+/// At the boundary and at the end of a region, on a vCPU that may be off duty: returns on one that acts.
+void lwp_to_duty(lwp_t *l) noexcept;
 
 /// Once in `vc_ticks` switches: timers that are due, LWPs that others made runnable for us.  No lock held.
 void vcpu_poll(vcpu_t *vc) noexcept;

@@ -7,6 +7,7 @@
 //
 // Keys: o  this vCPU's kernel thread only      q  vc_rqlock      i  vc_inlock      t  vc_colock
 //       r  runtime_lock                        a  atomic, rule beside it            (  fixed before it runs
+//       d  sp_lock (sched/spare.h)
 #pragma once
 
 #include "base/clock.h"
@@ -23,25 +24,34 @@
 namespace lwp::kern {
 
 inline constexpr unsigned vcpu_max = 256;
+inline constexpr unsigned spare_max = 256;  ///< substitutes for vCPUs whose kernel threads are blocked
 
-/// Runs or looks for work; waits in its parker; was woken to search, and is counted in sd_searching already.
-enum vcpu_halt_state : std::uint32_t { vc_running = 0, vc_waits = 1, vc_woken_to_search = 2 };
+/// Runs or looks for work; waits in its parker; was woken to search, and is counted in sd_searching already; has no place in sd_vcpu (sched/spare.h)
+/// and waits in its parker; has none, and its kernel thread is blocked or runs something yet.
+enum vcpu_halt_state : std::uint32_t { vc_running = 0, vc_waits = 1, vc_woken_to_search = 2, vc_rests = 3, vc_off = 4 };
+
+/// What a vCPU does for the runtime: has a place in sd_vcpu; is blocked in the kernel, another has its place; has lost its place and gives up what
+/// it runs; a spare one that waits for a place; is no vCPU of the runtime, only a kernel thread that calls it.
+enum class vcpu_duty : std::uint8_t { acts, away, leaves, rests, outside };
 
 struct alignas(64) vcpu_t {
 	// what every switch touches
-	lwp_t *vc_curlwp = nullptr;            // o: who runs; peeked at by the guard report
-	spinlock *vc_handoff = nullptr;        // o: the lock of the LWP that just left; released by the one that arrives
-	struct lwp_look *vc_look = nullptr;    // o: what the LWP that arrives is to do for one that looks at it
-	lwp_t *vc_dying = nullptr;             // o: that LWP if it ended: its stack is free once we have arrived
-	kthread_image vc_image{};              // (
-	int vc_tick = 0;                       // o: switches until the next look at the clock
-	atomic<int> vc_ticks{1};               // a: how many switches take some ten microseconds; written by its kernel thread
-	unsigned vc_pending = 0;               // o: what its parker waits for on behalf of LWPs: then it is polled as if a timer were armed
-	bool vc_bound = false;                 // (: an adopted kernel thread of the application
-	std::int16_t vc_index = -1;            // (: 0 up; -1: bound
+	lwp_t *vc_curlwp = nullptr;          // o: who runs; peeked at by the guard report
+	spinlock *vc_handoff = nullptr;      // o: the lock of the LWP that just left; released by the one that arrives
+	struct lwp_look *vc_look = nullptr;  // o: what the LWP that arrives is to do for one that looks at it
+	lwp_t *vc_dying = nullptr;           // o: that LWP if it ended: its stack is free once we have arrived
+	kthread_image vc_image{};            // (
+	int vc_tick = 0;                     // o: switches until the next look at the clock
+	atomic<int> vc_ticks{1};             // a: how many switches take some ten microseconds; written by its kernel thread
+	// a: what its parker waits for on behalf of LWPs: then it is polled as if a timer were armed.  Written by who may poll it (io/port.h).
+	atomic<unsigned> vc_pending{0};
+	bool vc_bound = false;                       // (: an adopted kernel thread of the application, or the monitor
+	bool vc_spare = false;                       // (: a substitute
+	atomic<vcpu_duty> vc_duty{vcpu_duty::acts};  // a: written under sp_lock; its own kernel thread may look without, and late
+	atomic<std::int16_t> vc_index{-1};     // a: its place in sd_vcpu, 0 up; -1: bound.  A spare's is written under sp_lock while it rests
 	atomic<bool> vc_resched{false};        // a: somebody better than vc_curlwp is queued: yield at the boundary
 	lwp_t *vc_owed = nullptr;              // o: its priority must be looked at anew as soon as no lock is held (sync/turnstile.h)
-	procpart *vc_part = nullptr;           // (: the part of the proc that LWPs made here belong to
+	procpart *vc_part = nullptr;           // (: the part of the proc that LWPs made here belong to; a spare's: d, while it rests
 	atomic<std::uint64_t> vc_switches{0};  // a: written by its kernel thread; tells others that it moves on
 
 	alignas(64) spinlock vc_lwplock{lock_rank::vcpu_lwp, "vc_lwplock"};
@@ -68,6 +78,11 @@ struct alignas(64) vcpu_t {
 	runq vc_rq;                           // q
 	list<lwp_t, &lwp_t::l_link> vc_dead;  // o: ended LWPs, whole, newest first
 	atomic<unsigned> vc_ndead{0};         // a: how many; written by its kernel thread
+	atomic<int> vc_tid{0};                // a: the kernel's number of its kernel thread; written by that
+	list_link<vcpu_t> vc_offlink;         // d: those that are away or leave
+	vcpu_t *vc_nextspare = nullptr;       // d: those that rest
+	vcpu_t *vc_gave = nullptr;            // o: who is to be told of the LWP that left us for it
+	atomic<std::uint64_t> vc_regions{0};  // a: written by its kernel thread: how often its LWPs have said that they block
 	lwp_t *vc_idle = nullptr;             // (: runs when nobody else does
 	pthread_t vc_thread{};                // r
 	nanotime vc_turned = 0;               // o: when the run queue last had its turn()
@@ -93,9 +108,25 @@ struct alignas(64) vcpu_t {
 	vcpu_t *vc_nextbound = nullptr;       // (: all bound ones
 };
 
+/// A place: who acts as the vCPU of this index.  It changes when that one's kernel thread is blocked; whoever has read it may find the former one.
+class vcpu_place {
+public:
+	operator vcpu_t *() const noexcept { return vc_.load(std::memory_order_acquire); }  // pairs with the release below: it is ready to act
+	vcpu_t *operator->() const noexcept { return *this; }
+	vcpu_place &operator=(vcpu_t *vc) noexcept {
+		vc_.store(vc, std::memory_order_release);
+		return *this;
+	}
+
+private:
+	atomic<vcpu_t *> vc_{nullptr};
+};
+
 /// All vCPUs of the runtime, and who of them does not run.
 struct sched_t {
-	vcpu_t *sd_vcpu[vcpu_max] = {};             // (: type-stable; used again by the next runtime
+	vcpu_place sd_vcpu[vcpu_max];               // a: written under sp_lock once the vCPUs run
+	vcpu_t *sd_all[vcpu_max + spare_max] = {};  // (: type-stable: the runtime's vCPUs, then its spares; used again by the next runtime
+	atomic<unsigned> sd_nall{0};                // a: how many of them there are
 	atomic<unsigned> sd_count{0};               // a: how many run now; 0: no runtime
 	alignas(64) atomic<unsigned> sd_halted{0};  // a: how many halt
 	atomic<unsigned> sd_searching{0};           // a: how many look for work to steal
@@ -109,6 +140,21 @@ struct sched_t {
 	void (*sd_standstill)(vcpu_t *, bool asked) = nullptr;
 };
 extern sched_t sched;
+
+/// Calls fn(vcpu_t *) for each vCPU of the runtime and each spare.
+template <class Fn>
+void sched_each_vcpu(Fn fn) {
+	for (unsigned i = 0, n = sched.sd_nall.load(std::memory_order_acquire); i < n; i++) {  // acquire: pairs with the release of who made it
+		fn(sched.sd_all[i]);
+	}
+}
+
+/// Grows while anything runs.
+inline std::uint64_t sched_switches_of_all() noexcept {
+	std::uint64_t sum = 0;
+	sched_each_vcpu([&sum](const vcpu_t *vc) { sum += vc->vc_switches.load(std::memory_order_relaxed); });  // relaxed: seen sooner or later
+	return sum;
+}
 
 LWP_ALWAYS_INLINE lwp_t *curlwp_or_null() noexcept {
 	vcpu_t *vc = curcpu_or_null();

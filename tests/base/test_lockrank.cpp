@@ -21,7 +21,8 @@ using lwp::kern::spinlock;
 constexpr const char *needs_debug = "lock ranks are looked at in debug builds only";
 
 const std::vector<lock_rank> outermost_first = {lock_rank::runtime, lock_rank::waitgraph, lock_rank::proc, lock_rank::object,
-    lock_rank::sleepq, lock_rank::vcpu_lwp, lock_rank::run_queue, lock_rank::inbox, lock_rank::turnstile, lock_rank::leaf};
+    lock_rank::port, lock_rank::sleepq, lock_rank::vcpu_lwp, lock_rank::duty, lock_rank::run_queue, lock_rank::inbox, lock_rank::turnstile,
+    lock_rank::leaf};
 
 }  // namespace
 
@@ -34,7 +35,7 @@ TEST(Lockrank, OrderIsTheDocumentedOne) {
 
 TEST(Lockrank, EveryRankHasItsName) {
 	const std::vector<const char *> names = {
-	    "runtime", "waitgraph", "proc", "object", "sleepq", "vcpu_lwp", "run_queue", "inbox", "turnstile", "leaf"};
+	    "runtime", "waitgraph", "proc", "object", "port", "sleepq", "vcpu_lwp", "duty", "run_queue", "inbox", "turnstile", "leaf"};
 	for (std::size_t i = 0; i < names.size(); i++) {
 		EXPECT_STREQ(lock_rank_name(outermost_first[i]), names[i]);
 	}
@@ -50,7 +51,7 @@ TEST(Lockrank, AllInOrderAreAcceptedAndMayBeReleasedInAnyOrder) {
 #if LWP_DEBUG
 	EXPECT_TRUE(lockrank_holds_any());
 #endif
-	for (std::size_t i : {3U, 0U, 9U, 7U, 1U, 6U, 8U, 2U, 5U, 4U}) {
+	for (std::size_t i : {3U, 0U, 9U, 7U, 11U, 1U, 6U, 8U, 10U, 2U, 5U, 4U}) {
 		locks[i]->unlock();
 		EXPECT_FALSE(locks[i]->held());
 	}

@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//
+// The monitor: a kernel thread that sees to it that a vCPU whose kernel thread is blocked keeps nobody waiting.
+//
+// It looks at the acting vCPUs every half millisecond, less and less often while it finds nothing, down to every ten.  One that runs, has not
+// switched between two looks, and has something waiting for it (LWPs, timers, I/O; or LWPs wait elsewhere and nobody halts) is looked up under
+// /proc/self/task: if its kernel thread sleeps there, the LWP is blocked in a system call that it made by itself, and a substitute takes over
+// (sched/spare.h).  One that computes does not sleep, and is left alone.  Without /proc nobody is found.
+//
+// For vCPUs that are away, found out or said so, it fires their timers and takes the completions of their I/O.
+//
+// When everybody halts it sleeps without a limit, until a vCPU ends its halt (monitor_runs()).  It is a kernel thread with a vcpu_t of the bound
+// kind, to have a name for locks; it runs no LWP.
+#pragma once
+
+namespace lwp::kern {
+
+/// Before the first LWP and after the last.  0 | EAGAIN, ENOMEM, or what eventfd(2) says
+[[nodiscard]] int monitor_start() noexcept;
+void monitor_stop() noexcept;
+
+}  // namespace lwp::kern
