@@ -27,7 +27,7 @@
 
 namespace lwp::kern {
 
-sched_t sched = {.sd_settle = turnstile_settle};
+sched_t sched = {.sd_vcpu = {}, .sd_settle = turnstile_settle};
 
 namespace {
 

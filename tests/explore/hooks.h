@@ -56,6 +56,7 @@ public:
 	constexpr atomic(T value) noexcept : value_(value) {}
 	atomic(const atomic &) = delete;
 	atomic &operator=(const atomic &) = delete;
+	operator T() const noexcept { return load(); }
 
 	T load(order = std::memory_order_seq_cst, const char *file = __builtin_FILE(), int line = __builtin_LINE()) const noexcept {
 		point(op::load, this, file, line);

@@ -7,6 +7,7 @@
 #include "base/assert.h"
 #include "core/lwp_pool.h"
 #include "sched/switch.h"
+#include "sync/turnstile.h"
 
 #include <algorithm>
 #include <bit>
@@ -254,7 +255,7 @@ vcpu_t *first_vcpu(unsigned i) {
 	auto *vc = ::new (reinterpret_cast<void *>(vcpus_at + i * vcpu_bytes)) vcpu_t;
 	static_assert(sizeof(vcpu_t) <= vcpu_bytes);
 	vc->vc_part = proc0_parts + i;
-	vc->vc_index = static_cast<std::int16_t>(i);
+	vc->vc_index.store(static_cast<std::int16_t>(i));
 	vc->vc_lwplock.bias(vc);
 	vc->vc_rqlock.bias(vc);
 	vc->vc_slplock.bias(vc);
@@ -288,12 +289,15 @@ void make_runtime(unsigned n) {
 	for (unsigned i = 0; i < n; i++) {
 		vcpu_t *vc = w->vcpus[i];
 		sched.sd_vcpu[i] = vc;
+		sched.sd_all[i] = vc;
 		lwp_t *idle = w->idle[i] = vc->vc_idle = first_lwp(vc);
-		idle->l_priority = pri_count;
+		idle->l_priority.store(pri_count);
 		idle->l_bound = vc->vc_index;
 		idle->l_flag.store(LW_IDLE | LW_SYSTEM | LW_BOUND);
 		lwp_setstat(idle, i == 0 ? lwp_stat::idl : lwp_stat::onproc, &vc->vc_lwplock);
 	}
+	sched.sd_nall.store(n);
+	sched.sd_settle = turnstile_settle;
 	sched.sd_count.store(n);
 	must(stack_alloc(w->idle_stack, stack_default) == 0);
 
