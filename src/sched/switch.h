@@ -42,8 +42,9 @@ void lwp_yield_cpu(lwp_t *l) noexcept;
 /// Lets a better LWP run, if one is queued; the caller stays first of its own priority.  One whose round-robin slice is over goes behind its equals.
 void lwp_preempt_cpu(lwp_t *l) noexcept;
 
-/// Once in `vc_ticks` switches: timers that are due, LWPs that others made runnable for us.  No lock held.
-void vcpu_poll(vcpu_t *vc) noexcept;
+/// Once in `vc_ticks` switches: timers that are due, LWPs that others made runnable for us.  `arrived`: the caller has just been
+/// switched to.  No lock held.
+void vcpu_poll(vcpu_t *vc, bool arrived) noexcept;
 
 /// Moves what others queued for `vc` to its run queue.  By `vc` itself, no lock held.
 void vcpu_drain_inbox(vcpu_t *vc) noexcept;
