@@ -23,6 +23,18 @@ inline nanotime now() noexcept {
 #endif
 }
 
+/// CPU time of the calling kernel thread: a system call.  The explorer's have none.
+inline nanotime cpu_time() noexcept {
+#if LWP_EXPLORE
+	return 0;
+#else
+	timespec ts;
+	return ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts) == 0
+	    ? static_cast<nanotime>(ts.tv_sec) * 1'000'000'000U + static_cast<nanotime>(ts.tv_nsec)
+	    : 0;
+#endif
+}
+
 /// The CPU's own counter: of unknown speed, but some nanoseconds cheap.
 inline std::uint64_t cycles() noexcept {
 #if defined(__x86_64__) && !LWP_EXPLORE

@@ -197,7 +197,7 @@ bool uring_begin(lwp_t *l, io_op *op) {
 		}
 		p->po_use.unlock(l->l_cpu);
 		// The kernel takes no more: completions must be read first, which the vCPU does between two LWPs.
-		vcpu_poll(l->l_cpu);
+		vcpu_poll(l->l_cpu, false);
 		lwp_yield_cpu(l);
 		int error;
 		if (port_here(l->l_cpu, &error) == nullptr) {

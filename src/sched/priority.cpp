@@ -3,20 +3,11 @@
 
 #include "base/assert.h"
 
-#include <ctime>
-
 namespace lwp::kern {
 namespace {
 
 constexpr nanotime lift_after = 100'000'000;  // how long an LWP may be passed over for what it has used up
 constexpr unsigned lift_looks = 64;           // how many are looked at in one go
-
-nanotime cpu_used() noexcept {
-	timespec t;
-	return ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t) == 0
-	    ? static_cast<nanotime>(t.tv_sec) * 1'000'000'000U + static_cast<nanotime>(t.tv_nsec)
-	    : 0;
-}
 
 /// One priority less, if `l` is still the LWP that was meant.
 void decay(lwp_t *l, lwpid_t lid, nanotime used, vcpu_t *me) noexcept {
@@ -57,17 +48,17 @@ void sched_changepri_locked(lwp_t *l, const spinlock *lock, pri_t pri) noexcept 
 	}
 }
 
-LWP_NOINLINE void sched_charge(vcpu_t *vc, nanotime since, nanotime when) noexcept {
+LWP_NOINLINE void sched_charge(vcpu_t *vc, nanotime since, nanotime when, nanotime used, bool arrived) noexcept {
 	// A kernel thread that has lost its CPU for a while has not computed.  Its own clock costs a system call, so it is read here only, and
 	// what it used before `since` is taken to be all it can have been.
-	const nanotime used = cpu_used();
 	const nanotime before = since > vc->vc_cpu_when ? since - vc->vc_cpu_when : 0;
 	const nanotime in_all = used - vc->vc_cpu_used;
 	const bool known = vc->vc_cpu_when != 0 && used > vc->vc_cpu_used && in_all > before;
 	vc->vc_cpu_used = used;
 	vc->vc_cpu_when = when;
-	// One switch: it is who ran then and has left just now; none: it still runs.
-	const bool alone = vc->vc_switches.load(std::memory_order_relaxed) - vc->vc_ran_switches <= 1;  // relaxed: our own
+	// None: it still runs.  One, and just now: it has run until then; one at some time: part of it was another's.
+	const std::uint64_t switches = vc->vc_switches.load(std::memory_order_relaxed) - vc->vc_ran_switches;  // relaxed: our own
+	const bool alone = switches == 0 || (switches == 1 && arrived);
 	if (known && alone && vc->vc_ran != nullptr && vc->vc_ran != vc->vc_idle && in_all - before >= slice_shortest) {
 		decay(vc->vc_ran, vc->vc_ran_lid, in_all - before, vc);
 	}

@@ -56,8 +56,9 @@ LWP_ALWAYS_INLINE void sched_slept(lwp_t *l) noexcept {
 	}
 }
 
-/// At a look at the clock, if it has been a while: whoever ran alone since the last one, and so on a slice, has less from now on.  No lock held.
-void sched_charge(vcpu_t *, nanotime since, nanotime when) noexcept;
+/// At a look at the clock, if it has been a while: whoever ran alone since the last one, and so on a slice, has less from now on.  `used` is what
+/// cpu_time() says; `arrived`: whoever runs has only just begun to.  No lock held.
+void sched_charge(vcpu_t *, nanotime since, nanotime when, nanotime used, bool arrived) noexcept;
 
 /// Once in a while, with vc_rqlock held: a time-sharing LWP that others pass over since it has used up its slices gets its priority back.
 void sched_lift_locked(vcpu_t *, nanotime when) noexcept;

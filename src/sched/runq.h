@@ -84,16 +84,18 @@ public:
 		}
 	}
 
-	/// The first in line that `wanted` accepts, of those worse than `p`, the best priorities first; null if the first `most` are not.
+	/// The first that `wanted` accepts, of those worse than `p`: the best priorities first, the line before the stack; null if the first `most` are not.
 	template <class Wanted>
 	[[nodiscard]] lwp_t *find_below(int p, unsigned most, Wanted wanted) const noexcept {
 		for (p = below(p); p != none; p = below(p)) {
-			for (lwp_t *l = level_[p].line.front(); l != nullptr; l = lwp_list::next(l)) {
-				if (wanted(l)) {
-					return l;
-				}
-				if (--most == 0) {
-					return nullptr;
+			for (const lwp_list *queued : {&level_[p].line, &level_[p].stack}) {
+				for (lwp_t *l = queued->front(); l != nullptr; l = lwp_list::next(l)) {
+					if (wanted(l)) {
+						return l;
+					}
+					if (--most == 0) {
+						return nullptr;
+					}
 				}
 			}
 		}

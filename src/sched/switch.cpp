@@ -107,15 +107,16 @@ LWP_ALWAYS_INLINE void cpu_switchto(vcpu_t *vc, lwp_t *from, lwp_t *to, spinlock
 	arrive(from);  // when somebody switches back to it, perhaps on another vCPU
 }
 
-LWP_ALWAYS_INLINE void tick(lwp_t *l) noexcept {
+/// `arrived`: after a switch.
+LWP_ALWAYS_INLINE void tick(lwp_t *l, bool arrived = true) noexcept {
 	vcpu_t *vc = l->l_cpu;
 	if (LWP_UNLIKELY(--vc->vc_tick < 0)) {
-		vcpu_poll(vc);
+		vcpu_poll(vc, arrived);
 	} else if (LWP_UNLIKELY(
 	               vc->vc_deadline.load(std::memory_order_relaxed) != never || vc->vc_pending.load(std::memory_order_relaxed) != 0) &&
 	    cycles() - vc->vc_polled_cycles > vc->vc_poll_cycles) {
-		vcpu_poll(
-		    vc);  // after a storm of yields an LWP may run for long: with a timer armed, or I/O under way, the next look must not wait for the count
+		vcpu_poll(vc,
+		    arrived);  // after a storm of yields an LWP may run for long: with a timer armed, or I/O under way, the next look must not wait for the count
 	}
 }
 
@@ -279,7 +280,7 @@ LWP_NOINLINE void lwp_yield_cpu(lwp_t *l) noexcept {
 		sys_yield_bound();
 		return;
 	}
-	tick(l);
+	tick(l, false);
 }
 
 LWP_NOINLINE void lwp_to_duty(lwp_t *l) noexcept {
@@ -348,12 +349,12 @@ LWP_NOINLINE void vcpu_drain_inbox(vcpu_t *vc) noexcept {
 	drain_locked(vc);
 }
 
-LWP_NOINLINE void vcpu_poll(vcpu_t *vc) noexcept {
+LWP_NOINLINE void vcpu_poll(vcpu_t *vc, bool arrived) noexcept {
 	sched_settle_owed(vc);
 	nanotime when = now();
 	nanotime took = when - vc->vc_polled;
 	if (LWP_UNLIKELY(took >= slice_looked_at)) {
-		sched_charge(vc, vc->vc_polled, when);
+		sched_charge(vc, vc->vc_polled, when, cpu_time(), arrived);
 	}
 	vc->vc_ran = vc->vc_curlwp;
 	vc->vc_ran_lid = lwp_lid(vc->vc_curlwp);
@@ -400,7 +401,7 @@ void vcpu_idle_loop(vcpu_t *vc, bool entered_by_switch) noexcept {
 			}
 			searched = spare_off_duty(vc);
 		}
-		vcpu_poll(vc);
+		vcpu_poll(vc, true);  // since the last time at most the idle LWP has run, or it has just been switched to
 		vc->vc_lwplock.lock(vc);
 		lwp_t *next = take_next(vc);
 		if (next != nullptr) {

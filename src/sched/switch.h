@@ -46,8 +46,9 @@ void lwp_preempt_cpu(lwp_t *l) noexcept;
 /// At the boundary and at the end of a region, on a vCPU that may be off duty: returns on one that acts.
 void lwp_to_duty(lwp_t *l) noexcept;
 
-/// Once in `vc_ticks` switches: timers that are due, LWPs that others made runnable for us.  No lock held.
-void vcpu_poll(vcpu_t *vc) noexcept;
+/// Once in `vc_ticks` switches: timers that are due, LWPs that others made runnable for us.  `arrived`: the caller has just been
+/// switched to.  No lock held.
+void vcpu_poll(vcpu_t *vc, bool arrived) noexcept;
 
 /// Moves what others queued for `vc` to its run queue.  By `vc` itself, no lock held.
 void vcpu_drain_inbox(vcpu_t *vc) noexcept;

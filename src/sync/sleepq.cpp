@@ -48,6 +48,12 @@ LWP_ALWAYS_INLINE bool unsleep(lwp_t *l, int error) noexcept {
 	return lends;
 }
 
+/// Apart, so that a wake-up that lends nothing ends in a jump.
+LWP_NOINLINE void wake_and_settle(lwp_t *l, spinlock *lock, queue_end end) noexcept {
+	sched_wake_and_unlock(l, lock, end);
+	sched_settle_owed(curcpu_or_null());
+}
+
 /// Entry of a sleep's timer.  The sleep may be over: then its callout_halt() waits until we are through, so `l` has not begun another.
 void sleepq_timeout(void *arg) noexcept {
 	auto *l = static_cast<lwp_t *>(arg);
@@ -215,11 +221,11 @@ sleepq *sleeptab_lookup(const void *wchan) noexcept { return &table[(reinterpret
 
 void sleepq_unsleep_and_unlock(lwp_t *l, spinlock *lock, int error, queue_end end) noexcept {
 	LWP_ASSERT(lwp_locked(l, lock));
-	const bool lends = unsleep(l, error);
-	sched_wake_and_unlock(l, lock, end);
-	if (lends && lock != nullptr) {  // null: the caller settles
-		sched_settle_owed(curcpu_or_null());
+	if (unsleep(l, error) && lock != nullptr) {  // null: the caller settles
+		wake_and_settle(l, lock, end);
+		return;
 	}
+	sched_wake_and_unlock(l, lock, end);
 }
 
 unsigned sleepq_wake(sleepq *q, const void *wchan, unsigned count) noexcept {

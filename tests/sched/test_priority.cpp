@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
 // Priorities that change by themselves: what computing takes, what sleeping gives back, who is not passed over for ever; and how the real-time classes
-// take turns.  All on one vCPU, whichever number there is.  What depends on a clock waits for it, and is never late.
+// take turns.  All on one vCPU, whichever number there is.  The accounting is told what the clocks say; what is left to a real one waits for it, and is never late.
 // vcpus: 1 2 8
 #include "sched/priority.h"
 
@@ -40,18 +40,6 @@ bool nap_until(Predicate ready) {
 	return ready();
 }
 
-nanotime cpu_time() {
-	timespec t{};
-	::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-	return static_cast<nanotime>(t.tv_sec) * 1'000'000'000U + static_cast<nanotime>(t.tv_nsec);
-}
-
-/// Computes for so much CPU time, without a call of the library.
-__attribute__((noinline)) void compute(nanotime cpu) {
-	for (const nanotime end = cpu_time() + cpu; cpu_time() < end;) {
-	}
-}
-
 /// A call of the library that neither switches nor sleeps: it passes the boundary.
 void pass_boundary() {
 	lwp::mutex m;
@@ -59,21 +47,25 @@ void pass_boundary() {
 	m.unlock();
 }
 
-/// A slice computed, then as many yields as a vCPU may let pass without a look at its clock, until something was used up.  Nobody else may run
-/// there meanwhile, so no timer either.  A kernel thread that loses its CPU at the wrong moment is not charged: again, then.
-testing::AssertionResult use_up() {
-	const lwp_t *self = curlwp();
-	for (unsigned i = 0; i < 300; i++) {
-		compute(30'000'000);
-		for (unsigned k = 0; k < 600; k++) {
-			lwp_yield();
-		}
-		if (self->l_decay != 0) {
-			return testing::AssertionSuccess();
-		}
-	}
-	return testing::AssertionFailure() << "nothing was used up";
+/// What sched_charge() makes of a vCPU whose kernel thread has had the CPU for `cpu` of the last `took`, with so many switches meanwhile, if the
+/// caller ran when it looked at its clock last.  No call of the library between this and what it answers, so nobody else has charged.
+unsigned charge(nanotime took, nanotime cpu, std::uint64_t switches, bool arrived) {
+	constexpr nanotime since = 5'000'000'000;
+	constexpr nanotime used = 1'000'000'000;
+	lwp_t *self = curlwp();
+	vcpu_t *vc = self->l_cpu;
+	const unsigned before = self->l_decay;
+	vc->vc_ran = self;
+	vc->vc_ran_lid = lwp_lid(self);
+	vc->vc_ran_switches = vc->vc_switches.load() - switches;
+	vc->vc_cpu_used = used;
+	vc->vc_cpu_when = since;
+	sched_charge(vc, since, since + took, used + cpu, arrived);
+	vc->vc_cpu_when = 0;  // of another time: the next real look begins anew
+	return self->l_decay - before;
 }
+
+constexpr nanotime second = 1'000'000'000;
 
 }  // namespace
 
@@ -86,49 +78,148 @@ TEST(Priority, ASliceOfABetterPriorityIsShorter) {
 	EXPECT_EQ(sched_slice(sched_class::rr, pri_user_rt), slice_rt);
 }
 
-TEST(Priority, ComputingUsesItUpAndSleepingGivesItBack) {
+TEST(Priority, ASliceOfComputingIsCharged) {
 	direct(lwp::sched_policy::other, 63, [] {
-		ASSERT_TRUE(use_up());
 		lwp_t *self = curlwp();
-		EXPECT_LT(self->l_ownpri.load(), 63);
+		const unsigned none = charge(second, slice_shortest - 1, 0, false) + charge(second, 0, 0, false);
+		const pri_t before = self->l_ownpri.load();
+		const unsigned running = charge(second, slice_shortest, 0, false);
+		const pri_t own = self->l_ownpri.load();
+		const pri_t runs_with = self->l_priority.load();
+		const unsigned just_left = charge(second, second, 1, true);
+		const unsigned left_at_some_time = charge(second, second, 1, false);
+		const unsigned others_ran = charge(second, second, 2, true);
+		EXPECT_EQ(none, 0u);
+		EXPECT_EQ(running, 1u);
+		EXPECT_EQ(own, before - 1);
+		EXPECT_EQ(runs_with, own);
+		EXPECT_EQ(just_left, 1u);
+		EXPECT_EQ(left_at_some_time, 0u) << "another has run for part of it";
+		EXPECT_EQ(others_ran, 0u);
 		sched_param p{};
 		ASSERT_EQ(error_of(_sched_getparam(0, 0, nullptr, &p)), 0);
 		EXPECT_EQ(p.sched_priority, 63) << "what it was given is not touched";
+	});
+}
+
+TEST(Priority, AWorsePriorityPaysForLongerSlicesAndNothingBelowTheWorst) {
+	direct(lwp::sched_policy::other, 1, [] {
+		const nanotime slice = sched_slice(sched_class::other, 1);
+		const unsigned less = charge(second, slice - 1, 0, false);
+		unsigned all = curlwp()->l_decay;
+		for (unsigned i = 0; i < 5; i++) {
+			all += charge(second, slice, 0, false);
+		}
+		const pri_t own = curlwp()->l_ownpri.load();
+		EXPECT_EQ(less, 0u);
+		EXPECT_EQ(all, 1u);
+		EXPECT_EQ(own, 0);
+	});
+}
+
+TEST(Priority, AnLwpThatIsAnotherByNowIsNotCharged) {
+	direct(lwp::sched_policy::other, 63, [] {
+		lwp_t *self = curlwp();
+		vcpu_t *vc = self->l_cpu;
+		const unsigned before = self->l_decay;
+		vc->vc_ran = self;
+		vc->vc_ran_lid = lwp_lid(self) + 1;
+		vc->vc_ran_switches = vc->vc_switches.load();
+		vc->vc_cpu_used = 1;
+		vc->vc_cpu_when = 1;
+		sched_charge(vc, 1, second, second, false);
+		vc->vc_cpu_when = 0;
+		const unsigned after = self->l_decay;
+		EXPECT_EQ(after, before);
+	});
+}
+
+TEST(Priority, SleepingGivesItBack) {
+	direct(lwp::sched_policy::other, 63, [] {
+		lwp_t *self = curlwp();
+		const unsigned charged = charge(second, second, 0, false) + charge(second, second, 0, false);
+		EXPECT_EQ(charged, 2u);
 		EXPECT_TRUE(nap_until([&] { return self->l_decay == 0; }));
 		EXPECT_EQ(self->l_ownpri.load(), 63);
 		EXPECT_EQ(self->l_priority.load(), 63);
 	});
 }
 
-TEST(Priority, RealTimeIsNotUsedUp) {
-	direct(lwp::sched_policy::fifo, 3, [] {
-		for (unsigned i = 0; i < 3; i++) {
-			lwp_yield();
-			compute(120'000'000);
-			lwp_yield();
+// The whole way: computes, then passes what has looks at the clock in it, until a look has found that.  A kernel thread that loses its CPU at the wrong
+// moment is not charged: again, then.
+TEST(Priority, ComputingIsFoundAtALookAtTheClock) {
+	direct(lwp::sched_policy::other, 63, [] {
+		const lwp_t *self = curlwp();
+		bool found = false;
+		for (const nanotime limit = now() + 100 * second; !found && now() < limit;) {
+			for (const nanotime end = cpu_time() + 3 * slice_shortest; cpu_time() < end && now() < limit;) {
+			}
+			for (unsigned k = 0; k < 600 && !found; k++) {
+				lwp_yield();
+				found = self->l_decay != 0;
+			}
 		}
-		EXPECT_EQ(curlwp()->l_decay, 0);
-		EXPECT_EQ(curlwp()->l_priority.load(), pri_user_rt + 3);
+		EXPECT_TRUE(found);
 	});
 }
 
-// One that has used up some of its priority stands behind an LWP that only yields, which yields to equals and better ones.
-TEST(Priority, OneThatUsedItsSlicesUpIsNotPassedOverForEver) {
-	direct(lwp::sched_policy::other, 63, [] {
-		gate used;
-		gate again;
-		const lwpid_t director = _lwp_self();
-		lwp::thread hog([&] {
-			EXPECT_TRUE(use_up());
-			used.open();
-			EXPECT_EQ(error_of(_lwp_unpark(director, nullptr)), 0);  // which is better now, and runs
-			again.open();
+TEST(Priority, RealTimeIsNotUsedUp) {
+	for (lwp::sched_policy policy : {lwp::sched_policy::fifo, lwp::sched_policy::rr}) {
+		direct(policy, 3, [] {
+			EXPECT_EQ(charge(second, second, 0, false), 0u);
+			EXPECT_EQ(charge(second, second, 1, true), 0u);
+			EXPECT_EQ(curlwp()->l_decay, 0);
+			EXPECT_EQ(curlwp()->l_priority.load(), pri_user_rt + 3);
 		});
-		while (!used.is_open()) {
-			(void)park();
-		}
-		again.pass();  // yields, at a priority that was not used up: it slept
-		hog.join();
+	}
+}
+
+// Queued behind one that is better since it has used up what it had: a tenth of a second later it has all of it again.  So has one that stands in the
+// stack, as who was woken by an end that it waited for.
+TEST(Priority, OneThatUsedItsSlicesUpIsNotPassedOverForEver) {
+	for (queue_end end : {queue_end::line, queue_end::newest_first}) {
+		direct(lwp::sched_policy::fifo, 0, [end] {
+			vcpu_t *vc = curlwp()->l_cpu;
+			lwp::thread hog({.priority = 60, .policy = lwp::sched_policy::other}, [] {});
+			spinlock *lock = nullptr;
+			lwp_t *l = lwp_find_and_lock(&proc0, hog.native_handle(), vc, &lock);
+			ASSERT_NE(l, nullptr);
+			ASSERT_EQ(lock, &vc->vc_rqlock) << "not queued here";
+			vc->vc_rq.remove(l);
+			vc->vc_rq.push(l, end);
+			l->l_decay = 7;
+			sched_set_ownpri(l);
+			sched_changepri_locked(l, lock, l->l_ownpri.load());
+			const pri_t used_up = l->l_priority.load();
+			const nanotime when = now();
+			vc->vc_lifted = when;
+			sched_lift_locked(vc, when + second / 100);
+			const pri_t too_early = l->l_priority.load();
+			sched_lift_locked(vc, when + second / 10);
+			const pri_t lifted = l->l_priority.load();
+			const pri_t own = l->l_ownpri.load();
+			lock->unlock(vc);
+			EXPECT_EQ(used_up, 53);
+			EXPECT_EQ(too_early, 53);
+			EXPECT_EQ(lifted, 60);
+			EXPECT_EQ(own, 60);
+			hog.join();
+		});
+	}
+}
+
+TEST(Priority, AQueueOfThoseThatUsedUpNothingIsLeftAsItIs) {
+	direct(lwp::sched_policy::fifo, 0, [] {
+		vcpu_t *vc = curlwp()->l_cpu;
+		lwp::thread other({.priority = 60, .policy = lwp::sched_policy::other}, [] {});
+		spinlock *lock = nullptr;
+		lwp_t *l = lwp_find_and_lock(&proc0, other.native_handle(), vc, &lock);
+		ASSERT_NE(l, nullptr);
+		sched_lift_locked(vc, vc->vc_lifted + second);
+		const pri_t pri = l->l_priority.load();
+		lock->unlock(vc);
+		EXPECT_EQ(pri, 60);
+		other.join();
 	});
 }
 

@@ -2,7 +2,7 @@
 //
 // Turnstiles: who runs with whose priority while it has what others wait for, and that exactly what was lent is given back, however a wait ends.
 // Most of it runs on one vCPU: there an LWP runs only if nobody better can.  The director of a test is better than all its actors, and waits for
-// them asleep.
+// them asleep.  All are real-time LWPs: what these are given does not wear off by computing, however long a loaded machine makes that.
 // vcpus: 1 2 8
 #include "sync/turnstile.h"
 
@@ -33,10 +33,13 @@ const bool touched = touch_runtime();
 /// Runs `body` in an LWP better than its actors, which stays on one vCPU; so do those that it makes.
 template <class Body>
 void direct(const Body &body) {
-	lwp::thread({.priority = 63, .vcpu = static_cast<int>(lwp::runtime::vcpus()) - 1, .policy = lwp::sched_policy::other}, body).join();
+	lwp::thread({.priority = 63, .vcpu = static_cast<int>(lwp::runtime::vcpus()) - 1, .policy = lwp::sched_policy::fifo}, body).join();
 }
 
 /// Waits asleep, so that worse ones run.
+/// The priority of a real-time LWP that was given `p`.
+constexpr pri_t rt(int p) { return static_cast<pri_t>(pri_user_rt + p); }
+
 template <class Predicate>
 bool nap_until(Predicate ready) {
 	for (unsigned i = 0; i < 60'000; i++) {
@@ -81,7 +84,7 @@ testing::AssertionResult gets(lwpid_t lid, int priority) {
 }
 
 lwp::thread actor(int priority, std::function<void()> body) {
-	return lwp::thread({.priority = priority, .policy = lwp::sched_policy::other}, std::move(body));
+	return lwp::thread({.priority = priority, .policy = lwp::sched_policy::fifo}, std::move(body));
 }
 
 lwpid_t lid_of(const lwp::thread &t) { return t.native_handle(); }
@@ -142,7 +145,7 @@ TEST(Turnstile, TheClassicInversionIsNone) {
 		lwp::mutex m;
 		holder low(10, m);
 		wanter high(40, m);
-		EXPECT_TRUE(gets(lid_of(low.thread), 40));
+		EXPECT_TRUE(gets(lid_of(low.thread), rt(40)));
 		bool high_was_first = false;
 		gate mid_runs;
 		lwp::thread mid = actor(30, [&] {
@@ -153,7 +156,7 @@ TEST(Turnstile, TheClassicInversionIsNone) {
 		low.release.open();
 		mid.join();
 		EXPECT_TRUE(high_was_first);
-		EXPECT_TRUE(gets(lid_of(low.thread), 10));
+		EXPECT_TRUE(gets(lid_of(low.thread), rt(10)));
 	});
 }
 
@@ -163,7 +166,7 @@ TEST(Turnstile, AnEqualOrWorseWaiterLendsNothing) {
 		holder owner(20, m);
 		wanter equal(20, m);
 		wanter worse(10, m);
-		EXPECT_EQ(look_at(lid_of(owner.thread)).runs_with, 20);
+		EXPECT_EQ(look_at(lid_of(owner.thread)).runs_with, rt(20));
 		owner.release.open();
 	});
 }
@@ -182,15 +185,15 @@ TEST(Turnstile, AChainOfWaitsPassesTheLoanOn) {
 			}));
 			ASSERT_TRUE(nap_until([&] { return sleeps_on(lid_of(chain.back()), &m[i - 1]); }));
 		}
-		EXPECT_TRUE(gets(lid_of(first.thread), 8)) << "each is a little better than the one before";
+		EXPECT_TRUE(gets(lid_of(first.thread), rt(8))) << "each is a little better than the one before";
 		wanter last(60, m.back());
-		EXPECT_TRUE(gets(lid_of(first.thread), 60));
+		EXPECT_TRUE(gets(lid_of(first.thread), rt(60)));
 		for (const lwp::thread &t : chain) {
-			EXPECT_TRUE(gets(lid_of(t), 60));
+			EXPECT_TRUE(gets(lid_of(t), rt(60)));
 		}
 		first.release.open();
 		EXPECT_TRUE(nap_until([&] { return last.had.is_open(); }));
-		EXPECT_TRUE(gets(lid_of(first.thread), 5));
+		EXPECT_TRUE(gets(lid_of(first.thread), rt(5)));
 		for (lwp::thread &t : chain) {
 			t.join();
 		}
@@ -222,13 +225,13 @@ TEST(Turnstile, GivingOneBackKeepsWhatIsLentForAnother) {
 		ASSERT_TRUE(nap_until([&] { return has.is_open(); }));
 		wanter for_a(30, a);
 		wanter for_b(50, b);
-		EXPECT_TRUE(gets(lid_of(owner), 50));
+		EXPECT_TRUE(gets(lid_of(owner), rt(50)));
 		give_b.open();
 		ASSERT_TRUE(nap_until([&] { return gave_b.is_open(); }));
-		EXPECT_TRUE(gets(lid_of(owner), 30));
+		EXPECT_TRUE(gets(lid_of(owner), rt(30)));
 		give_a.open();
 		ASSERT_TRUE(nap_until([&] { return gave_a.is_open(); }));
-		EXPECT_TRUE(gets(lid_of(owner), 10));
+		EXPECT_TRUE(gets(lid_of(owner), rt(10)));
 		leave.open();
 		owner.join();
 	});
@@ -247,7 +250,7 @@ TEST(Turnstile, AWaitThatTimesOutTakesItsLoanAlong) {
 			stay(leave);
 		});
 		ASSERT_TRUE(nap_until([&] { return gone.is_open(); }));
-		EXPECT_TRUE(gets(lid_of(owner.thread), 20)) << "the one that still waits lends instead";
+		EXPECT_TRUE(gets(lid_of(owner.thread), rt(20))) << "the one that still waits lends instead";
 		leave.open();
 		late.join();
 		owner.release.open();
@@ -266,15 +269,15 @@ TEST(Turnstile, TheTimeOutIsFeltAlongTheWholeChain) {
 			b.unlock();
 		});
 		ASSERT_TRUE(nap_until([&] { return sleeps_on(lid_of(middle), &a); }));
-		EXPECT_TRUE(gets(lid_of(owner.thread), 15));
+		EXPECT_TRUE(gets(lid_of(owner.thread), rt(15)));
 		gate gone;
 		lwp::thread late = actor(50, [&] {
 			EXPECT_FALSE(b.try_lock_for(20ms));
 			gone.open();
 		});
 		ASSERT_TRUE(nap_until([&] { return gone.is_open(); }));
-		EXPECT_TRUE(gets(lid_of(middle), 15));
-		EXPECT_TRUE(gets(lid_of(owner.thread), 15));
+		EXPECT_TRUE(gets(lid_of(middle), rt(15)));
+		EXPECT_TRUE(gets(lid_of(owner.thread), rt(15)));
 		late.join();
 		owner.release.open();
 		middle.join();
@@ -286,11 +289,11 @@ TEST(Turnstile, ASuspendedWaiterLendsNothingUntilItIsContinued) {
 		lwp::mutex m;
 		holder owner(10, m);
 		wanter high(50, m);
-		EXPECT_TRUE(gets(lid_of(owner.thread), 50));
+		EXPECT_TRUE(gets(lid_of(owner.thread), rt(50)));
 		ASSERT_EQ(error_of(_lwp_suspend(lid_of(high.thread))), 0);
-		EXPECT_TRUE(gets(lid_of(owner.thread), 10));
+		EXPECT_TRUE(gets(lid_of(owner.thread), rt(10)));
 		ASSERT_EQ(error_of(_lwp_continue(lid_of(high.thread))), 0);
-		EXPECT_TRUE(gets(lid_of(owner.thread), 50));
+		EXPECT_TRUE(gets(lid_of(owner.thread), rt(50)));
 		owner.release.open();
 	});
 }
@@ -318,14 +321,14 @@ TEST(Turnstile, AHandOverMovesTheLoansOfThoseThatStillWait) {
 		ASSERT_TRUE(nap_until([&] { return sleeps_on(lid_of(heir), &m); }));
 		wanter best(60, other);
 		wanter second(40, m);
-		EXPECT_TRUE(gets(lid_of(heir), 60));
-		EXPECT_TRUE(gets(lid_of(owner.thread), 60));
+		EXPECT_TRUE(gets(lid_of(heir), rt(60)));
+		EXPECT_TRUE(gets(lid_of(owner.thread), rt(60)));
 		owner.release.open();
 		ASSERT_TRUE(nap_until([&] { return has_both.is_open(); }));
-		EXPECT_TRUE(gets(lid_of(owner.thread), 10));
+		EXPECT_TRUE(gets(lid_of(owner.thread), rt(10)));
 		give_other.open();
 		ASSERT_TRUE(nap_until([&] { return gave_other.is_open(); }));
-		EXPECT_TRUE(gets(lid_of(heir), 40));
+		EXPECT_TRUE(gets(lid_of(heir), rt(40)));
 		leave.open();
 		heir.join();
 	});
@@ -359,13 +362,13 @@ TEST(Turnstile, WaitersMovedFromAConditionVariableLendToTheOwner) {
 			stay(leave);
 		});
 		ASSERT_TRUE(nap_until([&] { return notified.is_open(); }));
-		EXPECT_TRUE(gets(lid_of(owner), 50));
+		EXPECT_TRUE(gets(lid_of(owner), rt(50)));
 		release.open();
 		for (lwp::thread &t : waiting) {
 			t.join();
 		}
 		EXPECT_TRUE(nap_until([&] { return released.is_open(); }));
-		EXPECT_TRUE(gets(lid_of(owner), 10));
+		EXPECT_TRUE(gets(lid_of(owner), rt(10)));
 		leave.open();
 		owner.join();
 	});
@@ -387,10 +390,10 @@ TEST(Turnstile, AWaitOnAConditionVariableGivesBackWhatWasLentForItsMutex) {
 		});
 		ASSERT_TRUE(nap_until([&] { return has.is_open(); }));
 		wanter high(50, m);
-		EXPECT_TRUE(gets(lid_of(owner), 50));
+		EXPECT_TRUE(gets(lid_of(owner), rt(50)));
 		wait.open();
 		EXPECT_TRUE(nap_until([&] { return sleeps_on(lid_of(owner), &cv); }));
-		EXPECT_TRUE(gets(lid_of(owner), 10));
+		EXPECT_TRUE(gets(lid_of(owner), rt(10)));
 		{
 			std::lock_guard hold(m);
 			told = true;
@@ -406,15 +409,18 @@ TEST(Turnstile, AWaiterWhosePriorityChangesLendsTheNewOne) {
 		holder owner(10, m);
 		wanter one(20, m);
 		wanter two(30, m);
-		EXPECT_TRUE(gets(lid_of(owner.thread), 30));
-		const sched_param high{.sched_priority = 5};
-		ASSERT_EQ(error_of(_sched_setparam(0, lid_of(one.thread), SCHED_FIFO, &high)), 0);
-		EXPECT_TRUE(gets(lid_of(owner.thread), pri_user_rt + 5)) << "and comes before the other";
+		EXPECT_TRUE(gets(lid_of(owner.thread), rt(30)));
+		const sched_param high{.sched_priority = 45};
+		ASSERT_EQ(error_of(_sched_setparam(0, lid_of(one.thread), SCHED_RR, &high)), 0);
+		EXPECT_TRUE(gets(lid_of(owner.thread), rt(45))) << "and comes before the other";
 		const sched_param none{.sched_priority = LWP_PRI_NONE};
 		ASSERT_EQ(error_of(_sched_setparam(0, lid_of(one.thread), SCHED_OTHER, &none)), 0);
-		EXPECT_TRUE(gets(lid_of(owner.thread), pri_default));
+		EXPECT_TRUE(gets(lid_of(owner.thread), rt(30)));
+		const sched_param low{.sched_priority = 5};
+		ASSERT_EQ(error_of(_sched_setparam(0, lid_of(two.thread), SCHED_FIFO, &low)), 0);
+		EXPECT_TRUE(gets(lid_of(owner.thread), rt(10))) << "worse than its own: nothing is lent";
 		ASSERT_EQ(error_of(_sched_setparam(0, lid_of(two.thread), SCHED_FIFO, &high)), 0);
-		EXPECT_TRUE(gets(lid_of(owner.thread), pri_user_rt + 5));
+		EXPECT_TRUE(gets(lid_of(owner.thread), rt(45)));
 		owner.release.open();
 	});
 }
@@ -424,13 +430,13 @@ TEST(Turnstile, AnOwnersNewPriorityAndItsLoanDoNotMix) {
 		lwp::mutex m;
 		holder owner(10, m);
 		wanter high(50, m);
-		EXPECT_TRUE(gets(lid_of(owner.thread), 50));
-		const sched_param rt{.sched_priority = 1};
-		ASSERT_EQ(error_of(_sched_setparam(0, lid_of(owner.thread), SCHED_FIFO, &rt)), 0);
-		EXPECT_EQ(look_at(lid_of(owner.thread)).runs_with, pri_user_rt + 1);
+		EXPECT_TRUE(gets(lid_of(owner.thread), rt(50)));
+		const sched_param better{.sched_priority = 60};
+		ASSERT_EQ(error_of(_sched_setparam(0, lid_of(owner.thread), SCHED_FIFO, &better)), 0);
+		EXPECT_EQ(look_at(lid_of(owner.thread)).runs_with, rt(60));
 		const sched_param none{.sched_priority = LWP_PRI_NONE};
 		ASSERT_EQ(error_of(_sched_setparam(0, lid_of(owner.thread), SCHED_OTHER, &none)), 0);
-		EXPECT_EQ(look_at(lid_of(owner.thread)).runs_with, 50);
+		EXPECT_EQ(look_at(lid_of(owner.thread)).runs_with, rt(50));
 		owner.release.open();
 		EXPECT_TRUE(gets(lid_of(owner.thread), pri_default));
 	});
@@ -443,12 +449,12 @@ TEST(Turnstile, AWriterIsLentToByReadersAndWriters) {
 		gate leave;
 		lwp::thread reader = actor(30, [&] { std::shared_lock hold(m); });
 		ASSERT_TRUE(nap_until([&] { return sleeps_on(lid_of(reader), &m); }));
-		EXPECT_TRUE(gets(lid_of(owner.thread), 30));
+		EXPECT_TRUE(gets(lid_of(owner.thread), rt(30)));
 		wanter writer(50, m);
-		EXPECT_TRUE(gets(lid_of(owner.thread), 50));
+		EXPECT_TRUE(gets(lid_of(owner.thread), rt(50)));
 		owner.release.open();
 		EXPECT_TRUE(nap_until([&] { return writer.had.is_open(); }));
-		EXPECT_TRUE(gets(lid_of(owner.thread), 10));
+		EXPECT_TRUE(gets(lid_of(owner.thread), rt(10)));
 		reader.join();
 	});
 }
@@ -466,10 +472,10 @@ TEST(Turnstile, AWriterThatLetsReadersInGivesBackWhatWaitingWritersLent) {
 			stay(leave);
 		});
 		ASSERT_TRUE(nap_until([&] { return sleeps_on(lid_of(reader), &m); }));
-		EXPECT_TRUE(gets(lid_of(owner.thread), 40));
+		EXPECT_TRUE(gets(lid_of(owner.thread), rt(40)));
 		owner.release.open();
 		ASSERT_TRUE(nap_until([&] { return reads.is_open(); }));
-		EXPECT_TRUE(gets(lid_of(owner.thread), 10));
+		EXPECT_TRUE(gets(lid_of(owner.thread), rt(10)));
 		EXPECT_TRUE(sleeps_on(lid_of(writer.thread), &m));
 		leave.open();
 		reader.join();
@@ -490,7 +496,7 @@ TEST(Turnstile, ReadersAreNotLentTo) {
 		ASSERT_TRUE(nap_until([&] { return reads.is_open(); }));
 		{
 			wanter writer(50, m);
-			EXPECT_EQ(look_at(lid_of(reader)).runs_with, 10);
+			EXPECT_EQ(look_at(lid_of(reader)).runs_with, rt(10));
 			leave.open();
 			EXPECT_TRUE(nap_until([&] { return writer.had.is_open(); }));
 		}
@@ -525,8 +531,8 @@ TEST(Turnstile, ACircleOfTimedWaitsComesToRest) {
 			}
 		});
 		high.join();
-		EXPECT_TRUE(gets(lid_of(one), 10));
-		EXPECT_TRUE(gets(lid_of(two), 20));
+		EXPECT_TRUE(gets(lid_of(one), rt(10)));
+		EXPECT_TRUE(gets(lid_of(two), rt(20)));
 		leave.open();
 		one.join();
 		two.join();
