@@ -213,10 +213,8 @@ writer &writer::operator=(writer &&other) noexcept {
 writer::~writer() = default;
 
 void writer::flush(std::error_code &error, const io_limit &limit) noexcept {
-	error.clear();
-	if (first_ != last_) {
-		first_ += write_(sink_, {buffer_.get() + first_, last_ - first_}, error, limit);
-	}
+	// Also with nothing here: a sink may have taken all before it could send it (tls_stream).
+	first_ += write_(sink_, {buffer_.get() + first_, last_ - first_}, error, limit);
 	if (first_ == last_) {
 		first_ = last_ = 0;
 	}
