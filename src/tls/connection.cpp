@@ -176,6 +176,7 @@ int tls_connection::bio_read(char *to, int size) noexcept {
 int tls_connection::bio_write(const char *from, int size) noexcept {
 	try {
 		out_.insert(out_.end(), from, from + size);
+		written_ += static_cast<std::size_t>(size);
 		return size;
 	} catch (const std::bad_alloc &) {
 		ERR_raise(ERR_LIB_BIO, ERR_R_MALLOC_FAILURE);
@@ -183,18 +184,26 @@ int tls_connection::bio_write(const char *from, int size) noexcept {
 	}
 }
 
-/// Waits until nobody has the role, or all are to leave.
-std::error_code tls_connection::await(locked &lock, const io_limit &limit, const bool &role) noexcept {
-	if (changed_.wait_until(lock, limit.stop, limit.deadline, [&] { return !role || closed_; })) {
+/// Waits until somebody has left a role, or all are to leave.  Not until the role is free: whoever leaves it may have done what the caller needs, and have
+/// taken it again for something that lasts, before the caller runs.
+std::error_code tls_connection::await(locked &lock, const io_limit &limit) noexcept {
+	const std::size_t was = changes_;
+	if (changed_.wait_until(lock, limit.stop, limit.deadline, [&] { return changes_ != was || closed_; })) {
 		return closed_ ? canceled() : std::error_code();
 	}
 	return limit.stop.stop_requested() ? canceled() : std::make_error_code(std::errc::timed_out);
 }
 
+void tls_connection::leave(bool *role) noexcept {
+	*role = false;
+	++changes_;
+	changed_.notify_all();
+}
+
 /// Gets more ciphertext, or waits for another who does.
 std::error_code tls_connection::receive(locked &lock, const io_limit &limit) noexcept {
 	if (receiving_) {
-		return await(lock, limit, receiving_);
+		return await(lock, limit);
 	}
 	receiving_ = true;
 	lock.unlock();
@@ -202,8 +211,7 @@ std::error_code tls_connection::receive(locked &lock, const io_limit &limit) noe
 	std::error_code error;
 	const std::size_t n = socket_.read({in_.get(), room_in}, error, limit);
 	lock.lock();
-	receiving_ = false;
-	changed_.notify_all();
+	leave(&receiving_);
 	if (closed_) {
 		return canceled();
 	}
@@ -228,7 +236,7 @@ void tls_connection::next_wire() noexcept {
 /// Sends some of what is pending, or waits for another who does.
 std::error_code tls_connection::send(locked &lock, const io_limit &limit) noexcept {
 	if (sending_) {
-		return await(lock, limit, sending_);
+		return await(lock, limit);
 	}
 	next_wire();
 	sending_ = true;
@@ -237,14 +245,15 @@ std::error_code tls_connection::send(locked &lock, const io_limit &limit) noexce
 	const std::size_t n = socket_.write_some({wire_.data() + wire_at_, wire_.size() - wire_at_}, error, limit);
 	lock.lock();
 	wire_at_ += n;
-	sending_ = false;
-	changed_.notify_all();
+	sent_ += n;
+	leave(&sending_);
 	return closed_ ? canceled() : error;
 }
 
-std::error_code tls_connection::send_all(locked &lock, const io_limit &limit) noexcept {
+/// Until the first `mark` bytes of all are sent.
+std::error_code tls_connection::send_to(locked &lock, const io_limit &limit, std::size_t mark) noexcept {
 	std::error_code error;
-	while (!error && pending()) {
+	while (!error && sent_ < mark) {
 		error = send(lock, limit);
 	}
 	return error;
@@ -259,6 +268,7 @@ void tls_connection::send_now() noexcept {
 			return;
 		}
 		wire_at_ += static_cast<std::size_t>(n);
+		sent_ += static_cast<std::size_t>(n);
 	}
 }
 
@@ -333,8 +343,12 @@ std::error_code tls_connection::shake(locked &lock, const io_limit &limit) noexc
 	if (error) {
 		return error;
 	}
+	if (handshake_end_ == 0) {
+		handshake_end_ = written_;
+	}
+	// No further than that: behind it may be records of a writer who was faster, and a reader must not wait for those.
 	// A socket that takes no more is for the next write to tell: what the peer has sent can be read.
-	error = send_all(lock, limit);
+	error = send_to(lock, limit, handshake_end_);
 	if (is_limit(error)) {
 		return error;
 	}
@@ -375,13 +389,19 @@ std::size_t tls_connection::write(const_bytes bytes, bool all, std::error_code &
 	if (!error) {
 		error = shake(here.lock, limit);
 	}
-	std::size_t done = 0, last = 0;
+	std::size_t done = 0, last = 0, mark = written_;
 	while (!error) {
-		error = send_all(here.lock, limit);  // an earlier record, or the last one; and what others have left
+		error = send_to(here.lock, limit, mark);  // what was written before, then each record of ours
 		if (error || done == bytes.size() || (!all && done != 0)) {
 			break;
 		}
 		last = 0;
+		while (!error && pending()) {
+			error = send(here.lock, limit);  // one record of one writer at a time waits
+		}
+		if (error) {
+			break;
+		}
 		error = drive(here.lock, limit, [&]() noexcept {
 			const bool ended = (SSL_get_shutdown(ssl_) & SSL_SENT_SHUTDOWN) != 0;
 			return ended ? 1 : SSL_write_ex(ssl_, bytes.data() + done, std::min(bytes.size() - done, record), &last);
@@ -390,6 +410,7 @@ std::size_t tls_connection::write(const_bytes bytes, bool all, std::error_code &
 			error = std::make_error_code(std::errc::broken_pipe);
 		}
 		done += last;
+		mark = written_;
 	}
 	// A record that OpenSSL has taken goes out as it is, now or later: a limit leaves it counted.  A socket that is dead has not taken it.
 	if (error && !is_limit(error)) {
@@ -421,7 +442,7 @@ void tls_connection::shutdown(std::error_code &error, const io_limit &limit) noe
 		});
 	}
 	if (!error) {
-		error = send_all(here.lock, limit);
+		error = send_to(here.lock, limit, written_);
 	}
 }
 

@@ -7,8 +7,8 @@
 //
 //   lock_      held around every call of OpenSSL, which computes and never waits: its I/O is the two buffers (bio_read, bio_write).
 //              Never held across a wait but that for changed_, which lets it go.
-//   roles      one LWP at a time receives (receiving_), one sends (sending_), without lock_.  Whoever needs what the other is after waits for
-//              changed_, then asks OpenSSL again.
+//   roles      one LWP at a time receives (receiving_), one sends (sending_), without lock_.  Whoever needs what the other is after waits until that
+//              one has left its role once, then asks OpenSSL again.
 //   post       what a reader has to send (answers to key updates, alerts) it sends only as far as that takes no waiting: two peers that both write and
 //              answer before they read would wait for each other.  Up to most_post bytes wait for whoever sends next.
 //   close      marks, ends the socket's halves, which ends every wait, and lets all that are inside leave before the number is closed: a
@@ -75,11 +75,12 @@ private:
 	std::error_code shake(locked &lock, const io_limit &limit) noexcept;
 	std::error_code receive(locked &lock, const io_limit &limit) noexcept;
 	std::error_code send(locked &lock, const io_limit &limit) noexcept;
-	std::error_code send_all(locked &lock, const io_limit &limit) noexcept;
+	std::error_code send_to(locked &lock, const io_limit &limit, std::size_t mark) noexcept;
 	void send_now() noexcept;
 	void next_wire() noexcept;
-	std::error_code await(locked &lock, const io_limit &limit, const bool &role) noexcept;
-	[[nodiscard]] bool pending() const noexcept { return wire_at_ < wire_.size() || !out_.empty(); }
+	std::error_code await(locked &lock, const io_limit &limit) noexcept;
+	void leave(bool *role) noexcept;
+	[[nodiscard]] bool pending() const noexcept { return sent_ != written_; }
 
 	// (: fixed by start().  m: lock_.  r: receiver, with receiving_ set.  s: sender, with sending_ set, or m while it is not.
 	const std::shared_ptr<tls_settings> settings_;  // (
@@ -94,6 +95,10 @@ private:
 	bool eof_ = false;                // m: the socket's end has been read
 	bool receiving_ = false;          // m
 	bool sending_ = false;            // m
+	std::size_t changes_ = 0;         // m: how often a role was left
+	std::size_t written_ = 0;         // m: bytes of ciphertext, ever
+	std::size_t sent_ = 0;            // m: of those
+	std::size_t handshake_end_ = 0;   // m: written_ when the handshake was done
 	std::error_code failed_;          // m: what every call says from now on
 
 	std::unique_ptr<char[]> in_;  // m; r while [in_at_, in_end_) is empty
