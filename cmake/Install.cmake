@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# What `cmake --install` puts where: libraries, headers, the CMake package, the pkg-config file.  All of it may be moved to
+# What `cmake --install` puts where: libraries, headers, the CMake package, the pkg-config files.  All of it may be moved to
 # another prefix afterwards.
 include(CMakePackageConfigHelpers)
 
 set(package_dir "${CMAKE_INSTALL_LIBDIR}/cmake/lwp")
 
-install(DIRECTORY "${PROJECT_SOURCE_DIR}/include/lwp" DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
+install(DIRECTORY "${PROJECT_SOURCE_DIR}/include/lwp" DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}" PATTERN "tls.hpp" EXCLUDE)
 
 # Two export sets: whoever links the shared library needs no Boost and no liburing on his machine.
 foreach(kind IN ITEMS shared static)
@@ -15,7 +15,17 @@ foreach(kind IN ITEMS shared static)
 		LIBRARY DESTINATION "${CMAKE_INSTALL_LIBDIR}"
 		RUNTIME DESTINATION "${CMAKE_INSTALL_BINDIR}")
 	install(EXPORT lwp_${kind} NAMESPACE lwp:: FILE lwp-${kind}.cmake DESTINATION "${package_dir}")
+	if(LWP_WITH_TLS)
+		install(TARGETS lwp_tls_${kind} EXPORT lwp_tls_${kind}
+			ARCHIVE DESTINATION "${CMAKE_INSTALL_LIBDIR}"
+			LIBRARY DESTINATION "${CMAKE_INSTALL_LIBDIR}"
+			RUNTIME DESTINATION "${CMAKE_INSTALL_BINDIR}")
+		install(EXPORT lwp_tls_${kind} NAMESPACE lwp:: FILE lwp-tls-${kind}.cmake DESTINATION "${package_dir}")
+	endif()
 endforeach()
+if(LWP_WITH_TLS)
+	install(FILES "${PROJECT_SOURCE_DIR}/include/lwp/tls.hpp" DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}/lwp")
+endif()
 
 configure_package_config_file("${PROJECT_SOURCE_DIR}/cmake/lwpConfig.cmake.in" "${PROJECT_BINARY_DIR}/lwpConfig.cmake"
 	INSTALL_DESTINATION "${package_dir}" NO_SET_AND_CHECK_MACRO)
@@ -29,5 +39,11 @@ cmake_path(RELATIVE_PATH CMAKE_INSTALL_PREFIX BASE_DIRECTORY "${lwp_pc_dir}" OUT
 cmake_path(RELATIVE_PATH CMAKE_INSTALL_FULL_LIBDIR BASE_DIRECTORY "${CMAKE_INSTALL_PREFIX}" OUTPUT_VARIABLE lwp_pc_libdir)
 cmake_path(RELATIVE_PATH CMAKE_INSTALL_FULL_INCLUDEDIR BASE_DIRECTORY "${CMAKE_INSTALL_PREFIX}" OUTPUT_VARIABLE lwp_pc_includedir)
 list(JOIN LWP_SANITIZE_FLAGS " " lwp_pc_sanitize)
-configure_file("${PROJECT_SOURCE_DIR}/cmake/lwp.pc.in" "${PROJECT_BINARY_DIR}/lwp.pc" @ONLY)
-install(FILES "${PROJECT_BINARY_DIR}/lwp.pc" DESTINATION "${CMAKE_INSTALL_LIBDIR}/pkgconfig")
+set(lwp_pc_files lwp)
+if(LWP_WITH_TLS)
+	list(APPEND lwp_pc_files lwp-tls)
+endif()
+foreach(name IN LISTS lwp_pc_files)
+	configure_file("${PROJECT_SOURCE_DIR}/cmake/${name}.pc.in" "${PROJECT_BINARY_DIR}/${name}.pc" @ONLY)
+	install(FILES "${PROJECT_BINARY_DIR}/${name}.pc" DESTINATION "${CMAKE_INSTALL_LIBDIR}/pkgconfig")
+endforeach()

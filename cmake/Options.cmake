@@ -2,6 +2,7 @@
 #
 # The choices of a build.  Sets, from the LWP_* cache variables:
 #   LWP_WITH_TESTS, LWP_WITH_BENCH, LWP_WITH_EXAMPLES   what to build besides the library
+#   LWP_WITH_TLS                                        the library of TLS streams, on OpenSSL
 #   LWP_SANITIZE_FLAGS                                  compiler and linker flags of the sanitizer, empty without one
 #   LWP_HAVE_VALGRIND                                   tell Valgrind about stacks
 
@@ -9,7 +10,8 @@ set(auto "AUTO: if this is the top-level project and the libraries it needs are 
 set(LWP_BUILD_TESTS AUTO CACHE STRING "Build the tests (GoogleTest): ON, OFF or ${auto}")
 set(LWP_BUILD_BENCH AUTO CACHE STRING "Build the benchmarks (Google Benchmark): ON, OFF or ${auto}")
 set(LWP_BUILD_EXAMPLES AUTO CACHE STRING "Build the examples: ON, OFF or ${auto}")
-set_property(CACHE LWP_BUILD_TESTS LWP_BUILD_BENCH LWP_BUILD_EXAMPLES PROPERTY STRINGS AUTO ON OFF)
+set(LWP_TLS AUTO CACHE STRING "Build TLS streams, lwp::tls (OpenSSL 3: libssl-dev): ON, OFF or AUTO: if OpenSSL is installed")
+set_property(CACHE LWP_BUILD_TESTS LWP_BUILD_BENCH LWP_BUILD_EXAMPLES LWP_TLS PROPERTY STRINGS AUTO ON OFF)
 set(LWP_SANITIZE "" CACHE STRING "Build everything with a sanitizer: address (with undefined), thread, undefined, or empty")
 set_property(CACHE LWP_SANITIZE PROPERTY STRINGS "" address thread undefined)
 option(LWP_DEBUG "Check the library's invariants and lock ranks at run time" OFF)
@@ -52,6 +54,19 @@ endfunction()
 lwp_choose(LWP_WITH_TESTS "${LWP_BUILD_TESTS}" GTest)
 lwp_choose(LWP_WITH_BENCH "${LWP_BUILD_BENCH}" benchmark)
 lwp_choose(LWP_WITH_EXAMPLES "${LWP_BUILD_EXAMPLES}")
+
+set(LWP_WITH_TLS OFF)
+if(LWP_TLS STREQUAL "AUTO")
+	find_package(OpenSSL 3.0 QUIET COMPONENTS SSL)
+	if(OPENSSL_FOUND)
+		set(LWP_WITH_TLS ON)
+	else()
+		message(STATUS "LWP_WITH_TLS: OFF, OpenSSL 3 (libssl-dev) is not installed")
+	endif()
+elseif(LWP_TLS)
+	find_package(OpenSSL 3.0 REQUIRED COMPONENTS SSL)
+	set(LWP_WITH_TLS ON)
+endif()
 
 if(LWP_SANITIZE STREQUAL "address")
 	set(LWP_SANITIZE_FLAGS -fsanitize=address,undefined)

@@ -429,13 +429,14 @@ public:
 	std::size_t write(const_bytes bytes, const io_limit &limit = {});
 	std::size_t write(const_bytes bytes, std::error_code &error, const io_limit &limit = {}) noexcept;
 
-	/// Sends what is buffered; blocks until the sink has taken it.
+	/// Sends what is buffered; blocks until the sink has taken it.  After an error the sink is asked also if nothing is buffered: it may hold a rest (tls_stream).
 	void flush(const io_limit &limit = {});
 	void flush(std::error_code &error, const io_limit &limit = {}) noexcept;
 
 private:
 	using write_call = std::size_t(void *, const_bytes, std::error_code &, const io_limit &) noexcept;
 	writer(void *sink, write_call *write, std::size_t capacity);
+	std::size_t sent(const_bytes bytes, std::error_code &error, const io_limit &limit) noexcept;
 
 	void *sink_;
 	write_call *write_;
@@ -443,6 +444,7 @@ private:
 	std::size_t capacity_;
 	std::size_t first_ = 0;
 	std::size_t last_ = 0;
+	bool failed_ = false;  // what the sink said last
 };
 
 }  // namespace lwp

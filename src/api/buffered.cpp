@@ -197,7 +197,7 @@ writer::writer(void *sink, write_call *write, std::size_t capacity)
 
 writer::writer(writer &&other) noexcept
     : sink_(other.sink_), write_(other.write_), buffer_(std::move(other.buffer_)), capacity_(std::exchange(other.capacity_, 0)),
-      first_(std::exchange(other.first_, 0)), last_(std::exchange(other.last_, 0)) {}
+      first_(std::exchange(other.first_, 0)), last_(std::exchange(other.last_, 0)), failed_(std::exchange(other.failed_, false)) {}
 
 writer &writer::operator=(writer &&other) noexcept {
 	writer moved(std::move(other));
@@ -207,15 +207,23 @@ writer &writer::operator=(writer &&other) noexcept {
 	std::swap(capacity_, moved.capacity_);
 	std::swap(first_, moved.first_);
 	std::swap(last_, moved.last_);
+	std::swap(failed_, moved.failed_);
 	return *this;
 }
 
 writer::~writer() = default;
 
+std::size_t writer::sent(const_bytes bytes, std::error_code &error, const io_limit &limit) noexcept {
+	const std::size_t n = write_(sink_, bytes, error, limit);
+	failed_ = static_cast<bool>(error);
+	return n;
+}
+
 void writer::flush(std::error_code &error, const io_limit &limit) noexcept {
 	error.clear();
-	if (first_ != last_) {
-		first_ += write_(sink_, {buffer_.get() + first_, last_ - first_}, error, limit);
+	// After an error also with nothing here: a sink may have taken all and not have sent it (tls_stream).
+	if (first_ != last_ || failed_) {
+		first_ += sent({buffer_.get() + first_, last_ - first_}, error, limit);
 	}
 	if (first_ == last_) {
 		first_ = last_ = 0;
@@ -227,7 +235,7 @@ std::size_t writer::write(const_bytes bytes, std::error_code &error, const io_li
 	std::size_t done = 0;
 	while (done < bytes.size()) {
 		if (first_ == last_ && bytes.size() - done >= capacity_) {
-			return done + write_(sink_, bytes.from(done), error, limit);
+			return done + sent(bytes.from(done), error, limit);
 		}
 		const std::size_t n = std::min(bytes.size() - done, capacity_ - last_);
 		std::memcpy(buffer_.get() + last_, bytes.data() + done, n);

@@ -31,12 +31,19 @@ prefix=$work/prefix
 mkdir "$work/source"
 cp "$here/CMakeLists.txt" "$here"/hello* "$work/source"
 
+programs=(hello hello_c)
+if [ -e "$prefix/include/lwp/tls.hpp" ]; then
+	programs+=(hello_tls)
+else
+	say "built without TLS streams: those are not tested"
+fi
+
 for shared in ON OFF; do
 	say "find_package(lwp), BUILD_SHARED_LIBS=$shared"
 	"$cmake" -S "$work/source" -B "$work/cmake-$shared" -DCMAKE_PREFIX_PATH="$prefix" \
 		-DBUILD_SHARED_LIBS=$shared -DCMAKE_C_COMPILER="$cc" -DCMAKE_CXX_COMPILER="$cxx" >"$work/cmake-$shared.log"
 	"$cmake" --build "$work/cmake-$shared" >>"$work/cmake-$shared.log"
-	for program in hello hello_c; do
+	for program in "${programs[@]}"; do
 		run "$work/cmake-$shared/$program"
 		needs_lwp=$(readelf -d "$work/cmake-$shared/$program" | grep -c 'NEEDED.*\[liblwp\.so\.0\]' || true)
 		if [ "$shared" = ON ] && [ "$needs_lwp" = 0 ] || [ "$shared" = OFF ] && [ "$needs_lwp" != 0 ]; then
@@ -44,6 +51,10 @@ for shared in ON OFF; do
 			exit 1
 		fi
 	done
+	if [ "$shared" = OFF ] && readelf -d "$work/cmake-$shared"/hello* | grep 'NEEDED.*\[liblwp'; then
+		echo "a static build needs a library of ours" >&2
+		exit 1
+	fi
 done
 
 if ! command -v pkg-config >/dev/null; then
@@ -67,6 +78,18 @@ read -ra libs <<<"$(pkg-config --static --libs lwp)"
 static=("${libs[@]/#-llwp/-l:liblwp.a}")
 "$cxx" -std=c++20 "${cflags[@]}" "$here/hello.cpp" "${static[@]}" -o "$work/pc_hello_static"
 "$cc" "${cflags[@]}" "$here/hello_c.c" "${static[@]}" -o "$work/pc_hello_c_static"
+if [ ${#programs[@]} = 3 ]; then
+	say "pkg-config, TLS streams"
+	read -ra libs <<<"$(pkg-config --libs lwp-tls)"
+	"$cxx" -std=c++20 "${cflags[@]}" "$here/hello_tls.cpp" "${libs[@]}" -o "$work/pc_hello_tls"
+	LD_LIBRARY_PATH=$libdir run "$work/pc_hello_tls"
+	read -ra libs <<<"$(pkg-config --static --libs lwp-tls)"
+	static=("${libs[@]/#-llwp/-l:liblwp}")
+	static=("${static[@]/%:liblwp/:liblwp.a}")
+	static=("${static[@]/%:liblwp-tls/:liblwp-tls.a}")
+	"$cxx" -std=c++20 "${cflags[@]}" "$here/hello_tls.cpp" "${static[@]}" -o "$work/pc_hello_tls_static"
+	run "$work/pc_hello_tls_static"
+fi
 run "$work/pc_hello_static"
 run "$work/pc_hello_c_static"
 say "all programs ran"
