@@ -193,7 +193,7 @@ bool rest(vcpu_t *vc) noexcept {
 		vc->vc_halted.store(vc_rests, std::memory_order_seq_cst);  // under sp_lock: who activates us finds us resting, or awake
 	}
 	const bool to_search = rest_asleep(vc);
-	vcpu_poll(vc);
+	vcpu_poll(vc, true);
 	return to_search;
 }
 
