@@ -14,11 +14,14 @@
 #include <lwp/lwp.h>
 #include <lwp/mutex.hpp>
 #include <lwp/parallel.hpp>
+#include <lwp/proc.h>
+#include <lwp/proc.hpp>
 #include <lwp/runtime.hpp>
 #include <lwp/scope.hpp>
 #include <lwp/select.hpp>
 #include <lwp/semaphore.hpp>
 #include <lwp/shared_mutex.hpp>
+#include <lwp/signal.h>
 #include <lwp/specific.hpp>
 #include <lwp/stop.hpp>
 #include <lwp/thread.hpp>
