@@ -8,7 +8,7 @@
  *
  *   _lwp_wait(), _lwp_suspend(), lwp_sigwait(), lwp_sigtimedwait()    go on with SA_RESTART, else fail with EINTR
  *   I/O of io.h and its C++ face                                      the same; what has been done meanwhile is reported as a success
- *   _lwp_park(), lwp_sigsuspend()                                     fail with EINTR
+ *   _lwp_park(), lwp_nanosleep(), lwp_sigsuspend()                    fail with EINTR
  *   everything shaped like std (mutexes, joins, channels, sleeps)     goes on
  *
  * An LWP that computes takes signals at its next call.  One that is suspended takes them when it is continued; in a stopped proc nobody takes any.

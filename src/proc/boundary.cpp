@@ -17,7 +17,9 @@
 #include "proc/signal.h"
 #include "sched/switch.h"
 
+#include <algorithm>
 #include <cerrno>
+#include <iterator>
 
 namespace lwp::kern {
 namespace {
@@ -83,7 +85,10 @@ LWP_NOINLINE void lwp_userret_slow(lwp_t *l) noexcept {
 	for (std::uint32_t flags = lwp_flags(l); (flags & LW_USERRET) != 0; flags = lwp_flags(l)) {
 		if ((flags & (LW_WEXIT | LW_WCORE)) == LW_WEXIT && may_end(l)) {
 #if LWP_DEBUG
-			l->l_nheld = 0;  // mutexes that it owns stay locked: it has no say in it
+			// Mutexes that it owns stay locked: it has no say in it.
+			l->l_nheld = 0;
+			std::fill(std::begin(l->l_order), std::end(l->l_order), held_lock{});
+			l->l_ordermore = 0;
 #endif
 			lwp_exit(l);
 		}

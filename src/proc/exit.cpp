@@ -207,9 +207,11 @@ void lwp_end(lwp_t *l) noexcept {
 		lwpctl_show(ctl, LWPCTL_CPU_EXITED);
 	}
 	l->l_fresh = !context_may_loop();
+	// It owns nothing that others wait for; but one that was made to end has no say in it, and another in its destructors may wait for it.  Loans
+	// to the dead do no harm (sync/turnstile.h).
+	LWP_ASSERT(l->l_lenders.empty() || (p->p_post & LW_WEXIT) != 0);
 	me->vc_lwplock.lock(me);
 	lwp_setstat(l, lwp_stat::zomb, &me->vc_lwplock);
-	LWP_ASSERT(l->l_lenders.empty());  // it owns nothing that others wait for
 	hold.unlock(me);
 	if (older != nullptr) {
 		lwp_bury(older, me);

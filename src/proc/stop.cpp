@@ -13,8 +13,8 @@
 //   not yet made     born LSSTOP (proc/create.cpp)
 //
 // No wake-up is lost or made up: a sleep ends by whoever ends it, stopped or not (sync/sleepq.cpp), and who was stopped in it learns of it when it
-// goes on.  Any sleeper is stopped in its sleep, also one that may not be interrupted: whoever would end that sleep is stopped too.  Those on a
-// turnstile are let alone, since turnstiles lend: they stop when they are woken.
+// goes on.  Any sleeper is stopped in its sleep, also one that may not be interrupted: whoever would end that sleep is stopped too.  One that
+// lends its priority goes on lending: loans are made and given back with the list that it is still on (sync/turnstile.h).
 // Takes: all pp_locks, then the lock of each LWP.  These walk over all LWPs.
 #include "base/assert.h"
 #include "proc/lwp_life.h"
@@ -32,13 +32,11 @@ const syncobj world_syncobj = {"all to stand still"};
 
 /// LSSLEEP to LSSTOP.  Locked by `lock`, released.
 void stop_sleeper_and_unlock(lwp_t *l, spinlock *lock, vcpu_t *me) noexcept {
-	if (LWP_LIKELY(lock->rank() == lock_rank::sleepq)) {
-		if (waitrec *wr = l->l_wait.load(std::memory_order_relaxed)) {  // relaxed: all locks are held
-			wait_stand_still(wr, true);
-		}
-		part_add(l->l_part->pp_nrlwps, minus_one);
-		lwp_setstat(l, lwp_stat::stop, lock);
+	if (waitrec *wr = l->l_wait.load(std::memory_order_relaxed)) {  // relaxed: all locks are held
+		wait_stand_still(wr, true);
 	}
+	part_add(l->l_part->pp_nrlwps, minus_one);
+	lwp_setstat(l, lwp_stat::stop, lock);
 	lock->unlock(me);
 }
 

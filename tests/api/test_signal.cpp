@@ -255,6 +255,24 @@ TEST(Signal, IoIsInterruptedUnlessRestarted) {
 	}
 }
 
+TEST(Signal, InterruptsNanosleepAlways) {
+	for (const int flags : {0, SA_RESTART}) {
+		const handler h(SIGUSR1, flags);
+		timespec left = {0, 0};
+		subject sleeps([&left](subject &s) {
+			const timespec hour = {3600, 0};
+			s.about_to_block();
+			s.set_result(error_of(lwp_nanosleep(&hour, &left)));
+		});
+		sleeps.await_blocked();
+		EXPECT_EQ(send(sleeps.lid(), SIGUSR1), 0);
+		collect(sleeps.lid());
+		EXPECT_EQ(sleeps.result(), EINTR);
+		EXPECT_GT(left.tv_sec, 0);
+		EXPECT_EQ(handled_by.load(), sleeps.lid());
+	}
+}
+
 // Behaviour 25.
 TEST(Signal, SuspendedOneTakesItWhenItIsContinued) {
 	const handler h(SIGUSR1);
