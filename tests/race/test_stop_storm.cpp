@@ -63,6 +63,7 @@ struct storm {
 				break;
 			case 4: {
 				const lwpid_t child = spawn([this] { born.fetch_add(1); });
+				(void)_lwp_continue(child);  // one that is to be suspended itself makes suspended ones; it may have ended
 				int error;
 				while ((error = error_of(_lwp_wait(child, nullptr))) == EINTR) {
 				}
