@@ -7,6 +7,7 @@
 #include "base/assert.h"
 #include "core/lwp_pool.h"
 #include "sched/switch.h"
+#include "sync/turnstile.h"
 
 #include <algorithm>
 #include <bit>
@@ -25,7 +26,7 @@ extern char _end;
 
 namespace lwp::kern {
 
-sched_t sched;
+sched_t sched = {.sd_settle = turnstile_settle};
 
 void fatal(const char *format, ...) {
 	char text[500];
@@ -289,7 +290,7 @@ void make_runtime(unsigned n) {
 		vcpu_t *vc = w->vcpus[i];
 		sched.sd_vcpu[i] = vc;
 		lwp_t *idle = w->idle[i] = vc->vc_idle = first_lwp(vc);
-		idle->l_priority = pri_count;
+		idle->l_priority.store(pri_count);
 		idle->l_bound = vc->vc_index;
 		idle->l_flag.store(LW_IDLE | LW_SYSTEM | LW_BOUND);
 		lwp_setstat(idle, i == 0 ? lwp_stat::idl : lwp_stat::onproc, &vc->vc_lwplock);
