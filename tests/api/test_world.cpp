@@ -5,6 +5,7 @@
 #include "../support/support.h"
 
 #include <lwp/proc.hpp>
+#include <lwp/sched.h>
 
 #include <algorithm>
 #include <cstring>
@@ -246,6 +247,57 @@ TEST(World, LimitIsOver) {
 	}
 	computer.join();
 	c.finish();
+}
+
+// An unlock while those that wait stand still: the heir has not run yet, and what it is lent goes with the lock.  The heir is in front by what it is
+// lent for another mutex, so the reader behind it, better than its own, lends to it from now on and to us no more.
+TEST(World, WhatIsLentGoesWithTheLock) {
+	lwp::mutex mutex;
+	lwp::shared_mutex shared;
+	shared.lock();
+	subject heir([&](subject &s) {
+		const std::lock_guard own(mutex);
+		s.about_to_block();
+		shared.lock();
+		shared.unlock();
+		s.set_result(0);
+	});
+	heir.await_blocked();
+	const auto prefer = [](lwpid_t lid, int priority) {
+		sched_param how{};
+		how.sched_priority = priority;
+		EXPECT_EQ(error_of(_sched_setparam(0, lid, SCHED_RR, &how)), 0);
+	};
+	subject lender([&](subject &s) {
+		prefer(_lwp_self(), 30);
+		s.about_to_block();
+		mutex.lock();
+		mutex.unlock();
+		s.set_result(0);
+	});
+	lender.await_blocked();
+	subject reader([&](subject &s) {
+		prefer(_lwp_self(), 10);
+		s.about_to_block();
+		shared.lock_shared();
+		shared.unlock_shared();
+		s.set_result(0);
+	});
+	reader.await_blocked();
+	{
+		const lwp::stop_the_world world;
+		shared.unlock();
+		for (int k = 0; k < 20; k++) {
+			lwp_yield();
+		}
+		for (const subject *s : {&heir, &lender, &reader}) {
+			EXPECT_EQ(s->result(), -1);
+		}
+	}
+	for (const subject *s : {&heir, &lender, &reader}) {
+		collect(s->lid());
+		EXPECT_EQ(s->result(), 0);
+	}
 }
 
 // Sleepers of every kind, stopped and let go on again and again: each sleeps on, and none is woken by it.
