@@ -268,14 +268,17 @@ TEST(World, WhatIsLentGoesWithTheLock) {
 		how.sched_priority = priority;
 		EXPECT_EQ(error_of(_sched_setparam(0, lid, SCHED_RR, &how)), 0);
 	};
+	gate ready;
 	subject lender([&](subject &s) {
 		prefer(_lwp_self(), 30);
+		ready.open();
+		EXPECT_EQ(park(), 0);
 		s.about_to_block();
 		mutex.lock();
 		mutex.unlock();
 		s.set_result(0);
 	});
-	lender.await_blocked();
+	ready.pass();  // before we are lent anything: on one vCPU it would not come to run
 	subject reader([&](subject &s) {
 		prefer(_lwp_self(), 10);
 		s.about_to_block();
@@ -284,6 +287,8 @@ TEST(World, WhatIsLentGoesWithTheLock) {
 		s.set_result(0);
 	});
 	reader.await_blocked();
+	EXPECT_EQ(error_of(_lwp_unpark(lender.lid(), nullptr)), 0);
+	lender.await_blocked();
 	{
 		const lwp::stop_the_world world;
 		shared.unlock();
