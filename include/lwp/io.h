@@ -10,7 +10,8 @@
  * The library never leaves a descriptor in another mode than it found it in.  SO_RCVTIMEO and SO_SNDTIMEO are kept: EAGAIN at the timeout
  * (connect: EINPROGRESS), never early, some milliseconds late if the vCPU is busy.
  *
- * EINTR: when _lwp_wakeup() interrupts the LWP, and for no other reason; then nothing was transferred.  Signals interrupt no call.
+ * EINTR: when _lwp_wakeup() interrupts the LWP, or a handler without SA_RESTART that lwp_sigaction() has set (signal.h); then nothing was
+ * transferred.  Signals of the OS with any other handler interrupt no call.
  * ECANCELED: lwp_close() closed the descriptor while the call was blocked on it.  ENOMEM besides POSIX's reasons: no room for a timer or the
  * vCPU's own descriptors; EMFILE and ENFILE: none left for those.
  * SIGPIPE: as POSIX; it is sent to the process's kernel thread that carries the call out, which may not be the one that made it.  A
@@ -72,7 +73,7 @@ LWP_API int lwp_openat(int directory, const char *path, int flags, ...);
  */
 LWP_API int lwp_close(int fd);
 
-/** poll(2): milliseconds, negative for ever.  Blocks.  EINTR: _lwp_wakeup(). */
+/** poll(2): milliseconds, negative for ever.  Blocks.  EINTR as above. */
 LWP_API int lwp_poll(struct pollfd *fds, nfds_t count, int timeout);
 /** select(2).  The time left is stored in *timeout, as Linux does.  Blocks. */
 LWP_API int lwp_select(int count, fd_set *readable, fd_set *writable, fd_set *exceptional, struct timeval *timeout);
@@ -99,11 +100,14 @@ LWP_API ssize_t lwp_sendmsg(int fd, const struct msghdr *message, int flags);
 
 /* ---- other waits ----------------------------------------------------------------------------------- */
 
-/** nanosleep(2).  Blocks.  EINTR: _lwp_wakeup(); then the time left is stored in *left unless that is NULL. */
+/**
+ * nanosleep(2).  Blocks.  EINTR: _lwp_wakeup(), or a handler that lwp_sigaction() has set, also with SA_RESTART; then the time left is stored in
+ * *left unless that is NULL.
+ */
 LWP_API int lwp_nanosleep(const struct timespec *time, struct timespec *left);
 
 /**
- * waitpid(2).  Blocks.  For one child, without WUNTRACED and WCONTINUED, EINTR comes from _lwp_wakeup(); otherwise a helper thread waits and
+ * waitpid(2).  Blocks.  For one child, without WUNTRACED and WCONTINUED, EINTR comes as above; otherwise a helper thread waits and
  * nothing interrupts it.
  */
 LWP_API pid_t lwp_waitpid(pid_t pid, int *status, int options);

@@ -79,7 +79,7 @@ LWP_API lwpid_t _lwp_self(void);
  * Waits until `lid`, or any undetached LWP if 0, has ended, collects it, and stores its id in *departed unless that
  * is NULL.  Blocks.  Of two that wait for the same LWP one collects it.
  * Errors: ESRCH no undetached LWP matches, or another waiter was first | EDEADLK the caller itself, an LWP that waits for
- * the caller (directly or along a chain), or nobody is left who could end | EINTR _lwp_wakeup().
+ * the caller (directly or along a chain), or nobody is left who could end | EINTR _lwp_wakeup(), or a signal (signal.h).
  */
 LWP_API int _lwp_wait(lwpid_t lid, lwpid_t *departed);
 
@@ -94,7 +94,8 @@ LWP_API int _lwp_detach(lwpid_t lid);
 /**
  * Stops `lid` at the edge of the library: at once if it sleeps interruptibly, at its next library call if it runs.
  * Blocks until it has stopped, was continued, or has ended.  Suspends do not nest.  Locks that it holds stay held.
- * Errors: ESRCH no such living LWP, or it ended first | EDEADLK the caller itself, and nobody else could run | EINTR _lwp_wakeup().
+ * Errors: ESRCH no such living LWP, or it ended first | EDEADLK the caller itself, and nobody else could run | EINTR _lwp_wakeup(),
+ * or a signal.
  */
 LWP_API int _lwp_suspend(lwpid_t lid);
 
@@ -109,7 +110,7 @@ LWP_API int _lwp_continue(lwpid_t lid);
  * relative time, whose rest is written back.  `hint` and `unparkhint` are accepted and not needed.  It never ends before its
  * deadline, but may return 0 without an unpark: loop.
  * Errors: EALREADY an unpark had come before | ETIMEDOUT (a deadline that has passed keeps a waiting unpark) | EINTR
- * _lwp_wakeup() | EINVAL malformed time, unknown clock or flags | ESRCH no LWP `unpark`: did not park.
+ * _lwp_wakeup(), or a signal, whatever SA_RESTART says | EINVAL malformed time, unknown clock or flags | ESRCH no LWP `unpark`: did not park.
  */
 LWP_API int _lwp_park(clockid_t clock_id, int flags, struct timespec *ts, lwpid_t unpark, const void *hint, const void *unparkhint);
 
@@ -129,9 +130,10 @@ LWP_API int _lwp_unpark_all(const lwpid_t *targets, size_t ntargets, const void 
 LWP_API int _lwp_wakeup(lwpid_t lid);
 
 /**
- * Sends `sig` to `lid`.  Signal 0 only asks whether it lives.  Never blocks.
- * Errors: EINVAL `sig` is no signal number (tested first) | ESRCH no such living LWP | ENOSYS any other signal: delivery is not
- * part of this version.
+ * Sends `sig`, one of the host's, to `lid`, which takes it at the edge of the library: signal.h says how.  0 only asks whether it lives.  SIGSTOP stops
+ * the whole proc, SIGCONT continues it, and a signal that ends processes ends this one.  One to the caller is taken before the call returns.
+ * Never blocks.
+ * Errors: EINVAL `sig` is no signal number (tested first) | ESRCH no such living LWP.
  */
 LWP_API int _lwp_kill(lwpid_t lid, int sig);
 

@@ -17,6 +17,8 @@
 #include <lwp/mutex.hpp>
 #include <lwp/net.hpp>
 #include <lwp/parallel.hpp>
+#include <lwp/proc.h>
+#include <lwp/proc.hpp>
 #include <lwp/process.hpp>
 #include <lwp/runtime.hpp>
 #include <lwp/sched.h>
@@ -24,6 +26,7 @@
 #include <lwp/select.hpp>
 #include <lwp/semaphore.hpp>
 #include <lwp/shared_mutex.hpp>
+#include <lwp/signal.h>
 #include <lwp/specific.hpp>
 #include <lwp/stop.hpp>
 #include <lwp/thread.hpp>

@@ -386,11 +386,12 @@ int lwp_nanosleep(const struct timespec *time, struct timespec *left) {
 	if (int error = deadline_after(*time, &deadline)) {
 		return c_result(error);
 	}
+	const std::uint32_t handled = l->l_handled;
 	while (now() < deadline) {
 		spinlock *lock = sleepq_enter_self(l);
 		const int error = sleepq_block_self_and_unlock(l, lock, {&l->l_wchan, "nanoslp", &nanosleep_syncobj, sleep_catch::yes, deadline});
 		lwp_userret(l);
-		if (error == EINTR) {
+		if (error == EINTR || l->l_handled != handled) {  // as POSIX has it, whatever SA_RESTART says
 			const nanotime t = now();
 			if (left != nullptr) {
 				*left = to_timespec(t >= deadline ? 0 : deadline - t);

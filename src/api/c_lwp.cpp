@@ -2,10 +2,12 @@
 //
 // The C calls: arguments are checked here, the work is done below, and every call that can block passes the boundary on its way out.
 #include "api/errno.h"
+#include "api/restart.h"
 #include "base/assert.h"
 #include "core/lwpctl.h"
 #include "proc/lwp_life.h"
 #include "proc/runtime.h"
+#include "proc/signal.h"
 #include "sched/switch.h"
 
 #include <lwp/lwp.h>
@@ -35,39 +37,6 @@ struct start_record {
 static_assert(sizeof(start_record) <= sizeof(mcontext_t));
 
 ucontext_t made_by_us;  // its address marks a context as ours
-
-/// Calls again what was kicked out to pass the boundary.
-template <class Call>
-int restarted(lwp_t *l, Call call) noexcept {
-	int error;
-	do {
-		error = call();
-		lwp_userret(l);
-	} while (error == ERESTART);
-	return error;
-}
-
-/// The absolute CLOCK_MONOTONIC deadline of a timespec.  0 | EINVAL
-int deadline_of(clockid_t clock, int flags, const timespec &ts, nanotime *deadline) noexcept {
-	if (ts.tv_nsec < 0 || ts.tv_nsec >= 1'000'000'000 || ts.tv_sec < 0) {
-		return EINVAL;
-	}
-	const auto seconds = static_cast<nanotime>(ts.tv_sec);
-	const nanotime t = seconds > never / 1'000'000'000U - 1 ? never : seconds * 1'000'000'000U + static_cast<nanotime>(ts.tv_nsec);
-	if ((flags & TIMER_ABSTIME) == 0) {
-		*deadline = t == 0 ? 0 : after(now(), t);
-		return 0;
-	}
-	if (clock == CLOCK_MONOTONIC) {
-		*deadline = t;
-		return 0;
-	}
-	timespec real;
-	::clock_gettime(CLOCK_REALTIME, &real);
-	const nanotime today = static_cast<nanotime>(real.tv_sec) * 1'000'000'000U + static_cast<nanotime>(real.tv_nsec);
-	*deadline = t <= today ? 0 : after(now(), t - today);
-	return 0;
-}
 
 /// The lock of the part of an LWP by id, or of the caller's for 0.
 spinlock &lock_of(const lwp_t *l, lwpid_t lid) noexcept { return (lid == 0 ? l->l_part : proc_part(l->l_proc, lid))->pp_lock; }
@@ -209,14 +178,9 @@ int _lwp_wakeup(lwpid_t lid) {
 
 int _lwp_kill(lwpid_t lid, int sig) {
 	lwp_t *l = curlwp();
-	if (sig < 0 || sig >= NSIG) {
-		return c_result(EINVAL);
-	}
-	lock_scope hold(proc_part(l->l_proc, lid)->pp_lock, l->l_cpu);
-	if (lwp_find(l->l_proc, lid) == nullptr) {
-		return c_result(ESRCH);
-	}
-	return c_result(sig == 0 ? 0 : ENOSYS);
+	const int error = signal_send(l, lid, sig);
+	lwp_userret(l);
+	return c_result(error);
 }
 
 int lwp_yield(void) {

@@ -45,8 +45,12 @@ long run_bound(lwp_t *l, io_op *op, const std::stop_token &stop) noexcept {
 
 long io_run(lwp_t *l, io_op *op) noexcept {
 	if (io_begin(l, op)) {
+		l->l_interrupted = false;
 		while (io_wait(l, op) == ERESTART) {
 			lwp_userret(l);
+			if (l->l_interrupted) {
+				io_cancel(op, io_end::interrupted);  // a handler without SA_RESTART: EINTR, unless it is done already
+			}
 		}
 	}
 	const long result = io_finish(l, op);

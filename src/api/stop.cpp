@@ -47,7 +47,7 @@ void interruptor::fire(int why, vcpu_t *me) noexcept {
 		return;
 	}
 	spinlock *lock = lwp_lock(lwp_, me);
-	if (lwp_state(lwp_) == lwp_stat::sleep && (lwp_flags(lwp_) & LW_SINTR) != 0) {
+	if (lwp_asleep(lwp_) && (lwp_flags(lwp_) & LW_SINTR) != 0) {
 		sleepq_unsleep_and_unlock(lwp_, lock, EINTR);
 		return;
 	}
@@ -82,6 +82,7 @@ interruptor::~interruptor() {
 	if (timed_) {
 		callout_halt(&timer_);
 	}
+	lwp_->l_pins--;
 	// Nobody fires from here on.  If that found us awake and we did not sleep again, the flag must not hit a sleep of somebody else's.
 	if ((lwp_flags(lwp_) & LW_CANCELLED) != 0) {
 		vcpu_t *me = lwp_->l_cpu;

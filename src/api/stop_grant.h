@@ -41,7 +41,7 @@ private:
 /// next.  Ask fired() before each sleep.  A sleep that has a deadline of its own gives none here.
 class interruptor {
 public:
-	explicit interruptor(lwp_t *l) noexcept : lwp_(l) {}
+	explicit interruptor(lwp_t *l) noexcept : lwp_(l) { l->l_pins++; }  // callback and timer look at this frame
 	~interruptor();
 	interruptor(const interruptor &) = delete;
 	interruptor &operator=(const interruptor &) = delete;

@@ -25,6 +25,7 @@
 #include "ctx/stack.h"
 
 #include <cstdint>
+#include <pthread.h>
 
 namespace lwp::kern {
 
@@ -46,22 +47,24 @@ inline constexpr pri_t pri_default = 31;  ///< a time-sharing LWP that nobody ga
 inline constexpr pri_t pri_none = -1;
 inline constexpr pri_t pri_span = 64;  ///< priorities of a class: pri_user and pri_user_rt begin theirs
 
-/// l_flag.  Written with the LWP locked; LW_USERRET is also tested without a lock at the boundary.  Nobody sets LW_WEXIT, LW_WCORE, LW_WREBOOT
-/// or LW_CANCELLED yet; the tests for them stand where they must.
+/// l_flag.  Written with the LWP locked; LW_USERRET is also tested without a lock at the boundary.
 enum : std::uint32_t {
 	LW_IDLE = 0x00000001,       // a vCPU's idle LWP
 	LW_SINTR = 0x00000080,      // its sleep may be interrupted
 	LW_TIMED = 0x00000100,      // its sleep has a deadline
 	LW_SYSTEM = 0x00000200,     // not the application's
+	LW_WSTOP = 0x00010000,      // to stand still: its proc is stopped, or another stops the world
 	LW_WSUSPEND = 0x00020000,   // to be suspended at the boundary
 	LW_WCORE = 0x00080000,      // to stop for a snapshot
 	LW_WEXIT = 0x00100000,      // to exit at the boundary
+	LW_PENDSIG = 0x01000000,    // a signal that it does not mask waits for it
 	LW_CANCELLED = 0x02000000,  // its next interruptible sleep fails
+	LW_WUSERRET = 0x04000000,   // its return hook is to be called
 	LW_WREBOOT = 0x08000000,    // the runtime is ending
 	LW_UNPARKED = 0x10000000,   // an unpark came before its park
 	LW_GRANTED = 0x20000000,    // what it waits for was given before it slept (sync/rendezvous.h)
 	LW_BOUND = 0x80000000,      // runs on one vCPU only
-	LW_USERRET = LW_WSUSPEND | LW_WEXIT | LW_WCORE | LW_WREBOOT,
+	LW_USERRET = LW_WSTOP | LW_WSUSPEND | LW_WEXIT | LW_WCORE | LW_WREBOOT | LW_PENDSIG | LW_WUSERRET,
 };
 
 /// l_prflag, under pp_lock.
@@ -69,6 +72,7 @@ enum : std::uint8_t {
 	LPR_DETACHED = 0x01,  // nobody will wait for it
 	LPR_DRAINING = 0x02,  // it is on its way out: no new references
 	LPR_CLAIMED = 0x04,   // a zombie that a waiter has been given
+	LPR_ENDING = 0x08,    // it ends: nobody need tell it to
 };
 
 /// A kind of sleep, for whoever looks at sleepers: a value handed down, so that the scheduler need not know its users.
@@ -102,7 +106,7 @@ struct alignas(64) lwp_t : lid_node {  // lid_node: l_lid and the id table's lin
 	std::uint8_t l_decay;          // l: how much of that it has used up (time-sharing only, sched/priority.h)
 	pri_t l_protpri;               // l: at least this until the last _sched_protect() is taken back, or pri_none
 	std::uint16_t l_protdepth;     // !: how many those are
-	atomic<std::uint32_t> l_flag;  // l, see above; LW_WSUSPEND p too
+	atomic<std::uint32_t> l_flag;  // l, see above; what is in LW_USERRET p too: the boundary tests it under pp_lock
 	atomic<lwpctl_t *> l_ctl;      // a: set by the LWP; its block is written by its vCPU at each switch
 	const void *l_wchan;           // l: what it sleeps on, null if it does not
 	const char *l_wmesg;           // l: why, in one word
@@ -136,6 +140,18 @@ struct alignas(64) lwp_t : lid_node {  // lid_node: l_lid and the id table's lin
 	specref l_specific;        // !: see core/specific.h for key_delete
 	stack l_stack;             // !
 	char l_name[LWP_MAXNAME];  // p
+	pthread_t l_kthread;       // (: of an adopted one
+	const void *l_boundsp;     // l: where the stack of one on a bound vCPU ends while it does not run
+	std::uint16_t l_pins;      // !: records on its stack that others can reach (waits under way): it cannot end before they are off
+
+	std::uint64_t l_sigmask;  // p, written by itself: signals that it does not take now, as bits
+	std::uint64_t l_sigpend;  // p: sent to it and not taken yet; they die with it
+	std::uint64_t l_sigwait;  // p: those that it waits for
+	int l_sigwaited;          // p: the one that it was given
+	std::uint32_t l_handled;  // !: handlers that have run in it
+	bool l_interrupted;       // !: one of them, without SA_RESTART, since its call began
+	void (*l_hook)(void *);   // p: called once at its next boundary; see LW_WUSERRET
+	void *l_hookarg;          // p
 #if LWP_DEBUG
 	const void *l_held[8];  // !: mutexes it owns, some of them
 	unsigned l_nheld;       // !: how many

@@ -83,6 +83,17 @@ void scrub(lwp_t *l) noexcept {
 	l->l_private = nullptr;
 	l->l_stack = stack{};
 	l->l_name[0] = '\0';
+	l->l_kthread = {};
+	l->l_boundsp = nullptr;
+	l->l_pins = 0;
+	l->l_sigmask = 0;
+	l->l_sigpend = 0;
+	l->l_sigwait = 0;
+	l->l_sigwaited = 0;
+	l->l_handled = 0;
+	l->l_interrupted = false;
+	l->l_hook = nullptr;
+	l->l_hookarg = nullptr;
 #if LWP_DEBUG
 	for (const void *&held : l->l_held) {
 		held = nullptr;

@@ -2,7 +2,7 @@
 //
 // The states of an LWP, the lock that covers each, and the edges between them: tables.  Only lwp_setstat() writes l_stat (and lwp_statreset(),
 // when it is no LWP any more), and it changes the lock pointer with it; names, checks, a test over all pairs and the picture in
-// ARCHITECTURE.md are made from here.  No code makes the edges of LSSTOP yet, nor those from a state to itself but run -> run.
+// ARCHITECTURE.md are made from here.
 #pragma once
 
 #include "core/lwp.h"
@@ -30,14 +30,14 @@
 	X(run, onproc, "sched/switch", "dispatched")                                \
 	X(onproc, run, "sched/switch", "yielded or preempted")                      \
 	X(onproc, sleep, "sync/sleepq", "blocked")                                  \
-	X(onproc, suspended, "proc/suspend", "suspended at the boundary")           \
-	X(onproc, stop, "proc/stop", "its proc is stopped")                         \
+	X(onproc, suspended, "proc/boundary", "suspended at the boundary")          \
+	X(onproc, stop, "proc/boundary", "stopped at the boundary")                 \
 	X(onproc, zomb, "proc/exit", "ended")                                       \
 	X(onproc, idl, "sched/switch", "an idle LWP gave way")                      \
 	X(sleep, run, "sched/place", "woken, timed out or interrupted")             \
 	X(sleep, sleep, "sync/sleepq", "moved to another queue")                    \
 	X(sleep, stop, "proc/stop", "stopped in its sleep")                         \
-	X(stop, run, "proc/stop", "continued")                                      \
+	X(stop, run, "sched/place", "continued")                                    \
 	X(stop, sleep, "proc/stop", "continued, its wait unfinished")               \
 	X(stop, stop, "sync/sleepq", "its wait ended, its lock moves")              \
 	X(suspended, run, "sched/place", "continued")                               \
@@ -72,5 +72,11 @@ inline void lwp_statreset(lwp_t *l, spinlock *lend) noexcept {
 }
 
 inline lwp_stat lwp_state(const lwp_t *l) noexcept { return l->l_stat.load(std::memory_order_acquire); }
+
+/// With the LWP locked: whether its sleep is not over.  It may have been stopped in it.
+inline bool lwp_asleep(const lwp_t *l) noexcept {
+	const lwp_stat s = lwp_state(l);
+	return s == lwp_stat::sleep || (s == lwp_stat::stop && l->l_wchan != nullptr);
+}
 
 }  // namespace lwp::kern

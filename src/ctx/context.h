@@ -83,6 +83,15 @@ struct context {
 #endif
 };
 
+/// Where the stack of a context that does not run ends: all that it keeps, its registers too, is above.  Null if Boost does not say.
+inline const void *context_sp([[maybe_unused]] const context &c) noexcept {
+#if LWP_PORTABLE_SWITCH
+	return nullptr;
+#else
+	return c.c_sp;
+#endif
+}
+
 /// What __cxa_get_globals() points to, by the C++ ABI.
 struct eh_globals_image {
 	void *caught;

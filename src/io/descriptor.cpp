@@ -175,10 +175,9 @@ int descriptor_close(lwp_t *l, int fd) noexcept {
 		// Nobody but the last operation ends this wait, which is short, since all of them have been asked to end.
 		do {
 			spinlock *self = sleepq_enter_self(l);
-			const int error = sleepq_block_self_and_unlock(l, self,
+			(void)sleepq_block_self_and_unlock(l, self,
 			    {.wchan = &mine.c_grant, .wmesg = "close", .sobj = &io_syncobj, .interruptible = sleep_catch::no, .token = LW_GRANTED});
-			mine.c_grant.g_given = mine.c_grant.g_given || error == EALREADY;
-		} while (!mine.c_grant.g_given);
+		} while (!mine.c_grant.g_given.load(std::memory_order_acquire));  // pairs with the release in grant_give()
 		lock.lock(l->l_cpu);
 		e->e_closer = nullptr;
 	}

@@ -144,6 +144,11 @@ int io_wait(lwp_t *l, io_op *op) noexcept {
 	}
 	for (;;) {
 		// What has been asked to end ends soon, and cannot be left before.
+		if (op->o_grant.g_given.exchange(false, std::memory_order_acquire)) {  // pairs with the release in grant_give()
+			if (op->o_port.load(std::memory_order_relaxed)->po_backend->b_again(l, op)) {
+				return 0;
+			}
+		}
 		const bool asked = op->o_end.load(std::memory_order_relaxed) != io_end::none;  // relaxed: ordered by the give, else a hint
 		spinlock *lock = sleepq_enter_self(l);
 		const int error = sleepq_block_self_and_unlock(l, lock,
@@ -152,12 +157,11 @@ int io_wait(lwp_t *l, io_op *op) noexcept {
 		        .sobj = &io_syncobj,
 		        .interruptible = asked ? sleep_catch::no : sleep_catch::yes,
 		        .token = LW_GRANTED});
-		if (error == EALREADY || op->o_grant.g_given) {
-			op->o_grant.g_given = false;
-			if (op->o_port.load(std::memory_order_relaxed)->po_backend->b_again(l, op)) {
-				return 0;
-			}
-		} else if (error == EINTR) {
+		// The flag is one for all waits of this LWP (see grant_wait()): whether it was for this one the record says.
+		if (error == EALREADY || op->o_grant.g_given.load(std::memory_order_relaxed)) {  // relaxed: asked again above
+			continue;
+		}
+		if (error == EINTR) {
 			io_cancel(op, io_end::interrupted);
 		} else if (!asked) {
 			return ERESTART;  // to be suspended, say: the operation goes on meanwhile

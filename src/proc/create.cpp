@@ -156,6 +156,12 @@ int newlwp(lwp_t *l1, const lwp_options &o, lwp_t **out) noexcept {
 	l->l_prflag = o.detached ? LPR_DETACHED : 0;
 	l->l_refcnt = 1;
 	l->l_blocking = 0;  // it may have ended inside a region
+	l->l_pins = 0;  // as a handler's longjmp may have left it
+	l->l_sigpend = 0;
+	l->l_sigwait = 0;
+	l->l_sigwaited = 0;
+	l->l_interrupted = false;
+	l->l_hook = nullptr;
 	set_name(l, o.name);
 	*out = l;
 	return 0;
@@ -165,7 +171,9 @@ void *lwp_room(const lwp_t *l) noexcept { return stack_top(l->l_stack) - l->l_ro
 
 void lwp_abandon(lwp_t *l) noexcept { lwp_keep_dead(l, curcpu_or_null()); }
 
-int lwp_start(lwp_t *l1, lwp_t *l2, void (*func)(void *), void *arg, const lwp_options &o, lwpid_t *lid) noexcept {
+namespace {
+
+LWP_ALWAYS_INLINE int enter_and_run(lwp_t *l1, lwp_t *l2, void (*func)(void *), void *arg, const lwp_options &o, lwpid_t *lid) noexcept {
 	proc_t *p = l1->l_proc;
 	vcpu_t *me = l1->l_cpu;
 	procpart *pp = me->vc_part;
@@ -204,12 +212,23 @@ int lwp_start(lwp_t *l1, lwp_t *l2, void (*func)(void *), void *arg, const lwp_o
 	if ((l2->l_prflag & LPR_DETACHED) != 0) {
 		pp->pp_ndlwps++;
 	}
-	// A creator that is to stop or to exit itself makes no running ones.
-	const std::uint32_t inherited = lwp_flags(l1) & (LW_WEXIT | LW_WCORE | LW_WREBOOT);
-	l2->l_flag.store(inherited | (o.suspended ? LW_WSUSPEND : 0U), std::memory_order_relaxed);
-	if (o.suspended || (lwp_flags(l1) & LW_USERRET) != 0) {
-		lwp_flag_set(l2, LW_WSUSPEND);
+	// What was posted to all holds for it too, though its creator has not come to the boundary yet (Q8); a creator that is to be suspended itself
+	// makes no running ones.  In a stopped proc it is born stopped, or, suspended, stops when it is continued (Q27).
+	const bool asleep = o.suspended || ((lwp_flags(l1) & (LW_WSUSPEND | LW_WREBOOT)) != 0);
+	const bool still = proc_holds(p, l2);
+	// A signal of the proc that all others mask is for the new one, if it does not.
+	l2->l_sigmask = l1->l_sigmask;
+	const bool signalled = LWP_UNLIKELY((p->p_sigpend.load(std::memory_order_relaxed) & ~l2->l_sigmask) != 0);  // relaxed: under a pp_lock
+	l2->l_flag.store(p->p_post | (signalled ? LW_PENDSIG : 0U) | (asleep ? LW_WSUSPEND : 0U) | (still ? LW_WSTOP : 0U),
+	    std::memory_order_relaxed);  // relaxed: locked
+	if (LWP_UNLIKELY(asleep)) {
 		lwp_setstat(l2, lwp_stat::suspended, &home->vc_lwplock);
+		home->vc_lwplock.unlock(me);
+		hold.unlock(me);
+		return 0;
+	}
+	if (LWP_UNLIKELY(still)) {
+		lwp_setstat(l2, lwp_stat::stop, &home->vc_lwplock);
 		home->vc_lwplock.unlock(me);
 		hold.unlock(me);
 		return 0;
@@ -218,6 +237,17 @@ int lwp_start(lwp_t *l1, lwp_t *l2, void (*func)(void *), void *arg, const lwp_o
 	hold.unlock(me);
 	sched_wake_and_unlock(l2, &home->vc_lwplock, queue_end::newest_first);
 	return 0;
+}
+
+}  // namespace
+
+int lwp_start(lwp_t *l1, lwp_t *l2, void (*func)(void *), void *arg, const lwp_options &o, lwpid_t *lid) noexcept {
+	const int error = enter_and_run(l1, l2, func, arg, o, lid);
+	const proc_ops *ops = l1->l_proc->p_ops.load(std::memory_order_acquire);  // pairs with the release of who set it
+	if (LWP_UNLIKELY(ops != nullptr) && error == 0 && ops->on_lwp_fork != nullptr) {
+		ops->on_lwp_fork(lwp_lid(l1), *lid);
+	}
+	return error;
 }
 
 }  // namespace lwp::kern

@@ -5,6 +5,7 @@
 #include "core/lwpctl.h"
 #include "proc/lwp_life.h"
 #include "proc/runtime.h"
+#include "proc/signal.h"
 #include "sched/switch.h"
 
 #include <cstdlib>
@@ -142,6 +143,27 @@ void lwp_end(lwp_t *l) noexcept {
 	vcpu_t *me = l->l_cpu;
 	LWP_ASSERT(!lockrank_holds_any());
 	part_hold hold(p, pp, me);
+	// From here on it calls destructors, which may sleep and pass boundaries: nothing there may make it end once more.
+	l->l_prflag |= LPR_ENDING;
+	if (LWP_UNLIKELY((lwp_flags(l) & LW_WEXIT) != 0)) {
+		spinlock *lock = lwp_lock(l, me);
+		lwp_flag_clear(l, LW_WEXIT);
+		lock->unlock(me);
+	}
+	if (LWP_UNLIKELY(p->p_world == l)) {  // it leaves by _lwp_exit(), which does not unwind: the others must go on
+		hold.unlock(me);
+		world_continue(l, true);
+		hold.lock(me);
+	}
+	const proc_ops *ops = p->p_ops.load(std::memory_order_acquire);  // pairs with the release of who set it
+	if (LWP_UNLIKELY(ops != nullptr)) {
+		hold.unlock(me);
+		if (ops->on_lwp_exit != nullptr) {
+			ops->on_lwp_exit(lwp_lid(l));  // the application's: it may sleep, and wake up on another vCPU
+		}
+		me = l->l_cpu;
+		hold.lock(me);
+	}
 	// While another of our part has not begun to end, that one will look itself.  p_mainleft is written under all locks: if we do not see it,
 	// the main thread will see us.
 	if (LWP_UNLIKELY(l->l_adopted || (p->p_mainleft && pp->pp_nlwps - pp->pp_nzlwps == 1))) {
@@ -160,6 +182,12 @@ void lwp_end(lwp_t *l) noexcept {
 		me = l->l_cpu;
 	}
 	l->l_prflag |= LPR_DRAINING;
+	if (LWP_UNLIKELY((lwp_flags(l) & LW_PENDSIG) != 0)) {
+		// Nobody chooses us any more.  Signals of the proc for which we were chosen go to another (Q16); those sent to us die with us.
+		hold.unlock(me);
+		signal_repost(p, me);
+		hold.lock(me);
+	}
 	lwp_t *older = nullptr;  // the dead detached one that lay in the slot before us
 	waitrec *wr;
 	if (LWP_UNLIKELY(!leave_running(p, l, false, &wr, &older, me))) {
@@ -179,9 +207,11 @@ void lwp_end(lwp_t *l) noexcept {
 		lwpctl_show(ctl, LWPCTL_CPU_EXITED);
 	}
 	l->l_fresh = !context_may_loop();
+	// It owns nothing that others wait for; but one that was made to end has no say in it, and another in its destructors may wait for it.  Loans
+	// to the dead do no harm (sync/turnstile.h).
+	LWP_ASSERT(l->l_lenders.empty() || (p->p_post & LW_WEXIT) != 0);
 	me->vc_lwplock.lock(me);
 	lwp_setstat(l, lwp_stat::zomb, &me->vc_lwplock);
-	LWP_ASSERT(l->l_lenders.empty());  // it owns nothing that others wait for
 	hold.unlock(me);
 	if (older != nullptr) {
 		lwp_bury(older, me);
@@ -190,6 +220,7 @@ void lwp_end(lwp_t *l) noexcept {
 }
 
 void lwp_exit(lwp_t *l) noexcept {
+	LWP_CHECK(l->l_pins == 0, "_lwp_exit: called by a handler that interrupted a wait whose record others can reach");
 	lwp_end(l);
 	l->l_fresh = true;  // whoever recycles us waits for l_oncpu first; our frames, wherever we stand in them, are abandoned
 	mi_switch_dead(l);

@@ -68,12 +68,26 @@ constexpr bool wait_deadlock_1_73(long nrlwps, long nzlwps, long ndlwps, long nl
 	return nrlwps + nzlwps - ndlwps <= nlwpwait;
 }
 
+/// Its LWP is stopped in its sleep, or no longer.  All locks held.
+void wait_stand_still(waitrec *, bool stopped) noexcept;
+
 // ---- suspend.cpp
 
 /// Until the target has stopped.  0 | ESRCH | EDEADLK | EINTR | ERESTART
 [[nodiscard]] int lwp_suspend(lwp_t *l, lwpid_t lid) noexcept;
 [[nodiscard]] int lwp_continue(lwp_t *l, lwpid_t lid) noexcept;
 [[nodiscard]] int lwp_wakeup(lwp_t *l, lwpid_t lid) noexcept;
+/// Sets `bits` of LW_USERRET in a locked LWP; one whose sleep may be interrupted goes at once, with `error`, and its wait is taken back.  One that
+/// stands still only has the bits.  Lock of its part held.  Releases the LWP.  False, and nothing done but that, if all locks are needed.
+[[nodiscard]] bool lwp_post(proc_t *, lwp_t *t, spinlock *lock, const part_hold &, std::uint32_t bits, int error, vcpu_t *me) noexcept;
+
+// ---- boundary.cpp
+
+/// Leaves LSONPROC for `to`, LSSUSPENDED or LSSTOP; the lock of its part is held and released.  Returns when it goes on.  False, and nothing done but
+/// all locks taken, if they are needed.
+[[nodiscard]] bool lwp_halt_and_unlock(proc_t *, lwp_t *l, part_hold &, lwp_stat to) noexcept;
+/// fn(arg) is called once in the LWP with this id, at its next boundary.  0 | ESRCH | EBUSY one is waiting to be called already
+[[nodiscard]] int lwp_need_userret(lwp_t *l, lwpid_t lid, void (*fn)(void *), void *arg) noexcept;
 void lwp_userret_slow(lwp_t *l) noexcept;
 
 /// The boundary: where the library returns to the application.  No lock held.
@@ -92,6 +106,46 @@ LWP_ALWAYS_INLINE void lwp_userret(lwp_t *l) noexcept {
 [[nodiscard]] int lwp_getparam(lwp_t *l, lwpid_t lid, int *policy, int *priority) noexcept;
 /// One more protection of the caller, or with -1 one less.  0 | EPERM | EINVAL
 [[nodiscard]] int lwp_protect(lwp_t *l, int priority) noexcept;
+
+// ---- stop.cpp
+
+/// LSSTOP for all, in their sleep or at the boundary, the caller's included.  Returns at once.
+void proc_stop(vcpu_t *me) noexcept;
+/// Undoes it.
+void proc_continue(vcpu_t *me) noexcept;
+/// Undoes that and whoever has stopped the world: the process ends.
+void proc_let_go(proc_t *, vcpu_t *me) noexcept;
+bool proc_is_stopped(const proc_t *, vcpu_t *me) noexcept;
+/// Stops everybody but the caller and waits until they stand still, or the deadline.  0 | ETIMEDOUT nobody is stopped
+[[nodiscard]] int world_stop(lwp_t *l, nanotime deadline) noexcept;
+/// By who stopped it, as often as it did; or once for `all`.
+void world_continue(lwp_t *l, bool all = false) noexcept;
+
+/// An LWP that stands still, or is the one that has stopped the world.
+struct world_member {
+	lwpid_t lid;
+	char name[LWP_MAXNAME];
+	lwp_stat stat;
+	bool adopted;
+	pthread_t kthread;                   // of an adopted one
+	const void *stack_low, *stack_high;  // all of it
+	const void *sp;                      // what it uses is from here to stack_high
+};
+/// Fills in up to `room` of them; returns how many there are.  The world is stopped, by the caller.  Then world_stack() for each, which asks the C
+/// library for the stacks of kernel threads.
+std::size_t world_members(lwp_t *l, world_member *, std::size_t room) noexcept;
+void world_stack(world_member *) noexcept;
+
+// ---- terminate.cpp
+
+/// Ends the process: every other LWP ends at its boundary, or stands still for good, or is left alone when `grace` is over; then exit(status).
+[[noreturn]] void proc_exit(lwp_t *l, int status, nanotime grace) noexcept;
+/// Whether somebody has begun that.
+bool proc_exiting(const proc_t *, vcpu_t *me) noexcept;
+/// Suspends every other LWP for good (LW_WREBOOT); waits until they stand still, or the deadline.  0 | ETIMEDOUT
+[[nodiscard]] int proc_shutdown(lwp_t *l, nanotime deadline) noexcept;
+/// Ends the process as signal `sig` does; `snapshot`: says first what every LWP was at.
+[[noreturn]] void proc_die(lwp_t *l, int sig, bool snapshot) noexcept;
 
 // ---- park.cpp
 

@@ -21,7 +21,8 @@ int lwp_park(lwp_t *l, nanotime deadline) noexcept {
 		return ETIMEDOUT;  // before the token is looked at, which stays (quirk Q25)
 	}
 	spinlock *lock = sleepq_enter_self(l);
-	return sleepq_block_self_and_unlock(l, lock, {l, "parked", &park_syncobj, sleep_catch::yes, deadline, LW_UNPARKED});
+	const int error = sleepq_block_self_and_unlock(l, lock, {l, "parked", &park_syncobj, sleep_catch::yes, deadline, LW_UNPARKED});
+	return error == ERESTART ? EINTR : error;  // a park is not begun again, whatever SA_RESTART says: its caller looks and loops
 }
 
 int lwp_unpark(lwp_t *l, lwpid_t lid) noexcept {
@@ -31,7 +32,7 @@ int lwp_unpark(lwp_t *l, lwpid_t lid) noexcept {
 	if (t == nullptr) {
 		return ESRCH;
 	}
-	if (lwp_state(t) == lwp_stat::sleep && t->l_syncobj == &park_syncobj) {
+	if (lwp_asleep(t) && t->l_syncobj == &park_syncobj) {
 		sleepq_unsleep_and_unlock(t, lock, 0);
 	} else {
 		lwp_flag_set(t, LW_UNPARKED);

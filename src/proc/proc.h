@@ -31,6 +31,7 @@ struct waitrec {
 	lwp_t *wr_departed = nullptr;  // w: the zombie it was given
 	int wr_error = 0;              // w: how it ended
 	bool wr_done = false;          // w: it has ended: off both lists, no longer counted
+	bool wr_counted = false;       // w: it is counted; not while its LWP is LSSTOP
 };
 
 inline constexpr unsigned part_max = 64;
@@ -59,17 +60,31 @@ struct procpart {
 	alignas(64) lidtable pp_lwps;  // by id, in whatever state
 };
 
+/// The proc's operations (NetBSD's p_emul): called in the LWP that makes another and in the one that ends, without a lock.
+struct proc_ops {
+	void (*on_lwp_fork)(lwpid_t parent, lwpid_t child) = nullptr;
+	void (*on_lwp_exit)(lwpid_t) = nullptr;
+};
+
 /// What is of the whole proc.  P: written with all locks held, so readable with any.
 struct proc_t {
-	atomic<std::uint32_t> p_nparts{0};            // P: a power of two, or 0 before the first runtime
-	atomic<std::uint32_t> p_nanywaits{0};         // P: waits for any
-	atomic<std::uint32_t> p_ncvwaits{0};          // a: LWPs asleep on p_lwpcv; raised with the lock of what they wait for held
-	bool p_running = false;                       // P: there are vCPUs: LWPs may be started
-	bool p_mainleft = false;                      // P: the main thread was LWP 1 and has left by _lwp_exit(): the last LWP ends the process
-	char p_lwpcv = 0;                             // its address is the channel: somebody was suspended, continued, dereferenced, freed
-	std::uint32_t p_nadopted = 0;                 // P: kernel threads of the application, all in part 0
-	std::size_t p_maxlwps = 0;                    // P
-	list<waitrec, &waitrec::wr_link> p_anywaits;  // P: first come first served
+	atomic<std::uint32_t> p_nparts{0};     // P: a power of two, or 0 before the first runtime
+	atomic<std::uint32_t> p_nanywaits{0};  // P: waits for any
+	atomic<std::uint32_t> p_ncvwaits{0};   // a: LWPs asleep on p_lwpcv; raised with the lock of what they wait for held
+	bool p_running = false;                // P: there are vCPUs: LWPs may be started
+	bool p_mainleft = false;               // P: the main thread was LWP 1 and has left by _lwp_exit(): the last LWP ends the process
+	// Somebody will let LWPs go on that stand still now: the proc is stopped, or the world.  Nobody is in a deadlock then.
+	bool p_held = false;                             // P
+	bool p_stopped = false;                          // P: by proc_stop()
+	lwp_t *p_world = nullptr;                        // P: who has stopped the world, that is everybody else
+	unsigned p_worlds = 0;                           // P: how often, one in the other
+	atomic<std::uint64_t> p_sigpend{0};              // a: sent to the proc and taken by nobody yet; set under all locks, taken under any
+	std::uint32_t p_post = 0;                        // P: LW_WEXIT and the like: posted to all, so to those that are made from now on
+	atomic<const struct proc_ops *> p_ops{nullptr};  // a: what is called around an LWP's life
+	char p_lwpcv = 0;                                // its address is the channel: somebody was suspended, continued, dereferenced, freed
+	std::uint32_t p_nadopted = 0;                    // P: kernel threads of the application, all in part 0
+	std::size_t p_maxlwps = 0;                       // P
+	list<waitrec, &waitrec::wr_link> p_anywaits;     // P: first come first served
 };
 
 /// The proc of this process.  Never destroyed: LWPs run on while the process exits.
@@ -218,6 +233,9 @@ void proc_for_each(proc_t *p, vcpu_t *me, Fn fn) {
 	const proc_scope hold(p, me);
 	proc_each_part(p, [&fn](procpart &pp) { pp.pp_lwps.for_each([&fn](lid_node *n) { fn(static_cast<lwp_t *>(n)); }); });
 }
+
+/// Whether this LWP is to stand still.  Any pp_lock held.
+inline bool proc_holds(const proc_t *p, const lwp_t *l) noexcept { return LWP_UNLIKELY(p->p_held) && (p->p_stopped || p->p_world != l); }
 
 /// How many LWPs there are, in whatever state.
 inline std::size_t proc_nlwps(proc_t *p, vcpu_t *me) noexcept {

@@ -34,7 +34,7 @@ deadlock_mode mode = deadlock_mode::report;
 /// SIGQUIT: a report, and the next one ends the program as it would have done.
 void quit_asked(int) noexcept {
 	::signal(SIGQUIT, SIG_DFL);
-	sched_ask();
+	sched_ask(sched.sd_asked);
 }
 
 /// One LWP that does not run, as it was when it was looked at.
@@ -58,7 +58,7 @@ seen look(const lwp_t *l) noexcept {
 	std::memcpy(s.name, l->l_name, sizeof s.name);
 	s.stat = lwp_state(l);
 	s.since = l->l_slept;
-	if (s.stat == lwp_stat::sleep && l->l_wchan != nullptr) {
+	if (lwp_asleep(l)) {
 		s.wmesg = l->l_wmesg;
 		s.kind = l->l_syncobj->so_name;
 		s.wchan = l->l_wchan;
@@ -115,20 +115,23 @@ void add_where(std::string &out, lwp_t *me, const seen &s) {
 		return;
 	}
 	bool there = false;
-	if (l != me && lwp_state(l) == s.stat && (s.stat == lwp_stat::sleep || s.stat == lwp_stat::suspended)) {
+	if (l != me && lwp_state(l) == s.stat && (s.stat == lwp_stat::sleep || s.stat == lwp_stat::suspended || s.stat == lwp_stat::stop)) {
 		there = lwp_look_at(me, l, unwind, &t);
 	}
 	const bool kernel_thread = l->l_cpu->vc_bound;
 	lock->unlock(me->l_cpu);
-	if (there) {
+	if (l == me) {
+		unwind(&t);
+		add_trace(out, t, 2);
+	} else if (there) {
 		add_trace(out, t, 3);  // unwind, the look, the switch
 	} else if (kernel_thread) {
 		out += "      (a kernel thread of the application: its debugger knows)\n";
 	}
 }
 
-/// Everybody who does not run.  Allocates before it locks.
-std::vector<seen> gather(lwp_t *me, std::size_t *more) {
+/// Everybody who does not run, or `every` one.  Allocates before it locks.
+std::vector<seen> gather(lwp_t *me, bool every, std::size_t *more) {
 	std::vector<seen> all;
 	all.resize(std::min<std::size_t>(proc_nlwps(&proc0, me->l_cpu) + 64, gathered_most));
 	std::size_t n = 0;
@@ -136,7 +139,8 @@ std::vector<seen> gather(lwp_t *me, std::size_t *more) {
 	proc_for_each(&proc0, me->l_cpu, [&](lwp_t *l) {
 		spinlock *lock = lwp_lock(l, me->l_cpu);
 		const lwp_stat s = lwp_state(l);
-		if (s == lwp_stat::sleep || s == lwp_stat::suspended || s == lwp_stat::stop) {
+		const bool runs = s == lwp_stat::onproc || s == lwp_stat::run;
+		if (s == lwp_stat::sleep || s == lwp_stat::suspended || s == lwp_stat::stop || (every && runs)) {
 			n < all.size() ? (void)(all[n++] = look(l)) : (void)++*more;
 		}
 		lock->unlock(me->l_cpu);
@@ -175,14 +179,15 @@ void add_circles(std::string &out, const std::vector<seen> &all) {
 	}
 }
 
-void add_all(std::string &out, lwp_t *me) {
+void add_all(std::string &out, lwp_t *me, bool every = false) {
 	std::size_t more = 0;
-	const std::vector<seen> all = gather(me, &more);
+	const std::vector<seen> all = gather(me, every, &more);
 	const nanotime when = now();
 	add_circles(out, all);
 	std::map<std::tuple<std::string, std::string, lwp_stat>, std::size_t> rest;
+	const std::size_t listed = every ? all.size() : listed_most;
 	for (std::size_t i = 0; i < all.size(); i++) {
-		if (i < listed_most) {
+		if (i < listed) {
 			add_what(out, all[i], when);
 			add_where(out, me, all[i]);
 		} else {
@@ -280,16 +285,18 @@ bool hope(vcpu_t *me) noexcept {
 	bool awake = false;
 	unsigned adopted = 0;
 	std::size_t asleep = 0;
+	bool stopped = false;
 	proc_for_each(&proc0, me, [&](lwp_t *l) {
 		spinlock *lock = lwp_lock(l, me);
 		const lwp_stat s = lwp_state(l);
 		asleep += s == lwp_stat::sleep ? 1U : 0U;
 		awake |= s == lwp_stat::onproc || s == lwp_stat::run || (lwp_flags(l) & LW_TIMED) != 0;
+		stopped |= s == lwp_stat::stop;  // somebody outside may continue the proc
 		adopted += l->l_adopted && l->l_cpu->vc_bound ? 1U : 0U;
 		lock->unlock(me);
 	});
 	const unsigned ours = sched.sd_count.load(std::memory_order_relaxed) + adopted + sched.sd_helpers.load(std::memory_order_relaxed);
-	return expects || awake || asleep == 0 || kernel_threads() != ours || handles_signals();
+	return expects || awake || stopped || asleep == 0 || kernel_threads() != ours || handles_signals();
 }
 
 void standstill(vcpu_t *vc, bool asked) noexcept {
@@ -317,6 +324,12 @@ void standstill(vcpu_t *vc, bool asked) noexcept {
 std::string report_all(lwp_t *me) {
 	std::string out;
 	add_all(out, me);
+	return out;
+}
+
+std::string report_every(lwp_t *me) {
+	std::string out;
+	add_all(out, me, true);
 	return out;
 }
 

@@ -16,6 +16,9 @@ enum class deadlock_mode : std::uint8_t { report, abort, off };
 /// `me` runs, and holds no lock.  Throws std::bad_alloc.
 std::string report_all(lwp_t *me);
 
+/// The same of every LWP, also those that run.  Throws std::bad_alloc.
+std::string report_every(lwp_t *me);
+
 /// From now on circles are reported as they close, and a standstill some time after.  Reads LWP_DEADLOCK.
 void report_install() noexcept;
 

@@ -73,6 +73,7 @@ lwp_t *adopted_lwp(vcpu_t *vc) noexcept {
 		return nullptr;
 	}
 	l->l_adopted = true;
+	l->l_kthread = ::pthread_self();
 	l->l_cpu = vc;
 	l->l_proc = &proc0;
 	lwp_setstat(l, lwp_stat::onproc, &vc->vc_lwplock);
@@ -93,6 +94,9 @@ int enter_proc(lwp_t *l) noexcept {
 	}
 	l->l_made = number;
 	l->l_part = pp;
+	if (proc_holds(&proc0, l)) {
+		l->l_flag.store(LW_WSTOP, std::memory_order_relaxed);  // relaxed: nobody else knows it yet.  It stops at the end of this first call
+	}
 	pp->pp_nlwps++;
 	pp->pp_allowance--;
 	if ((l->l_prflag & LPR_DETACHED) != 0) {
@@ -488,7 +492,7 @@ void wait_for_all(proc_t *p, lwp_t *l) noexcept {
 			p->p_running = false;  // in the same breath: from now on no LWP is started
 			break;
 		}
-		if (c.nrlwps == 1 && p->p_nadopted == 0 && c.nzlwps == 0) {
+		if (c.nrlwps == 1 && p->p_nadopted == 0 && c.nzlwps == 0 && !p->p_held) {
 			fatal("~runtime: %zu LWPs are suspended and nobody is left to continue them", c.nlwps - 1);
 		}
 		part_add(waits, 1);
@@ -515,8 +519,11 @@ int runtime_start(const runtime_options &o) noexcept {
 
 void runtime_stop() noexcept {
 	lwp_t *l = curlwp();
-	LWP_CHECK(l == home_lwp, "~runtime: called by another LWP than LWP 1");
 	proc_t *p = &proc0;
+	if (proc_exiting(p, l->l_cpu)) {
+		return;  // a static object, in exit(): the others stand still for good and their stacks are still theirs
+	}
+	LWP_CHECK(l == home_lwp, "~runtime: called by another LWP than LWP 1");
 	specific_fini(l->l_specific);  // first: a destructor may start LWPs
 	wait_for_all(p, l);
 	// Back to the kernel thread that we came with: its stack is ours.  A substitute may have its place for a moment yet.

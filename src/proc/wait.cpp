@@ -27,6 +27,20 @@ enum class held { target, both, all };
 
 LWP_ALWAYS_INLINE bool same_part(const waitrec *wr) noexcept { return wr->wr_target->l_part == wr->wr_lwp->l_part; }
 
+/// Takes it out of the counters, if it is in them.  What covers it is held.
+LWP_ALWAYS_INLINE void wait_uncount(waitrec *wr) noexcept {
+	procpart *pp = wr->wr_lwp->l_part;
+	if (LWP_UNLIKELY(!wr->wr_counted)) {
+		return;  // its LWP is stopped: neither counts
+	}
+	wr->wr_counted = false;
+	if (LWP_LIKELY(wr->wr_target == nullptr || same_part(wr))) {
+		part_add(pp->pp_nlwpwait, minus_one);
+	} else {
+		pp->pp_nfarwait.fetch_sub(1, std::memory_order_relaxed);  // relaxed: somebody runs more than was counted, no harm
+	}
+}
+
 /// Begins a wait; `near`: for an LWP of the waiter's part.  What covers it and the waiter's pp_lock are held.
 LWP_ALWAYS_INLINE void enter(proc_t *p, waitrec *wr, bool near) noexcept {
 	lwp_t *l = wr->wr_lwp;
@@ -38,8 +52,10 @@ LWP_ALWAYS_INLINE void enter(proc_t *p, waitrec *wr, bool near) noexcept {
 		p->p_anywaits.push_back(wr);
 		p->p_nanywaits.store(p->p_nanywaits.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);  // relaxed: all locks are held
 		part_add(l->l_part->pp_nlwpwait, 1);
+		wr->wr_counted = true;
 		return;
 	}
+	wr->wr_counted = true;
 	if (near) {
 		part_add(l->l_part->pp_nlwpwait, 1);
 	} else {
@@ -68,15 +84,11 @@ void leave(proc_t *p, waitrec *wr) noexcept {
 		LWP_ASSERT(proc_held_all(p));
 		p->p_anywaits.remove(wr);
 		p->p_nanywaits.store(p->p_nanywaits.load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);  // relaxed: all locks are held
-		part_add(l->l_part->pp_nlwpwait, minus_one);
+		wait_uncount(wr);
 		return;
 	}
 	LWP_ASSERT(wr->wr_target->l_part->pp_lock.held());
-	if (LWP_LIKELY(same_part(wr))) {
-		part_add(l->l_part->pp_nlwpwait, minus_one);
-	} else {
-		l->l_part->pp_nfarwait.fetch_sub(1, std::memory_order_relaxed);  // relaxed: somebody runs more than was counted, no harm
-	}
+	wait_uncount(wr);
 	wr->wr_target->l_part->pp_waits.remove(wr);
 	waitrec *&first = wr->wr_target->l_waiters;
 	waitrec *const next = wr->wr_for.next;
@@ -272,7 +284,7 @@ LWP_NOINLINE int wait_one_slow(proc_t *p, lwp_t *l, lwpid_t lid, lwpid_t *depart
 					have = held::all;
 					continue;
 				}
-				error = EDEADLK;
+				error = proc_holds(p, l) ? ERESTART : EDEADLK;  // held: to the boundary, where we stop too
 			}
 		}
 		let_go(p, have, lid, l, error < 0 ? pp : nullptr, me);
@@ -334,7 +346,8 @@ LWP_NOINLINE int wait_any(proc_t *p, lwp_t *l, lwpid_t *departed) noexcept {
 		return collect_and_unlock(p, dead, departed, me);
 	}
 	const proc_counts c = proc_count(p);
-	const int error = candidates(c, l) == 0 ? ESRCH : c.nrlwps == c.nlwpwait + 1 ? EDEADLK : 0;  // + 1: we are about to wait as well
+	const bool stuck = c.nrlwps == c.nlwpwait + 1;  // + 1: we are about to wait as well
+	const int error = candidates(c, l) == 0 ? ESRCH : !stuck ? 0 : proc_holds(p, l) ? ERESTART : EDEADLK;
 	if (error != 0) {
 		hold.unlock(me);
 		return error;
@@ -350,6 +363,20 @@ LWP_NOINLINE int wait_any(proc_t *p, lwp_t *l, lwpid_t *departed) noexcept {
 
 const syncobj wait_syncobj = {"end of an LWP", target_of};
 
+void wait_stand_still(waitrec *wr, bool stopped) noexcept {
+	if (stopped) {
+		wait_uncount(wr);
+		return;
+	}
+	wr->wr_counted = true;
+	procpart *pp = wr->wr_lwp->l_part;
+	if (wr->wr_target == nullptr || same_part(wr)) {
+		part_add(pp->pp_nlwpwait, 1);
+	} else {
+		pp->pp_nfarwait.fetch_add(1, std::memory_order_relaxed);  // relaxed: all locks are held
+	}
+}
+
 void wait_take_back(proc_t *p, waitrec *wr, int error) noexcept {
 	leave(p, wr);
 	wr->wr_error = error;
@@ -363,7 +390,7 @@ void wait_end(proc_t *p, waitrec *wr, int error, lwp_t *departed, vcpu_t *me) no
 	// It let go of its interlock with its own lock held: so it is asleep on wr, or awake for good (woken, or kicked before it slept) and will
 	// find wr_done, once we have let go of what covers its wait.
 	spinlock *lock = lwp_lock(waiter, me);
-	if (lwp_state(waiter) == lwp_stat::sleep && waiter->l_wchan == wr) {
+	if (lwp_asleep(waiter) && waiter->l_wchan == wr) {
 		// Like a new LWP it goes first: its child's end may let it end too.
 		sleepq_unsleep_and_unlock(waiter, lock, 0, queue_end::newest_first);
 	} else {
@@ -386,7 +413,7 @@ void wait_recheck(proc_t *p, vcpu_t *me) noexcept {
 			}
 		}
 	}
-	if (c.nrlwps != c.nlwpwait) {
+	if (c.nrlwps != c.nlwpwait || p->p_held) {
 		return;
 	}
 	// Nobody is left who could end or make another end: the one that began to wait last is told, and may then do something about it.

@@ -313,8 +313,8 @@ bool vcpu_halt(vcpu_t *vc) noexcept {
 	}
 	sched.sd_halted.fetch_add(1, std::memory_order_relaxed);
 	fence(std::memory_order_seq_cst);  // pairs with the fence in vcpu_unhalt() and the compare-exchange in wake_searcher()
-	bool work = vc->vc_incount.load(std::memory_order_relaxed) != 0 || vc->vc_stop.load(std::memory_order_relaxed) || pile_in_sight(vc) ||
-	    spare_pullable(vc);
+	bool work = vc->vc_incount.load(std::memory_order_relaxed) != 0 || sched.sd_signalled.load(std::memory_order_relaxed) ||
+	    vc->vc_stop.load(std::memory_order_relaxed) || pile_in_sight(vc) || spare_pullable(vc);
 	bool watching = false;
 	bool found = false;
 	nanotime period = watch_first;
@@ -433,8 +433,9 @@ LWP_NOINLINE void sched_watch_slow() noexcept {
 	}
 }
 
-void sched_ask() noexcept {
-	sched.sd_asked.store(true, std::memory_order_relaxed);  // relaxed: ordered by vcpu_unhalt()'s fence, or seen at some look at the clock
+void sched_ask(atomic<bool> &what) noexcept {
+	what.store(true, std::memory_order_release);  // pairs with the exchange in vcpu_poll()
+	fence(std::memory_order_seq_cst);             // pairs with the fence in vcpu_halt(): it sees what we ask, or we see it halt
 	for (unsigned i = 0, n = vcpus(); i < n; i++) {
 		if (sched.sd_vcpu[i]->vc_halted.load(std::memory_order_relaxed) == vc_waits) {
 			vcpu_unhalt(sched.sd_vcpu[i]);

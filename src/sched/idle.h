@@ -50,7 +50,8 @@ LWP_ALWAYS_INLINE void sched_timer_armed() noexcept {
 	}
 }
 
-/// Has some vCPU call sd_standstill() soon: at its next look at the clock, or now if one halts.  Also from a signal handler.
-void sched_ask() noexcept;
+/// Sets sd_asked or sd_signalled: some vCPU calls what belongs to it soon, at its next look at the clock, or now if one halts.  Also from a signal
+/// handler.
+void sched_ask(atomic<bool> &what) noexcept;
 
 }  // namespace lwp::kern

@@ -170,9 +170,22 @@ LWP_ALWAYS_INLINE lwp_t *leave_dead(vcpu_t *vc, lwp_t *l) noexcept {
 	return next;
 }
 
+/// Where the caller's stack ends now.
+LWP_ALWAYS_INLINE const void *stack_pointer() noexcept {
+#if defined(__x86_64__)
+	const void *sp;
+	asm volatile("movq %%rsp, %0" : "=r"(sp));
+	return sp;
+#else
+	return nullptr;  // not known: all of the stack may be in use
+#endif
+}
+
 /// An adopted kernel thread does not switch: it waits until somebody has queued its only LWP.
 LWP_NOINLINE void bound_switch(vcpu_t *vc, lwp_t *l, spinlock *handoff) noexcept {
 	ctl_switched_out(l);
+	__builtin_unwind_init();  // every register that a caller may keep something in is on the stack above l_boundsp
+	l->l_boundsp = stack_pointer();
 	vc->vc_lwplock.unlock(vc);
 	if (handoff != nullptr) {
 		handoff->unlock(vc);
@@ -234,7 +247,7 @@ void lwp_run_units(lwp_t *l, const lwp_hooks &hooks) noexcept {
 
 LWP_NOINLINE bool lwp_look_at(lwp_t *me, lwp_t *target, void (*fn)(void *), void *arg) noexcept {
 	LWP_ASSERT(lwp_locked(target));
-	LWP_ASSERT(lwp_state(target) == lwp_stat::sleep || lwp_state(target) == lwp_stat::suspended);
+	LWP_ASSERT(lwp_state(target) == lwp_stat::sleep || lwp_state(target) == lwp_stat::suspended || lwp_state(target) == lwp_stat::stop);
 	if (target->l_cpu->vc_bound) {
 		return false;  // asleep in the kernel, on a stack that only its own kernel thread may run on
 	}
@@ -381,6 +394,10 @@ LWP_NOINLINE void vcpu_poll(vcpu_t *vc, bool arrived) noexcept {
 	}
 	if (LWP_UNLIKELY(sched.sd_asked.load(std::memory_order_relaxed)) && sched.sd_asked.exchange(false, std::memory_order_relaxed)) {
 		sched.sd_standstill(vc, true);
+	}
+	// acquire: pairs with the release in sched_ask(): who is told finds what it is told of
+	if (LWP_UNLIKELY(sched.sd_signalled.load(std::memory_order_relaxed)) && sched.sd_signalled.exchange(false, std::memory_order_acquire)) {
+		sched.sd_signals(vc);
 	}
 	callout_run(vc, when);
 	if (auto *poll = vc->vc_parker.load(std::memory_order_relaxed)->poll; poll != nullptr) {  // relaxed: our own

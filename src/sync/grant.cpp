@@ -12,8 +12,9 @@ const syncobj grant_syncobj = {"grant"};
 void grant_give(grant *g, vcpu_t *me) noexcept {
 	lwp_t *l = g->g_lwp;
 	spinlock *lock = lwp_lock(l, me);
-	if (lwp_state(l) == lwp_stat::sleep && l->l_wchan == g) {
-		g->g_given = true;
+	const bool asleep = lwp_asleep(l) && l->l_wchan == g;
+	g->g_given.store(true, std::memory_order_release);  // pairs with the acquire in grant_wait(): the record may be gone from here
+	if (asleep) {
 		sleepq_unsleep_and_unlock(l, lock, 0);
 		return;
 	}
@@ -27,6 +28,10 @@ int grant_wait(grant *g, const char *wmesg, nanotime deadline, const syncobj *so
 	LWP_ASSERT(g->g_takers == grant::takers::any || deadline == never);
 	bool taken = false;  // seen to be taken by another: its give is certain and soon
 	for (;;) {
+		// The flag is one for all its waits: a handler that ran at a boundary, while this record hung, may have used ours up; or left us one.
+		if (g->g_given.load(std::memory_order_acquire)) {  // pairs with the release in grant_give()
+			return 0;
+		}
 		spinlock *lock = sleepq_enter_self(l);
 		const int error = sleepq_block_self_and_unlock(l, lock,
 		    {.wchan = g,
@@ -35,9 +40,8 @@ int grant_wait(grant *g, const char *wmesg, nanotime deadline, const syncobj *so
 		        .interruptible = taken ? sleep_catch::no : sleep_catch::yes,
 		        .deadline = taken ? never : deadline,
 		        .token = LW_GRANTED});
-		if (error == EALREADY || g->g_given) {
-			LWP_ASSERT(g->g_by.load(std::memory_order_relaxed) != grant::pending);  // else the give was another's
-			return 0;
+		if (error == EALREADY || g->g_given.load(std::memory_order_acquire)) {
+			continue;
 		}
 		if (error == ETIMEDOUT) {
 			if (grant_take(g, grant::timed_out)) {

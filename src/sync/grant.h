@@ -20,15 +20,18 @@ struct grant {
 	/// instruction, and its waiter has neither a deadline nor another way out.
 	enum class takers : bool { any, one_lock };
 
-	explicit grant(lwp_t *l, const void *object = nullptr, takers who = takers::any) noexcept : g_lwp(l), g_object(object), g_takers(who) {}
+	explicit grant(lwp_t *l, const void *object = nullptr, takers who = takers::any) noexcept : g_lwp(l), g_object(object), g_takers(who) {
+		l->l_pins++;  // others can reach the record: whoever it belongs to does not end in the middle of its wait
+	}
+	~grant() { g_lwp->l_pins--; }
 	grant(const grant &) = delete;
 	grant &operator=(const grant &) = delete;
 
-	lwp_t *const g_lwp;         // (
-	const void *g_object;       // (: what it is about, for reports
-	atomic<int> g_by{pending};  // who took it: not pending, once and for ever
-	const takers g_takers;      // (
-	bool g_given = false;       // the waiter's lock
+	lwp_t *const g_lwp;           // (
+	const void *g_object;         // (: what it is about, for reports
+	atomic<int> g_by{pending};    // who took it: not pending, once and for ever
+	const takers g_takers;        // (
+	atomic<bool> g_given{false};  // a: set once, with the waiter locked
 };
 
 extern const syncobj grant_syncobj;

@@ -14,8 +14,8 @@ namespace lwp::kern {
 namespace {
 
 // What ends an interruptible sleep before it begins.
-constexpr std::uint32_t kicked = LW_CANCELLED | LW_WSUSPEND | LW_WEXIT | LW_WCORE | LW_WREBOOT;
-// Of these, what makes it fail with EINTR.  The others return 0: the caller must pass the boundary, not loop.
+constexpr std::uint32_t kicked = LW_CANCELLED | LW_USERRET;
+// Of these, what makes it fail with EINTR.  A signal makes it ERESTART, the others 0: the caller must pass the boundary, not loop.
 constexpr std::uint32_t interrupted = LW_CANCELLED | LW_WEXIT | LW_WCORE;
 
 constexpr unsigned table_size = 128;
@@ -31,7 +31,7 @@ pri_t priority(const lwp_t *l) noexcept { return l->l_priority.load(std::memory_
 
 /// Takes a sleeper off its list: its sleep is over, though it does not run yet.  True: it was one that may lend, so something may be owed.
 LWP_ALWAYS_INLINE bool unsleep(lwp_t *l, int error) noexcept {
-	LWP_ASSERT(lwp_state(l) == lwp_stat::sleep);
+	LWP_ASSERT(lwp_asleep(l));
 	bool lends = false;
 	if (waiters *q = l->l_sleepq; q != nullptr) {
 		q->remove(l);
@@ -48,9 +48,31 @@ LWP_ALWAYS_INLINE bool unsleep(lwp_t *l, int error) noexcept {
 	return lends;
 }
 
+/// One that was stopped in its sleep, which is over now: it stays where it is, covered like others that stand still.  The lock of the list it
+/// was on is held, and `held` is that or null.
+LWP_NOINLINE void stay_stopped_and_unlock(lwp_t *l, spinlock *held) noexcept {
+	vcpu_t *me = curcpu_or_null();
+	spinlock &lock = l->l_cpu->vc_lwplock;
+	lock.lock(me);
+	lwp_setstat(l, lwp_stat::stop, &lock);
+	lock.unlock(me);
+	if (held != nullptr) {
+		held->unlock(me);
+	}
+}
+
+/// After unsleep(): it is made runnable, unless it was stopped.
+LWP_ALWAYS_INLINE void go_on_and_unlock(lwp_t *l, spinlock *held, queue_end end = queue_end::line) noexcept {
+	if (LWP_UNLIKELY(lwp_state(l) == lwp_stat::stop)) {
+		stay_stopped_and_unlock(l, held);
+		return;
+	}
+	sched_wake_and_unlock(l, held, end);
+}
+
 /// Apart, so that a wake-up that lends nothing ends in a jump.
 LWP_NOINLINE void wake_and_settle(lwp_t *l, spinlock *lock, queue_end end) noexcept {
-	sched_wake_and_unlock(l, lock, end);
+	go_on_and_unlock(l, lock, end);
 	sched_settle_owed(curcpu_or_null());
 }
 
@@ -82,7 +104,7 @@ LWP_ALWAYS_INLINE int block(lwp_t *l, spinlock *lock, waiters *q, const sleep_on
 		lwp_flag_clear(l, LW_CANCELLED | on.token);  // as NetBSD's lwp_park(): one EALREADY uses up both
 		vc->vc_lwplock.unlock(vc);
 		lock->unlock(vc);
-		return (flags & on.token) != 0 ? EALREADY : (flags & interrupted) != 0 ? EINTR : 0;
+		return (flags & on.token) != 0 ? EALREADY : (flags & interrupted) != 0 ? EINTR : (flags & LW_PENDSIG) != 0 ? ERESTART : 0;
 	}
 	timer t;
 	if (on.deadline != never) {
@@ -208,10 +230,10 @@ unsigned waiters_wake_and_unlock(waiters *q, spinlock *lock, unsigned count, vcp
 		(void)unsleep(l, 0);  // of things that are not lent for
 		woken++;
 		if (woken == count || q->empty()) {
-			sched_wake_and_unlock(l, lock);
+			go_on_and_unlock(l, lock);
 			return woken;
 		}
-		sched_wake_and_unlock(l, nullptr);  // null: the lock stays ours
+		go_on_and_unlock(l, nullptr);  // null: the lock stays ours
 	}
 	lock->unlock(me);
 	return woken;
@@ -225,7 +247,7 @@ void sleepq_unsleep_and_unlock(lwp_t *l, spinlock *lock, int error, queue_end en
 		wake_and_settle(l, lock, end);
 		return;
 	}
-	sched_wake_and_unlock(l, lock, end);
+	go_on_and_unlock(l, lock, end);
 }
 
 unsigned sleepq_wake(sleepq *q, const void *wchan, unsigned count) noexcept {
@@ -234,7 +256,7 @@ unsigned sleepq_wake(sleepq *q, const void *wchan, unsigned count) noexcept {
 		next = waiters::next(l);
 		if (l->l_wchan == wchan) {
 			(void)unsleep(l, 0);
-			sched_wake_and_unlock(l, nullptr);  // null: the queue's lock stays ours
+			go_on_and_unlock(l, nullptr);  // null: the queue's lock stays ours
 			woken++;
 		}
 	}

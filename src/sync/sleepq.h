@@ -10,6 +10,8 @@
 // The lock of a list in an object is not in the object: l_mutex may name it a moment longer than the object lives.  It is one of a table.
 //
 // A sleep ends once: whoever takes the LWP off (waker, timer, suspend, interrupt) does so with its lock held, and says how in l_error.
+// An LWP that was stopped in its sleep (LSSTOP with a wait channel) is still on its list and is woken like any other: it stays LSSTOP, off
+// the list and under the vc_lwplock of its vCPU, and runs when it is continued.
 // Takes: the sleep queue's lock, then vc_lwplock or a run queue.  Never allocates but a timer's slot.
 #pragma once
 
@@ -56,7 +58,8 @@ inline spinlock *sleepq_enter_self(lwp_t *l) noexcept {
 }
 
 /// Sleeps on itself.  `lock` comes from sleepq_enter_self() and is released.
-/// 0 woken (or suspended: look again) | ETIMEDOUT | EINTR | EALREADY a token was there | ENOMEM no timer, did not sleep.
+/// 0 woken (or to stand still: look again) | ETIMEDOUT | EINTR | ERESTART a signal: pass the boundary | EALREADY a token was there |
+/// ENOMEM no timer, did not sleep.
 [[nodiscard]] int sleepq_block_self_and_unlock(lwp_t *l, spinlock *lock, const sleep_on &) noexcept;
 
 /// Sleeps on a queue whose sq_lock is held; it is released.  Same results.
@@ -94,7 +97,7 @@ unsigned sleepq_wake(sleepq *, const void *wchan, unsigned count) noexcept;
 /// sleeptab_lookup() and sleepq_wake(): wakeup(9).
 void sleeptab_wake(const void *wchan, unsigned count = ~0U) noexcept;
 
-/// Ends the sleep of an LWP that is LSSLEEP and locked by `lock`, which is released; its sleep returns `error`.
+/// Ends the sleep of an LWP that is asleep and locked by `lock`, which is released; its sleep returns `error`.
 void sleepq_unsleep_and_unlock(lwp_t *l, spinlock *lock, int error, queue_end end = queue_end::line) noexcept;
 
 }  // namespace lwp::kern

@@ -132,7 +132,7 @@ void turnstile_left(const waiters *q, lwp_t *l) noexcept {
 
 void turnstile_owned(const waiters *q, lwp_t *owner, vcpu_t *me) noexcept {
 	end(q->front(), me);
-	begin(q->front(), owner, owner != nullptr && lwp_state(owner) == lwp_stat::sleep, me);
+	begin(q->front(), owner, owner != nullptr && lwp_asleep(owner), me);  // an heir may have been stopped in its sleep
 }
 
 void turnstile_moved(const waiters *q, lwp_t *was, lwp_t *owner, vcpu_t *me) noexcept {

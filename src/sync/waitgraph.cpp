@@ -33,7 +33,7 @@ lwp_t *next_of(lwp_t *x, std::uint32_t *blocks, vcpu_t *me) noexcept {
 		spinlock *lock = lwp_lock(x, me);
 		const lwp_stat s = lwp_state(x);
 		// Asleep and locked: what it sleeps on lasts as long as we hold the lock.
-		lwp_t *next = s == lwp_stat::sleep && x->l_wchan != nullptr && x->l_syncobj->so_owner != nullptr && (lwp_flags(x) & LW_TIMED) == 0
+		lwp_t *next = lwp_asleep(x) && x->l_syncobj->so_owner != nullptr && (lwp_flags(x) & LW_TIMED) == 0
 		    ? x->l_syncobj->so_owner(x->l_wchan)
 		    : nullptr;
 		lock->unlock(me);

@@ -211,15 +211,3 @@ TEST(Kill, SignalZeroAsksWhetherItLives) {
 	EXPECT_EQ(error_of(_lwp_continue(detached)), 0);
 	await_end(detached);
 }
-
-TEST(Kill, OtherSignalsAreEnosysInThisVersion) {
-	subject parked([](subject &s) { s.park_once(); });
-	parked.await_blocked();
-	for (const int sig : {SIGHUP, SIGKILL, SIGUSR1, SIGSTOP, NSIG - 1}) {
-		EXPECT_EQ(send(_lwp_self(), sig), ENOSYS) << sig;
-		EXPECT_EQ(send(parked.lid(), sig), ENOSYS) << sig;
-	}
-	EXPECT_EQ(parked.result(), -1);
-	EXPECT_EQ(error_of(_lwp_unpark(parked.lid(), nullptr)), 0);
-	collect(parked.lid());
-}

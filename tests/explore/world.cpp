@@ -6,6 +6,7 @@
 
 #include "base/assert.h"
 #include "core/lwp_pool.h"
+#include "proc/report.h"
 #include "sched/switch.h"
 #include "sync/turnstile.h"
 
@@ -26,7 +27,7 @@ extern char _end;
 
 namespace lwp::kern {
 
-sched_t sched;
+sched_t sched = {.sd_settle = turnstile_settle};
 
 void fatal(const char *format, ...) {
 	char text[500];
@@ -40,6 +41,7 @@ void fatal(const char *format, ...) {
 std::size_t runtime_default_stack() noexcept { return stack_default; }
 void runtime_ensure() noexcept { fatal("a runtime is started"); }
 lwp_t *runtime_adopt() noexcept { fatal("a kernel thread is adopted"); }
+std::string report_every(lwp_t *) { fatal("a snapshot is made"); }
 
 namespace {
 

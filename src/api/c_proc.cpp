@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//
+// The calls on the proc as a whole, and the guard that stops the world.
+#include "api/errno.h"
+#include "core/lwp_state.h"
+#include "proc/lwp_life.h"
+#include "proc/runtime.h"
+#include "proc/signal.h"
+
+#include <lwp/proc.h>
+#include <lwp/proc.hpp>
+
+#include <cerrno>
+#include <system_error>
+
+using namespace lwp::kern;
+
+namespace {
+
+nanotime milliseconds(unsigned ms) noexcept { return nanotime{ms} * 1'000'000; }
+
+// The same table, seen from C.
+static_assert(sizeof(lwp_proc_ops) == sizeof(proc_ops) && alignof(lwp_proc_ops) == alignof(proc_ops));
+
+}  // namespace
+
+extern "C" {
+
+int lwp_proc_stop(void) {
+	lwp_t *l = curlwp();
+	proc_stop(l->l_cpu);
+	lwp_userret(l);
+	return 0;
+}
+
+int lwp_proc_continue(void) {
+	lwp_t *l = curlwp();
+	proc_continue(l->l_cpu);
+	lwp_userret(l);
+	return 0;
+}
+
+int lwp_proc_stopped(void) {
+	const lwp_t *l = curlwp();
+	return proc_is_stopped(l->l_proc, l->l_cpu) ? 1 : 0;  // no boundary: who asks may be about to continue the proc
+}
+
+int lwp_need_userret(lwpid_t lid, void (*fn)(void *), void *arg) {
+	lwp_t *l = curlwp();
+	if (fn == nullptr) {
+		return c_result(EINVAL);
+	}
+	const int error = lwp::kern::lwp_need_userret(l, lid, fn, arg);
+	lwp_userret(l);
+	return c_result(error);
+}
+
+int lwp_proc_setops(const struct lwp_proc_ops *ops) {
+	lwp_t *l = curlwp();
+	// release: pairs with the acquires of who calls them
+	l->l_proc->p_ops.store(reinterpret_cast<const proc_ops *>(ops), std::memory_order_release);
+	lwp_userret(l);
+	return 0;
+}
+
+void lwp_proc_exit(int status, unsigned grace_ms) { proc_exit(curlwp(), status, milliseconds(grace_ms)); }
+
+int lwp_proc_shutdown(unsigned grace_ms) {
+	lwp_t *l = curlwp();
+	const int error = proc_shutdown(l, after(now(), milliseconds(grace_ms)));
+	return c_result(error);
+}
+
+void lwp_proc_abort(int sig) { proc_die(curlwp(), signal_valid(sig) ? sig : SIGABRT, true); }
+
+}  // extern "C"
+
+namespace lwp {
+
+stop_the_world::stop_the_world() : stopped_(world_stop(curlwp(), never) == 0) {}
+
+stop_the_world::stop_the_world(std::chrono::nanoseconds limit)
+    : stopped_(world_stop(curlwp(), limit.count() <= 0 ? 0 : after(now(), static_cast<nanotime>(limit.count()))) == 0) {}
+
+stop_the_world::~stop_the_world() {
+	if (stopped_) {
+		lwp_t *l = curlwp();
+		world_continue(l);
+		lwp_userret(l);
+	}
+}
+
+std::vector<stopped_lwp> stop_the_world::lwps() const {
+	if (!stopped_) {
+		throw std::system_error(EPERM, std::generic_category(), "lwp::stop_the_world::lwps");
+	}
+	lwp_t *l = curlwp();
+	std::vector<world_member> found(proc_nlwps(l->l_proc, l->l_cpu) + 16);
+	// A kernel thread may have been adopted meanwhile.
+	for (std::size_t n; (n = world_members(l, found.data(), found.size())) > found.size();) {
+		found.resize(n + 16);
+	}
+	std::vector<stopped_lwp> out;
+	out.reserve(found.size());
+	for (world_member &m : found) {
+		if (m.lid == 0) {
+			break;
+		}
+		world_stack(&m);
+		out.push_back({m.lid, m.name, lwp_stat_name(m.stat), m.stack_low, m.stack_high, m.sp});
+	}
+	return out;
+}
+
+}  // namespace lwp

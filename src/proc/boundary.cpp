@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//
+// The slow half of the boundary: an LWP on its way back to the application has a bit of LW_USERRET set and honours it.
+//
+//   bit                 what it does                                            in this order
+//   LW_WEXIT            ends, unless LW_WCORE is set too                        first: no suspend can hold up an exit (quirk Q8)
+//   LW_WSTOP            LSSTOP until the proc, or the world, goes on            before signals: a stopped proc handles none
+//   LW_PENDSIG          runs the handlers of signals that wait for it           before a suspend, as in 1.73
+//   LW_WSUSPEND         LSSUSPENDED until it is continued
+//   LW_WCORE, LW_WREBOOT  LSSUSPENDED for good (Q13): whoever set it ends the process
+//   LW_WUSERRET         calls its return hook, once; a hook is an LWP's, not the proc's (Q14)
+//
+// Each bit is set under pp_lock of the LWP's part and the LWP's lock.  The LWP tests it again under pp_lock and keeps that until it has left
+// LSONPROC, so what undoes the bit in between is never lost (Q3).  After each that made it wait it begins again from the first.
+#include "base/assert.h"
+#include "proc/lwp_life.h"
+#include "proc/signal.h"
+#include "sched/switch.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <iterator>
+
+namespace lwp::kern {
+namespace {
+
+/// Stands still, in state `to`, as long as one of `bits` is set.
+void stand_still(lwp_t *l, std::uint32_t bits, lwp_stat to) noexcept {
+	part_hold hold(l->l_proc, l->l_part, l->l_cpu);
+	while ((lwp_flags(l) & bits) != 0) {
+		if (lwp_halt_and_unlock(l->l_proc, l, hold, to)) {
+			return;  // to the first of the bits again
+		}
+	}
+	hold.unlock(l->l_cpu);  // a continue was first
+}
+
+void call_hook(lwp_t *l) noexcept {
+	void (*fn)(void *);
+	void *arg;
+	{
+		vcpu_t *me = l->l_cpu;
+		lock_scope hold(l->l_part->pp_lock, me);
+		fn = l->l_hook;
+		arg = l->l_hookarg;
+		l->l_hook = nullptr;
+		spinlock *lock = lwp_lock(l, me);
+		lwp_flag_clear(l, LW_WUSERRET);
+		lock->unlock(me);
+	}
+	if (fn != nullptr) {
+		fn(arg);  // may call the library, switch, and find itself on another vCPU
+	}
+}
+
+/// Whether it may end here.  Not in the middle of a wait whose record others can reach; nor if its stack is a kernel thread's of the
+/// application, whose frames only it may leave.  Those stand still for good instead: the process ends.
+bool may_end(const lwp_t *l) noexcept { return l->l_pins == 0 && !l->l_adopted; }
+
+}  // namespace
+
+bool lwp_halt_and_unlock(proc_t *p, lwp_t *l, part_hold &hold, lwp_stat to) noexcept {
+	vcpu_t *me = l->l_cpu;
+	procpart *pp = l->l_part;
+	part_add(pp->pp_nrlwps, minus_one);
+	// While the proc is held somebody will let others go on: nobody waits in vain.  Who lets them go looks then.
+	if (LWP_UNLIKELY(!p->p_held && part_dry(pp) && !hold.all() && proc_dry(p))) {
+		part_add(pp->pp_nrlwps, 1);
+		hold.widen(me);
+		return false;
+	}
+	if (hold.all()) {
+		wait_recheck(p, me);
+	}
+	proc_cv_broadcast(p, me);  // who waits for us to stop needs pp_lock to look: by then we have
+	me->vc_lwplock.lock(me);
+	lwp_setstat(l, to, &me->vc_lwplock);
+	hold.unlock(me);
+	// vc_lwplock is held across the switch: a continue that comes now waits until we are off our stack.
+	mi_switch_and_unlock(l, nullptr);
+	return true;
+}
+
+LWP_NOINLINE void lwp_userret_slow(lwp_t *l) noexcept {
+	for (std::uint32_t flags = lwp_flags(l); (flags & LW_USERRET) != 0; flags = lwp_flags(l)) {
+		if ((flags & (LW_WEXIT | LW_WCORE)) == LW_WEXIT && may_end(l)) {
+#if LWP_DEBUG
+			// Mutexes that it owns stay locked: it has no say in it.
+			l->l_nheld = 0;
+			std::fill(std::begin(l->l_order), std::end(l->l_order), held_lock{});
+			l->l_ordermore = 0;
+#endif
+			lwp_exit(l);
+		}
+		if ((flags & LW_WSTOP) != 0) {
+			stand_still(l, LW_WSTOP, lwp_stat::stop);
+		} else if ((flags & LW_PENDSIG) != 0 && (flags & (LW_WEXIT | LW_WCORE)) == 0) {
+			signal_deliver(l);
+		} else if ((flags & (LW_WSUSPEND | LW_WREBOOT | LW_WCORE | LW_WEXIT)) != 0) {
+			stand_still(l, LW_WSUSPEND | LW_WREBOOT | LW_WCORE | LW_WEXIT, lwp_stat::suspended);
+		} else {
+			call_hook(l);
+		}
+	}
+	if (l->l_cpu->vc_resched.load(std::memory_order_relaxed)) {  // relaxed: a hint; lwp_preempt_cpu() takes it back and looks
+		lwp_preempt_cpu(l);
+	}
+}
+
+int lwp_need_userret(lwp_t *l, lwpid_t lid, void (*fn)(void *), void *arg) noexcept {
+	proc_t *p = l->l_proc;
+	vcpu_t *me = l->l_cpu;
+	part_hold hold(p, lid == 0 ? l->l_part : proc_part(p, lid), me);
+	int error = ESRCH;
+	while (lwp_t *t = lid == 0 ? l : lwp_find(p, lid)) {
+		if (t->l_hook != nullptr) {
+			error = EBUSY;
+			break;
+		}
+		if (lwp_post(p, t, lwp_lock(t, me), hold, LW_WUSERRET, 0, me)) {
+			t->l_hook = fn;  // it takes pp_lock to call it
+			t->l_hookarg = arg;
+			error = 0;
+			break;
+		}
+		hold.widen(me);
+	}
+	hold.unlock(me);
+	return error;
+}
+
+}  // namespace lwp::kern

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//
+// How the process ends while LWPs run, sleep, are suspended, stopped or being made; and what is said of them when it dies.
+//
+//   proc_exit()      LW_WEXIT to all others; the caller, the exit coordinator, waits until nobody runs but it (EXITCONTROL), then exit(status)
+//   proc_shutdown()  LW_WREBOOT to all others: suspended for good, and no continue helps
+//   proc_die()       the snapshot: the world is stopped where it is, LW_WCORE is posted, what each LWP was at is written; then the signal
+//
+// What is posted to all is kept in p_post, and whoever is made later starts with it: nobody escapes by being born late (Q8).  The coordinator posts
+// again at every look.  LWPs that cannot end where they are (boundary.cpp says which) stand still; those that never come to a boundary are
+// left alone when the time is over.
+#include "base/assert.h"
+#include "base/sys.h"
+#include "proc/lwp_life.h"
+#include "proc/report.h"
+#include "sched/place.h"
+#include "sched/switch.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <csignal>
+#include <cstdlib>
+#include <unistd.h>
+
+namespace lwp::kern {
+namespace {
+
+const syncobj coordinator_syncobj = {"the others to end"};
+constexpr nanotime snapshot_patience = 1'000'000'000;
+
+/// All locks held.
+void post_to(proc_t *p, lwp_t *t, std::uint32_t bits, const part_hold &hold, vcpu_t *me) noexcept {
+	spinlock *lock = lwp_lock(t, me);
+	const lwp_stat s = lwp_state(t);
+	if (s == lwp_stat::zomb || s == lwp_stat::idl || ((bits & LW_WEXIT) != 0 && (t->l_prflag & LPR_ENDING) != 0)) {
+		lock->unlock(me);
+		return;
+	}
+	const bool news = (lwp_flags(t) & bits) != bits;
+	if ((bits & LW_WEXIT) != 0) {
+		lwp_flag_clear(t, LW_WSUSPEND);
+		if (news && s == lwp_stat::suspended) {  // once: if it cannot end it stands still again
+			lwp_flag_set(t, bits);
+			part_add(t->l_part->pp_nrlwps, 1);
+			sched_wake_and_unlock(t, lock);
+			return;
+		}
+	}
+	(void)lwp_post(p, t, lock, hold, bits, (bits & LW_WEXIT) != 0 ? EINTR : 0, me);  // all locks are held: it does not ask for more
+}
+
+/// Says to everybody that the process is about to die; who stands still is left where it is.
+void mark_all(lwp_t *l, std::uint32_t bits) noexcept {
+	proc_t *p = l->l_proc;
+	vcpu_t *me = l->l_cpu;
+	{
+		const proc_scope hold(p, me);
+		p->p_post |= bits;
+	}
+	proc_for_each(p, me, [&](lwp_t *t) {
+		spinlock *lock = lwp_lock(t, me);
+		lwp_flag_set(t, bits);
+		lock->unlock(me);
+	});
+}
+
+/// Posts to all but the caller.  Whether nobody else runs any more.
+bool post_to_all(lwp_t *l, std::uint32_t bits) noexcept {
+	proc_t *p = l->l_proc;
+	vcpu_t *me = l->l_cpu;
+	part_hold hold(p, l->l_part, me);
+	hold.widen(me);
+	p->p_post |= bits;
+	bool alone = true;
+	proc_each_part(p, [&](procpart &pp) {
+		pp.pp_lwps.for_each([&](lid_node *n) {
+			auto *t = static_cast<lwp_t *>(n);
+			if (t != l) {
+				post_to(p, t, bits, hold, me);
+			}
+		});
+	});
+	alone = proc_count(p).nrlwps == 1;
+	proc_cv_broadcast(p, me);
+	hold.unlock(me);
+	return alone;
+}
+
+/// 0 | ETIMEDOUT
+int post_and_wait(lwp_t *l, std::uint32_t bits, nanotime deadline) noexcept {
+	for (nanotime pause = 20'000;; pause = std::min<nanotime>(pause * 2, 5'000'000)) {
+		if (post_to_all(l, bits)) {
+			return 0;
+		}
+		const nanotime when = now();
+		if (when >= deadline) {
+			return ETIMEDOUT;
+		}
+		lwp_yield_cpu(l);
+		spinlock *lock = sleepq_enter_self(l);
+		(void)sleepq_block_self_and_unlock(
+		    l, lock, {&l->l_proc->p_post, "exitwait", &coordinator_syncobj, sleep_catch::no, std::min(when + pause, deadline)});
+	}
+}
+
+/// Whether the caller is the one who ends the process; else it ends with the others.
+bool become_coordinator(lwp_t *l) noexcept {
+	proc_t *p = l->l_proc;
+	const proc_scope hold(p, l->l_cpu);
+	if ((p->p_post & LW_WEXIT) != 0) {
+		return false;
+	}
+	p->p_post |= LW_WEXIT;
+	return true;
+}
+
+void write_all(const std::string &text) noexcept {
+	for (std::size_t at = 0; at < text.size();) {
+		const long n = sys::write(2, text.data() + at, text.size() - at);
+		if (n <= 0 && n != -EINTR) {
+			return;
+		}
+		at += n > 0 ? static_cast<std::size_t>(n) : 0;
+	}
+}
+
+}  // namespace
+
+bool proc_exiting(const proc_t *p, vcpu_t *me) noexcept {
+	lock_scope hold(proc0_parts[0].pp_lock, me);
+	return (p->p_post & LW_WEXIT) != 0;
+}
+
+void proc_exit(lwp_t *l, int status, nanotime grace) noexcept {
+	while (!become_coordinator(l)) {
+		spinlock *lock = lwp_lock(l, l->l_cpu);
+		lwp_flag_set(l, LW_WEXIT);  // it may not have been posted to us yet
+		lock->unlock(l->l_cpu);
+		lwp_userret(l);  // ends, or stands still for good
+	}
+	proc_let_go(l->l_proc, l->l_cpu);
+	(void)post_and_wait(l, LW_WEXIT, after(now(), grace));
+	std::exit(status);
+}
+
+int proc_shutdown(lwp_t *l, nanotime deadline) noexcept { return post_and_wait(l, LW_WREBOOT, deadline); }
+
+void proc_die(lwp_t *l, int sig, bool snapshot) noexcept {
+	if (snapshot) {
+		const bool idle = (lwp_flags(l) & LW_IDLE) != 0;
+		if (!idle) {
+			(void)world_stop(l, after(now(), snapshot_patience));  // who does not come in time is shown without its frames
+		}
+		mark_all(l, LW_WCORE);
+		try {
+			write_all("lwp: signal " + std::to_string(sig) + ": every LWP\n" + report_every(l));
+		} catch (const std::bad_alloc &) {
+			write_all("lwp: no memory to say what LWPs were at\n");
+		}
+	}
+	struct sigaction plain {};
+	::sigaction(sig, &plain, nullptr);
+	sigset_t only;
+	::sigemptyset(&only);
+	::sigaddset(&only, sig);
+	::pthread_sigmask(SIG_UNBLOCK, &only, nullptr);
+	::raise(sig);
+	::_exit(128 + sig);  // a signal that does not end processes
+}
+
+}  // namespace lwp::kern
