@@ -27,7 +27,7 @@ extern char _end;
 
 namespace lwp::kern {
 
-sched_t sched = {.sd_settle = turnstile_settle};
+sched_t sched;
 
 void fatal(const char *format, ...) {
 	char text[500];
