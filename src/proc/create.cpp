@@ -156,7 +156,7 @@ int newlwp(lwp_t *l1, const lwp_options &o, lwp_t **out) noexcept {
 	l->l_prflag = o.detached ? LPR_DETACHED : 0;
 	l->l_refcnt = 1;
 	l->l_blocking = 0;  // it may have ended inside a region
-	l->l_pins = 0;  // as a handler's longjmp may have left it
+	l->l_pins = 0;      // as a handler's longjmp may have left it
 	l->l_sigpend = 0;
 	l->l_sigwait = 0;
 	l->l_sigwaited = 0;

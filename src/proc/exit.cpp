@@ -209,7 +209,7 @@ void lwp_end(lwp_t *l) noexcept {
 	l->l_fresh = !context_may_loop();
 	// It owns nothing that others wait for; but one that was made to end has no say in it, and another in its destructors may wait for it.  Loans
 	// to the dead do no harm (sync/turnstile.h).
-	LWP_ASSERT(l->l_lenders.empty() || (p->p_post & LW_WEXIT) != 0);
+	LWP_ASSERT((p->p_post & LW_WEXIT) != 0 || l->l_lenders.empty());
 	me->vc_lwplock.lock(me);
 	lwp_setstat(l, lwp_stat::zomb, &me->vc_lwplock);
 	hold.unlock(me);

@@ -136,7 +136,7 @@ struct sched_t {
 	atomic<unsigned> sd_helpers{0};             // a: kernel threads of the library that are no vCPUs and wait for work
 	/// Called by a vCPU, without locks: what an LWP is lent or has of its own has changed.  Set once, at the start.
 	void (*sd_settle)(lwp_t *, vcpu_t *) = nullptr;
-	atomic<bool> sd_signalled{false};           // a: the OS has sent this process a signal that is for its LWPs
+	atomic<bool> sd_signalled{false};  // a: the OS has sent this process a signal that is for its LWPs
 	/// Called by a vCPU, without locks, after sd_signalled was set.  Set once, before that.
 	void (*sd_signals)(vcpu_t *) = nullptr;
 	/// Called by a vCPU, without locks: nothing has run for a while and nothing is due, or (`asked`) sd_asked was set.  Set once, at the start.
