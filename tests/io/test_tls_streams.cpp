@@ -403,7 +403,7 @@ TEST(TlsShared, LinesThroughReaderAndWriter) {
 	lwp::reader in(p.client);
 	for (int i = 0; i < 50; ++i) {
 		p.client.write_all(std::to_string(i) + "\r\n", far());
-		EXPECT_EQ(in.read_line(far()), "<" + std::to_string(i) + ">");
+		EXPECT_EQ(in.read_line(far()), std::string("<").append(std::to_string(i)).append(">"));
 	}
 	p.client.shutdown(far());
 	EXPECT_FALSE(in.read_line(far()));
