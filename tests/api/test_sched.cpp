@@ -188,7 +188,6 @@ TEST(Sched, OneThatIsRaisedRunsAtOnce) {
 TEST(Sched, ASuspendedOneAndAParkedOneRunWithTheNewPriority) {
 	direct([] {
 		std::string order;
-		gate leave;
 		const auto say = [&](char name) { order += name; };
 		lwp::thread queued = actor(10, [&] { say('q'); });
 		const lwpid_t suspended = spawn([&] { say('s'); }, LWP_SUSPENDED);

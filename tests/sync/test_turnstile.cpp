@@ -381,7 +381,6 @@ TEST(Turnstile, AWaitOnAConditionVariableGivesBackWhatWasLentForItsMutex) {
 		bool told = false;
 		gate has;
 		gate wait;
-		gate leave;
 		lwp::thread owner = actor(10, [&] {
 			std::unique_lock hold(m);
 			has.open();
@@ -446,7 +445,6 @@ TEST(Turnstile, AWriterIsLentToByReadersAndWriters) {
 	direct([] {
 		lwp::shared_mutex m;
 		holder owner(10, m);
-		gate leave;
 		lwp::thread reader = actor(30, [&] { std::shared_lock hold(m); });
 		ASSERT_TRUE(nap_until([&] { return sleeps_on(lid_of(reader), &m); }));
 		EXPECT_TRUE(gets(lid_of(owner.thread), rt(30)));
