@@ -39,7 +39,7 @@ bool take(kmutex *m, lwp_t *l, std::uintptr_t clear) noexcept {
 	std::uintptr_t word = m->mtx_owner.load(std::memory_order_relaxed);  // relaxed: tested by the exchange
 	while ((word & ~kmutex::flags) == 0) {
 		// acquire: pairs with the release in mutex_unlock()
-		if (m->mtx_owner.compare_exchange_weak(word, (word & ~clear) | self, std::memory_order_acquire, std::memory_order_relaxed)) {
+		if (m->mtx_owner.compare_exchange_weak(word, (word & ~clear) | self, std::memory_order_acq_rel, std::memory_order_relaxed)) {
 			return true;
 		}
 	}
@@ -189,7 +189,7 @@ LWP_NOINLINE void mutex_unlock_slow(kmutex *m, lwp_t *l) noexcept {
 		if (heir == nullptr) {
 			// They have timed out or were suspended.
 			word &= ~(kmutex::waited | kmutex::starved);
-			m->mtx_owner.store(word, std::memory_order_relaxed);  // relaxed: no news but the flags
+			m->mtx_owner.store(word, std::memory_order_release);  // the owner, ourselves, is in it: as mutex_trylock()
 			lock->unlock(me);
 			continue;
 		}

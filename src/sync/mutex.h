@@ -51,15 +51,16 @@ inline void mutex_released(const void *, lwp_t *) noexcept {}
 #endif
 
 inline lwp_t *mutex_owner(const kmutex *m) noexcept {
-	// relaxed: exact for the owner itself, a hint for others; LWPs are type-stable
-	return reinterpret_cast<lwp_t *>(m->mtx_owner.load(std::memory_order_relaxed) & ~kmutex::flags);
+	// Exact for the owner itself, a hint for others; LWPs are type-stable.  acquire: pairs with the release of who put it there, since a
+	// waiter writes to what it finds: its loan goes into the owner's list, which must have been made
+	return reinterpret_cast<lwp_t *>(m->mtx_owner.load(std::memory_order_acquire) & ~kmutex::flags);
 }
 
 LWP_ALWAYS_INLINE bool mutex_trylock(kmutex *m, lwp_t *l) noexcept {
 	std::uintptr_t word = 0;
-	// acquire: pairs with the release in mutex_unlock()
+	// acquire: pairs with the release in mutex_unlock(); release: with the acquire in mutex_owner()
 	while (!m->mtx_owner.compare_exchange_weak(
-	    word, word | reinterpret_cast<std::uintptr_t>(l), std::memory_order_acquire, std::memory_order_relaxed)) {
+	    word, word | reinterpret_cast<std::uintptr_t>(l), std::memory_order_acq_rel, std::memory_order_relaxed)) {
 		if ((word & ~kmutex::flags) != 0) {
 			return false;
 		}

@@ -110,7 +110,7 @@ bool write_or_flag_locked(krwlock *rw, lwp_t *l) noexcept {
 		const bool is_free = (word & ~krwlock::waited) == 0;
 		// acquire: pairs with the releases of those who went out
 		if (rw->rw_word.compare_exchange_weak(
-		        word, is_free ? writer_word(l) : word | krwlock::waited, std::memory_order_acquire, std::memory_order_relaxed)) {
+		        word, is_free ? writer_word(l) : word | krwlock::waited, std::memory_order_acq_rel, std::memory_order_relaxed)) {
 			return is_free;
 		}
 	}
@@ -209,7 +209,7 @@ LWP_NOINLINE void rwlock_wrunlock_slow(krwlock *rw, lwp_t *l) noexcept {
 		}
 		// They have all gone.  Back to the plain form: the last access is one that frees it, since whoever is in then may destroy it.
 		std::uintptr_t word = writer_word(l);
-		rw->rw_word.store(word, std::memory_order_relaxed);  // relaxed: no news but the flag
+		rw->rw_word.store(word, std::memory_order_release);  // as mutex_owner()
 		lock->unlock(me);
 		if (rw->rw_word.compare_exchange_strong(word, 0, std::memory_order_release, std::memory_order_relaxed)) {
 			return;

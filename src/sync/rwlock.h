@@ -40,7 +40,7 @@ void rwlock_rdunlock_slow(krwlock *, lwp_t *l) noexcept;
 
 /// The writer that holds it, or null.
 inline lwp_t *rwlock_owner(const krwlock *rw) noexcept {
-	const std::uintptr_t word = rw->rw_word.load(std::memory_order_relaxed);  // relaxed: as mutex_owner()
+	const std::uintptr_t word = rw->rw_word.load(std::memory_order_acquire);  // acquire: as mutex_owner()
 	return (word & krwlock::writer) != 0 ? reinterpret_cast<lwp_t *>(word & ~(krwlock::writer | krwlock::waited)) : nullptr;
 }
 
@@ -48,7 +48,7 @@ LWP_ALWAYS_INLINE bool rwlock_trywrlock(krwlock *rw, lwp_t *l) noexcept {
 	std::uintptr_t word = 0;
 	// acquire: pairs with the releases of those who go out
 	const bool taken = rw->rw_word.compare_exchange_strong(
-	    word, reinterpret_cast<std::uintptr_t>(l) | krwlock::writer, std::memory_order_acquire, std::memory_order_relaxed);
+	    word, reinterpret_cast<std::uintptr_t>(l) | krwlock::writer, std::memory_order_acq_rel, std::memory_order_relaxed);
 	if (taken) {
 		mutex_acquired(rw, l);
 	}
