@@ -6,12 +6,16 @@
 #include "io_support.h"
 
 #include <sys/eventfd.h>
+#include <sys/syscall.h>
 #include <thread>
 #include <vector>
 
 using namespace lwp::test;
 
 namespace {
+
+/// By a raw system call: ThreadSanitizer follows descriptors from the C library's calls to close(2)'s, and the library closes by itself.
+int new_eventfd(int flags) { return static_cast<int>(::syscall(SYS_eventfd2, 0, flags)); }
 
 const bool touched = touch_runtime();
 
@@ -79,14 +83,14 @@ TEST(Close, NumbersGoRound) {
 	for (int i = 0; i < 8; i++) {
 		all.push_back(spawn([] {
 			for (std::size_t k = 0; k < rounds(300); k++) {
-				const int fd = ::eventfd(0, EFD_CLOEXEC);
+				const int fd = new_eventfd(EFD_CLOEXEC);
 				EXPECT_EQ(error_of(lwp_close(fd)), 0);
 			}
 		}));
 	}
 	std::thread outside([] {
 		for (std::size_t k = 0; k < rounds(300); k++) {
-			const int fd = ::eventfd(0, EFD_CLOEXEC);
+			const int fd = new_eventfd(EFD_CLOEXEC);
 			EXPECT_EQ(error_of(lwp_close(fd)), 0);
 		}
 	});
