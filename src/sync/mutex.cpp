@@ -38,7 +38,7 @@ bool take(kmutex *m, lwp_t *l, std::uintptr_t clear) noexcept {
 	const auto self = reinterpret_cast<std::uintptr_t>(l);
 	std::uintptr_t word = m->mtx_owner.load(std::memory_order_relaxed);  // relaxed: tested by the exchange
 	while ((word & ~kmutex::flags) == 0) {
-		// acquire: pairs with the release in mutex_unlock()
+		// acquire: pairs with the release in mutex_unlock(); release: with the acquire in mutex_owner()
 		if (m->mtx_owner.compare_exchange_weak(word, (word & ~clear) | self, std::memory_order_acq_rel, std::memory_order_relaxed)) {
 			return true;
 		}

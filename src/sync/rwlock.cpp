@@ -108,7 +108,7 @@ bool write_or_flag_locked(krwlock *rw, lwp_t *l) noexcept {
 	std::uintptr_t word = rw->rw_word.load(std::memory_order_relaxed);  // relaxed: tested by the exchange
 	for (;;) {
 		const bool is_free = (word & ~krwlock::waited) == 0;
-		// acquire: pairs with the releases of those who went out
+		// acquire: pairs with the releases of those who went out; release: as in rwlock_trywrlock()
 		if (rw->rw_word.compare_exchange_weak(
 		        word, is_free ? writer_word(l) : word | krwlock::waited, std::memory_order_acq_rel, std::memory_order_relaxed)) {
 			return is_free;

@@ -46,7 +46,7 @@ inline lwp_t *rwlock_owner(const krwlock *rw) noexcept {
 
 LWP_ALWAYS_INLINE bool rwlock_trywrlock(krwlock *rw, lwp_t *l) noexcept {
 	std::uintptr_t word = 0;
-	// acquire: pairs with the releases of those who go out
+	// acquire: pairs with the releases of those who go out; release: with the acquire of who asks for the writer, to lend to it
 	const bool taken = rw->rw_word.compare_exchange_strong(
 	    word, reinterpret_cast<std::uintptr_t>(l) | krwlock::writer, std::memory_order_acq_rel, std::memory_order_relaxed);
 	if (taken) {
