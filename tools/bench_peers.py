@@ -490,7 +490,7 @@ def machine():
             model = next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), model)
     except OSError:
         pass
-    return {"cpu": model, "cpus": os.cpu_count(), "kernel": platform.release(), "arch": platform.machine()}
+    return {"cpu": model, "cpus": os.cpu_count(), "kernel": platform.release().split("-")[0], "arch": platform.machine()}
 
 
 def versions():
