@@ -58,6 +58,8 @@ void add_semaphore();
 void add_timer();
 void add_memory();
 void add_skynet();
+void add_growth();
+void add_scale();
 void add_channel();
 void add_future();
 void add_idle();

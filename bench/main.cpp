@@ -69,6 +69,8 @@ int main(int argc, char **argv) {
 	bench::add_timer();
 	bench::add_memory();
 	bench::add_skynet();
+	bench::add_growth();
+	bench::add_scale();
 	bench::add_channel();
 	bench::add_future();
 	bench::add_idle();

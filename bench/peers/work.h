@@ -126,10 +126,12 @@ void yield(const job &j) {
 	const std::int64_t each = j.ops / static_cast<std::int64_t>(j.threads);
 	check(each > 0, "fewer operations than threads");
 	std::atomic<bool> go{false};
+	std::atomic<std::size_t> begun{0};
 	std::atomic<std::int64_t> yields{0};
 	threads_of<P> all;
 	for (std::size_t i = 0; i < j.threads; ++i) {
-		all.emplace_back([&go, &yields, each] {
+		all.emplace_back([&go, &begun, &yields, each] {
+			begun.fetch_add(1, std::memory_order_relaxed);
 			while (!go.load(std::memory_order_relaxed)) {
 				P::yield();
 			}
@@ -139,7 +141,10 @@ void yield(const job &j) {
 			yields.fetch_add(each, std::memory_order_relaxed);
 		});
 	}
-	P::yield();  // all have begun and touched their stacks
+	while (begun.load(std::memory_order_relaxed) < j.threads) {
+		P::yield();
+	}
+	P::yield();  // all have touched their stacks
 	const stopwatch time;
 	go.store(true, std::memory_order_relaxed);
 	join<P>(all);

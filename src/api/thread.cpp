@@ -58,7 +58,7 @@ void thread_abandon(const nascent &n) noexcept { lwp_abandon(static_cast<lwp_t *
 lwpid_t thread_launch(const nascent &n, void (*run)(void *)) noexcept {
 	lwp_t *l = curlwp();
 	lwpid_t lid;
-	const int error = lwp_start(l, static_cast<lwp_t *>(n.lwp), run, n.payload, {}, &lid);
+	const int error = lwp_start(l, static_cast<lwp_t *>(n.lwp), run, n.payload, false, &lid);
 	if (error != 0) {
 		return -error;
 	}

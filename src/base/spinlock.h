@@ -12,6 +12,7 @@
 // time slice away after a while, because the holder's kernel thread may have lost its CPU.  Takes nothing, allocates nothing.
 #pragma once
 
+#include "base/assert.h"
 #include "base/atomic.h"
 #include "base/config.h"
 #include "base/cpu.h"
@@ -49,13 +50,27 @@ public:
 #endif
 	}
 
+	/// The same for a lock that nobody ever biases, like those of a table.
+	LWP_ALWAYS_INLINE void lock_unbiased(vcpu_t *me) noexcept {
+		LWP_ASSERT(bias_ == nobody);
+#if LWP_DEBUG
+		lockrank_wanted(this);
+#endif
+		if (LWP_UNLIKELY(word_.exchange(1, std::memory_order_acquire) != 0)) {  // pairs with the release store in unlock()
+			lock_plain(me);
+		}
+#if LWP_DEBUG
+		lockrank_acquired(this);
+#endif
+	}
+
 	/// By the kernel thread that locked it, not necessarily by the LWP that did.
 	LWP_ALWAYS_INLINE void unlock(vcpu_t *me) noexcept {
 #if LWP_DEBUG
 		lockrank_released(this);
 #endif
-		if (bias_ == key(me) && mine_.load(std::memory_order_relaxed) != 0) {  // relaxed: only we write it
-			mine_.store(0, std::memory_order_release);                         // pairs with the acquire in revoke()
+		if (LWP_LIKELY(bias_ == key(me)) && LWP_LIKELY(mine_.load(std::memory_order_relaxed) != 0)) {  // relaxed: only we write it
+			mine_.store(0, std::memory_order_release);  // pairs with the acquire in revoke()
 			return;
 		}
 		word_.store(0, std::memory_order_release);  // pairs with the acquire exchange in lock_plain()
@@ -73,7 +88,7 @@ private:
 	static std::uintptr_t key(vcpu_t *me) noexcept { return reinterpret_cast<std::uintptr_t>(me); }
 
 	LWP_ALWAYS_INLINE bool lock_biased(vcpu_t *me) noexcept {
-		if (bias_ != key(me)) {
+		if (LWP_UNLIKELY(bias_ != key(me))) {
 			return false;
 		}
 		mine_.store(1, std::memory_order_relaxed);

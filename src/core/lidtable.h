@@ -133,6 +133,9 @@ private:
 	}
 	static constexpr std::size_t segment_size(std::uint32_t s) noexcept { return std::size_t{first_buckets} << (s == 0 ? 0 : s - 1); }
 	LWP_ALWAYS_INLINE bucket_t *bucket(std::uint32_t i) const noexcept {
+		if (LWP_LIKELY(i < first_buckets)) {
+			return const_cast<bucket_t *>(first_ + i);
+		}
 		std::uint32_t s = segment_of(i);
 		// A segment s > 0 begins at bucket first_buckets << (s - 1), its own size.
 		std::uint32_t offset = i - ((first_buckets << s) >> 1 & ~(first_buckets - 1));

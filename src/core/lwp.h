@@ -24,6 +24,7 @@
 #include "ctx/context.h"
 #include "ctx/stack.h"
 
+#include <cstddef>
 #include <cstdint>
 #include <pthread.h>
 
@@ -92,39 +93,42 @@ struct held_lock {
 	lock_hold hl_how;
 };
 
+// What a switch touches comes first: two cache lines, which lwp_layout below holds the compiler to.
 struct alignas(64) lwp_t : lid_node {  // lid_node: l_lid and the id table's link, p
 	context l_ctx;                     // l: where it goes on; valid while off its vCPU, stored by the one that runs next
 	atomic<spinlock *> l_mutex;        // l: the lock that covers it; read without it by who wants to take it
 	vcpu_t *l_cpu;                     // l: the vCPU it runs on, is queued on, or ran on last; anew after each switch
-	list_link<lwp_t> l_link;           // l: run queue, inbox, sleep queue; p: zombie list; !: dead cache; l_stat says which
-
 	atomic<lwp_stat> l_stat;       // l: written by lwp_setstat() alone; into and out of IDL, SUSPENDED, ZOMB p too, so p can test for these
 	sched_class l_class;           // l
 	atomic<pri_t> l_priority;      // a: what it runs and waits with: its own, or a better one that was lent; written locked
-	atomic<pri_t> l_ownpri;        // a: what it would have without loans; written locked
-	pri_t l_basepri;               // l: what it was given
-	std::uint8_t l_decay;          // l: how much of that it has used up (time-sharing only, sched/priority.h)
-	pri_t l_protpri;               // l: at least this until the last _sched_protect() is taken back, or pri_none
-	std::uint16_t l_protdepth;     // !: how many those are
-	atomic<std::uint32_t> l_flag;  // l, see above; what is in LW_USERRET p too: the boundary tests it under pp_lock
+	std::int16_t l_bound;          // l: index of the only vCPU it may run on, or -1 (kernel threads that were adopted: always -1)
+	bool l_stacked;                // l: on the stack of its run queue, not in its line
+	std::uint8_t l_decay;          // l: how much of l_basepri it has used up (time-sharing only, sched/priority.h)
+	list_link<lwp_t> l_link;       // l: run queue, inbox, sleep queue; p: zombie list; !: dead cache; l_stat says which
 	atomic<lwpctl_t *> l_ctl;      // a: set by the LWP; its block is written by its vCPU at each switch
+	atomic<std::uint32_t> l_flag;  // l, see above; what is in LW_USERRET p too: the boundary tests it under pp_lock
+	int l_error;                   // l: how its sleep ended; the LWP reads it after
 	const void *l_wchan;           // l: what it sleeps on, null if it does not
-	const char *l_wmesg;           // l: why, in one word
 	const syncobj *l_syncobj;      // l: what kind of thing that is
 	struct waiters *l_sleepq;      // l: the list it sleeps on, null if on none
-	lwp_t *l_lendsto;              // l: who has its priority while it sleeps, or null (sync/turnstile.h)
-	list_link<lwp_t> l_lendlink;   // T: turnstile lock of l_lendsto
+	nanotime l_slept;              // l: about when its sleep began (as of its vCPU's last look at the clock)
+
+	const char *l_wmesg;                        // l: why, in one word
+	atomic<pri_t> l_ownpri;                     // a: what it would have without loans; written locked
+	pri_t l_basepri;                            // l: what it was given
+	pri_t l_protpri;                            // l: at least this until the last _sched_protect() is taken back, or pri_none
+	std::uint16_t l_protdepth;                  // !: how many those are
+	lwp_t *l_lendsto;                           // l: who has its priority while it sleeps, or null (sync/turnstile.h)
+	list_link<lwp_t> l_lendlink;                // T: turnstile lock of l_lendsto
 	list<lwp_t, &lwp_t::l_lendlink> l_lenders;  // T: of its own: who lends to it, one for each thing that others wait for
-	nanotime l_slept;                           // l: about when its sleep began (as of its vCPU's last look at the clock)
-	int l_error;                                // l: how its sleep ended; the LWP reads it after
 	atomic<std::uint32_t> l_blocks{0};          // a: a wait_phase, and how many waits on an owner it has begun (sync/waitgraph.h)
-	std::int16_t l_bound;      // l: index of the only vCPU it may run on, or -1 (kernel threads that were adopted: always -1)
-	std::uint8_t l_prflag;     // p
-	atomic<bool> l_oncpu;      // a: its stack may be in use: from building until whoever runs after its end has left it
-	bool l_fresh;              // !: l_ctx must be made anew before it runs
-	bool l_stacked;            // l: on the stack of its run queue, not in its line
-	bool l_adopted;            // (: a kernel thread's own stack; never recycled with it
-	bool l_farwait;            // p: with an l_wait: not pp_lock but that of another part, or all of them, cover the wait
+	std::uint8_t l_prflag;                      // p
+	atomic<bool> l_oncpu;                       // a: its stack may be in use: from building until whoever runs after its end has left it
+	bool l_fresh;                               // !: l_ctx must be made anew before it runs
+	bool l_adopted;                             // (: a kernel thread's own stack; never recycled with it
+	bool l_farwait;                             // p: with an l_wait: not pp_lock but that of another part, or all of them, cover the wait
+	bool l_interrupted;                         // !: a handler without SA_RESTART has run in it since its call began
+	std::uint16_t l_pins;      // !: records on its stack that others can reach (waits under way): it cannot end before they are off
 	std::uint32_t l_blocking;  // !: regions of lwp_blocking_enter() that it is in
 	std::uint32_t l_room;      // !: bytes free for the creator's use above the frames of l_ctx
 
@@ -142,14 +146,12 @@ struct alignas(64) lwp_t : lid_node {  // lid_node: l_lid and the id table's lin
 	char l_name[LWP_MAXNAME];  // p
 	pthread_t l_kthread;       // (: of an adopted one
 	const void *l_boundsp;     // l: where the stack of one on a bound vCPU ends while it does not run
-	std::uint16_t l_pins;      // !: records on its stack that others can reach (waits under way): it cannot end before they are off
 
 	std::uint64_t l_sigmask;  // p, written by itself: signals that it does not take now, as bits
 	std::uint64_t l_sigpend;  // p: sent to it and not taken yet; they die with it
 	std::uint64_t l_sigwait;  // p: those that it waits for
 	int l_sigwaited;          // p: the one that it was given
 	std::uint32_t l_handled;  // !: handlers that have run in it
-	bool l_interrupted;       // !: one of them, without SA_RESTART, since its call began
 	void (*l_hook)(void *);   // p: called once at its next boundary; see LW_WUSERRET
 	void *l_hookarg;          // p
 #if LWP_DEBUG
@@ -159,6 +161,16 @@ struct alignas(64) lwp_t : lid_node {  // lid_node: l_lid and the id table's lin
 	unsigned l_ordermore;   // !: how many others
 #endif
 };
+
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Winvalid-offsetof"  // not of standard layout, but without virtual bases
+/// A switch touches two cache lines of an LWP.  (The sanitizers and the portable switch have larger contexts.)
+struct lwp_layout {
+	static constexpr bool usual = sizeof(context) == 24 && !LWP_EXPLORE;
+	static_assert(!usual || (offsetof(lwp_t, l_decay) == 63 && offsetof(lwp_t, l_link) == 64));
+	static_assert(!usual || offsetof(lwp_t, l_slept) + sizeof(nanotime) == 128);
+};
+#pragma GCC diagnostic pop
 
 /// Shows as l_lid what the id table calls ln_lid.
 inline lwpid_t lwp_lid(const lwp_t *l) noexcept { return l->ln_lid.load(std::memory_order_relaxed); }

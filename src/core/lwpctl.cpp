@@ -30,11 +30,8 @@ lwpctl_t *lwpctl_get() noexcept {
 	return b == nullptr ? nullptr : &b->b_ctl;
 }
 
-void lwpctl_put(lwp_t *l) noexcept {
+void lwpctl_put_slow(lwp_t *l) noexcept {
 	lwpctl_t *ctl = l->l_ctl.load(std::memory_order_relaxed);  // relaxed: the LWP is dead and the caller's
-	if (ctl == nullptr) {
-		return;
-	}
 	l->l_ctl.store(nullptr, std::memory_order_relaxed);
 	lwpctl_show(ctl, LWPCTL_CPU_EXITED);
 	static_assert(offsetof(block, b_ctl) == 0);

@@ -15,6 +15,11 @@ inline void lwpctl_show(lwpctl_t *ctl, int cpu) noexcept { __atomic_store_n(&ctl
 inline void lwpctl_show_turns(lwpctl_t *ctl, int turns) noexcept { __atomic_store_n(&ctl->lc_pctr, turns, __ATOMIC_RELEASE); }
 
 /// Of an LWP that has been collected, if it has one.
-void lwpctl_put(lwp_t *) noexcept;
+void lwpctl_put_slow(lwp_t *) noexcept;
+inline void lwpctl_put(lwp_t *l) noexcept {
+	if (LWP_UNLIKELY(l->l_ctl.load(std::memory_order_relaxed) != nullptr)) {  // relaxed: the LWP is dead and the caller's
+		lwpctl_put_slow(l);
+	}
+}
 
 }  // namespace lwp::kern

@@ -27,17 +27,31 @@ void start_routine(void *arg) noexcept {
 /// Stack sizes are rounded up to classes, so equal is too much to ask.
 bool fits(const lwp_t *l, std::size_t stack_size) noexcept { return l->l_stack.s_size >= stack_size && l->l_stack.s_size / 2 < stack_size; }
 
+/// The dead detached LWP in the slot of a part, if there is one: off its stack and in no table.
+LWP_ALWAYS_INLINE lwp_t *take_slot(proc_t *p, procpart *pp, vcpu_t *me) noexcept {
+	pp->pp_lock.lock(me);
+	lwp_t *dead = pp->pp_zomblwp.load(std::memory_order_relaxed);
+	if (LWP_LIKELY(dead != nullptr)) {
+		pp->pp_zomblwp.store(nullptr, std::memory_order_relaxed);
+		lwp_forget(dead);
+		proc_cv_broadcast(p, me);
+	}
+	pp->pp_lock.unlock(me);
+	if (LWP_LIKELY(dead != nullptr)) {
+		lwp_lay_out(dead);
+	}
+	return dead;
+}
+
 /// The dead detached LWP in our part's slot, or the newest that ended on this vCPU; off its stack and in no table.
 lwp_t *recycle(proc_t *p, std::size_t stack_size, vcpu_t *me) noexcept {
 	procpart *pp = me->vc_part;
 	if (pp->pp_zomblwp.load(std::memory_order_relaxed) != nullptr) {  // relaxed: a hint, asked again under pp_lock
-		pp->pp_lock.lock(me);
-		lwp_t *dead = pp->pp_zomblwp.load(std::memory_order_relaxed);
-		if (dead != nullptr) {
-			pp->pp_zomblwp.store(nullptr, std::memory_order_relaxed);
-			lwp_free_and_unlock(p, dead, me);  // to this vCPU's newest
-		} else {
-			pp->pp_lock.unlock(me);
+		if (lwp_t *dead = take_slot(p, pp, me); dead != nullptr) {
+			if (LWP_LIKELY(!dead->l_adopted && !dead->l_stack.s_foreign && fits(dead, stack_size))) {
+				return dead;
+			}
+			lwp_keep_dead(dead, me);
 		}
 	}
 	lwp_t *l = me->vc_dead.front();
@@ -173,7 +187,7 @@ void lwp_abandon(lwp_t *l) noexcept { lwp_keep_dead(l, curcpu_or_null()); }
 
 namespace {
 
-LWP_ALWAYS_INLINE int enter_and_run(lwp_t *l1, lwp_t *l2, void (*func)(void *), void *arg, const lwp_options &o, lwpid_t *lid) noexcept {
+LWP_ALWAYS_INLINE int enter_and_run(lwp_t *l1, lwp_t *l2, void (*func)(void *), void *arg, bool suspended, lwpid_t *lid) noexcept {
 	proc_t *p = l1->l_proc;
 	vcpu_t *me = l1->l_cpu;
 	procpart *pp = me->vc_part;
@@ -214,7 +228,7 @@ LWP_ALWAYS_INLINE int enter_and_run(lwp_t *l1, lwp_t *l2, void (*func)(void *), 
 	}
 	// What was posted to all holds for it too, though its creator has not come to the boundary yet (Q8); a creator that is to be suspended itself
 	// makes no running ones.  In a stopped proc it is born stopped, or, suspended, stops when it is continued (Q27).
-	const bool asleep = o.suspended || ((lwp_flags(l1) & (LW_WSUSPEND | LW_WREBOOT)) != 0);
+	const bool asleep = suspended || ((lwp_flags(l1) & (LW_WSUSPEND | LW_WREBOOT)) != 0);
 	const bool still = proc_holds(p, l2);
 	// A signal of the proc that all others mask is for the new one, if it does not.
 	l2->l_sigmask = l1->l_sigmask;
@@ -241,8 +255,8 @@ LWP_ALWAYS_INLINE int enter_and_run(lwp_t *l1, lwp_t *l2, void (*func)(void *), 
 
 }  // namespace
 
-int lwp_start(lwp_t *l1, lwp_t *l2, void (*func)(void *), void *arg, const lwp_options &o, lwpid_t *lid) noexcept {
-	const int error = enter_and_run(l1, l2, func, arg, o, lid);
+int lwp_start(lwp_t *l1, lwp_t *l2, void (*func)(void *), void *arg, bool suspended, lwpid_t *lid) noexcept {
+	const int error = enter_and_run(l1, l2, func, arg, suspended, lid);
 	const proc_ops *ops = l1->l_proc->p_ops.load(std::memory_order_acquire);  // pairs with the release of who set it
 	if (LWP_UNLIKELY(ops != nullptr) && error == 0 && ops->on_lwp_fork != nullptr) {
 		ops->on_lwp_fork(lwp_lid(l1), *lid);

@@ -15,11 +15,17 @@ namespace {
 
 constexpr unsigned dead_most = 1024;  // dead LWPs that a vCPU keeps
 
-/// Waits until a dead LWP is off its stack: the switch is under way on another vCPU, whose kernel thread may have lost its CPU.
-void wait_off_cpu(const lwp_t *dead) noexcept {
+LWP_NOINLINE void wait_off_cpu_slow(const lwp_t *dead) noexcept {
 	// acquire: pairs with the release in the arriving LWP
 	for (unsigned spins = 0; dead->l_oncpu.load(std::memory_order_acquire); spins++) {
 		spins % 100 == 99 ? sys::yield() : cpu_relax();
+	}
+}
+
+/// Waits until a dead LWP is off its stack: the switch is under way on another vCPU, whose kernel thread may have lost its CPU.
+LWP_ALWAYS_INLINE void wait_off_cpu(const lwp_t *dead) noexcept {
+	if (LWP_UNLIKELY(dead->l_oncpu.load(std::memory_order_acquire))) {  // same pair
+		wait_off_cpu_slow(dead);
 	}
 }
 
@@ -120,9 +126,13 @@ void lwp_forget(lwp_t *dead) noexcept {
 	part_check(pp);
 }
 
-void lwp_bury(lwp_t *dead, vcpu_t *me) noexcept {
+void lwp_lay_out(lwp_t *dead) noexcept {
 	wait_off_cpu(dead);
 	lwpctl_put(dead);
+}
+
+void lwp_bury(lwp_t *dead, vcpu_t *me) noexcept {
+	lwp_lay_out(dead);
 	lwp_keep_dead(dead, me);
 }
 

@@ -31,7 +31,10 @@ void *lwp_room(const lwp_t *) noexcept;
 /// Gives up one that was not started.
 void lwp_abandon(lwp_t *) noexcept;
 /// Numbers it, stores the id in *lid, and lets it run func(arg) (or stand suspended).  0 | EAGAIN too many | ENOMEM: then it is as before.
-[[nodiscard]] int lwp_start(lwp_t *l1, lwp_t *l2, void (*func)(void *), void *arg, const lwp_options &, lwpid_t *lid) noexcept;
+[[nodiscard]] int lwp_start(lwp_t *l1, lwp_t *l2, void (*func)(void *), void *arg, bool suspended, lwpid_t *lid) noexcept;
+[[nodiscard]] inline int lwp_start(lwp_t *l1, lwp_t *l2, void (*func)(void *), void *arg, const lwp_options &o, lwpid_t *lid) noexcept {
+	return lwp_start(l1, l2, func, arg, o.suspended, lid);
+}
 
 // ---- exit.cpp
 
@@ -41,7 +44,9 @@ void lwp_abandon(lwp_t *) noexcept;
 void lwp_end(lwp_t *l) noexcept;
 /// Takes a dead LWP out of the table and the counters.  Lock of its part held.
 void lwp_forget(lwp_t *dead) noexcept;
-/// Keeps or releases what is left of it, once it is off its stack.
+/// Waits until it is off its stack; then what is left is the caller's.
+void lwp_lay_out(lwp_t *dead) noexcept;
+/// The same, and keeps or releases what is left.
 void lwp_bury(lwp_t *dead, vcpu_t *me) noexcept;
 /// Both, between which the lock of its part is released.
 void lwp_free_and_unlock(proc_t *, lwp_t *dead, vcpu_t *me) noexcept;
@@ -62,7 +67,13 @@ void wait_take_back(proc_t *, waitrec *, int error) noexcept;
 /// After an LWP stopped running or a candidate went away: ends waits that nobody can satisfy any more.  All locks held.
 void wait_recheck(proc_t *, vcpu_t *me) noexcept;
 /// The same after a candidate went away, if it may matter.  No lock held.
-void wait_candidate_gone(proc_t *, vcpu_t *me) noexcept;
+void wait_candidate_gone_slow(proc_t *, vcpu_t *me) noexcept;
+LWP_ALWAYS_INLINE void wait_candidate_gone(proc_t *p, vcpu_t *me) noexcept {
+	// relaxed: who entered before the candidate went is seen, since we held one of its locks then; who enters later looks itself
+	if (LWP_UNLIKELY(p->p_nanywaits.load(std::memory_order_relaxed) != 0)) {
+		wait_candidate_gone_slow(p, me);
+	}
+}
 /// The deadlock rule of rev 1.73 as written there, kept to compare (quirk Q9).
 constexpr bool wait_deadlock_1_73(long nrlwps, long nzlwps, long ndlwps, long nlwpwait) noexcept {
 	return nrlwps + nzlwps - ndlwps <= nlwpwait;

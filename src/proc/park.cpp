@@ -33,7 +33,7 @@ int lwp_unpark(lwp_t *l, lwpid_t lid) noexcept {
 		return ESRCH;
 	}
 	if (lwp_asleep(t) && t->l_syncobj == &park_syncobj) {
-		sleepq_unsleep_and_unlock(t, lock, 0);
+		sleepq_unsleep_and_unlock(t, lock, 0, queue_end::handed_over);
 	} else {
 		lwp_flag_set(t, LW_UNPARKED);
 		lock->unlock(me);

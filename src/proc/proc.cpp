@@ -166,8 +166,8 @@ void lwp_drainrefs(proc_t *p, lwp_t *l) noexcept {
 	}
 }
 
-void part_check([[maybe_unused]] const procpart *pp) noexcept {
 #if LWP_DEBUG
+void part_check(const procpart *pp) noexcept {
 	const std::uint32_t running = pp->pp_nrlwps.load(std::memory_order_relaxed);
 	LWP_ASSERT(pp->pp_lock.held());
 	LWP_ASSERT(pp->pp_nlwps == pp->pp_lwps.size());
@@ -189,8 +189,8 @@ void part_check([[maybe_unused]] const procpart *pp) noexcept {
 		LWP_ASSERT(running + others == pp->pp_nlwps);
 		LWP_ASSERT(detached == pp->pp_ndlwps);
 	}
-#endif
 }
+#endif
 
 void proc_check([[maybe_unused]] const proc_t *p) noexcept {
 #if LWP_DEBUG

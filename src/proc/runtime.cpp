@@ -28,6 +28,7 @@
 namespace lwp::kern {
 
 sched_t sched = {.sd_vcpu = {}, .sd_settle = turnstile_settle};
+std::size_t runtime_stack = stack_default;
 
 namespace {
 
@@ -35,13 +36,12 @@ constexpr std::size_t max_lwps_default = 16U << 20;
 
 std::mutex runtime_lock;      // start, stop, adoption; taken by kernel threads, never with a lock of ours held
 atomic<bool> running{false};  // written under runtime_lock
-std::size_t default_stack = stack_default;
-std::mutex spare_lock;  // makes spares, one at a time; taken by kernel threads, never with a lock of ours held
-sigset_t signal_mask;   // r: of the kernel thread that started the runtime, for spares whoever makes them
-lwp_t *home_lwp;        // LWP 1, if vCPU 0 is the kernel thread that started the runtime
-vcpu_t *bound_all;      // vCPUs of kernel threads of the application, also of those that have gone
-vcpu_t *bound_free;     // vCPUs of kernel threads that have gone
-stack idle_stack;       // of vCPU 0's idle LWP: the kernel thread's own belongs to LWP 1
+std::mutex spare_lock;        // makes spares, one at a time; taken by kernel threads, never with a lock of ours held
+sigset_t signal_mask;         // r: of the kernel thread that started the runtime, for spares whoever makes them
+lwp_t *home_lwp;              // LWP 1, if vCPU 0 is the kernel thread that started the runtime
+vcpu_t *bound_all;            // vCPUs of kernel threads of the application, also of those that have gone
+vcpu_t *bound_free;           // vCPUs of kernel threads that have gone
+stack idle_stack;             // of vCPU 0's idle LWP: the kernel thread's own belongs to LWP 1
 pthread_key_t bound_key;
 bool bound_key_made;
 
@@ -346,7 +346,7 @@ int start(const runtime_options &o, bool home) noexcept {
 		return EINVAL;
 	}
 	report_install();  // before the vCPUs that call it
-	default_stack = wanted_stack;
+	runtime_stack = wanted_stack;
 	if (int error = make_parts(count, o.max_lwps != 0 ? o.max_lwps : max_lwps_default)) {
 		return error;
 	}
@@ -506,8 +506,6 @@ void wait_for_all(proc_t *p, lwp_t *l) noexcept {
 }  // namespace
 
 bool runtime_running() noexcept { return running.load(std::memory_order_acquire); }  // pairs with the release in start()
-
-std::size_t runtime_default_stack() noexcept { return default_stack; }
 
 int runtime_start(const runtime_options &o) noexcept {
 	std::lock_guard hold(runtime_lock);

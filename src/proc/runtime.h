@@ -14,7 +14,8 @@ namespace lwp::kern {
 /// By LWP 1: waits for the others, stops the vCPUs, lets go of the calling kernel thread.
 void runtime_stop() noexcept;
 [[nodiscard]] bool runtime_running() noexcept;
-std::size_t runtime_default_stack() noexcept;
+extern std::size_t runtime_stack;  ///< bytes of a stack that nobody asked for otherwise; fixed while a runtime lives
+inline std::size_t runtime_default_stack() noexcept { return runtime_stack; }
 runtime_stats runtime_statistics() noexcept;
 
 /// The calling kernel thread's LWP, made now: starts the default runtime if there is none.

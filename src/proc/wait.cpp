@@ -429,12 +429,9 @@ void wait_recheck(proc_t *p, vcpu_t *me) noexcept {
 	}
 }
 
-void wait_candidate_gone(proc_t *p, vcpu_t *me) noexcept {
-	// relaxed: who entered before the candidate went is seen, since we held one of its locks then; who enters later looks itself
-	if (LWP_UNLIKELY(p->p_nanywaits.load(std::memory_order_relaxed) != 0)) {
-		proc_scope hold(p, me);
-		wait_recheck(p, me);
-	}
+void wait_candidate_gone_slow(proc_t *p, vcpu_t *me) noexcept {
+	proc_scope hold(p, me);
+	wait_recheck(p, me);
 }
 
 int lwp_wait1(lwp_t *l, lwpid_t lid, lwpid_t *departed) noexcept {

@@ -5,6 +5,7 @@
 #include "base/sys.h"
 #include "sched/idle.h"
 #include "sched/spare.h"
+#include "sched/switch.h"
 
 namespace lwp::kern {
 namespace {
@@ -28,6 +29,9 @@ int callout_schedule(vcpu_t *vc, timer *t, nanotime deadline) noexcept {
 		}
 		if (vc->vc_callouts.top() == t) {
 			set_deadline(vc);
+			if (LWP_LIKELY(vc == me)) {
+				vcpu_look_by(vc, deadline);
+			}
 		}
 	}
 	// An adopted kernel thread does nothing else but wait for its timer.  Others may be busy when theirs is due: somebody must look.

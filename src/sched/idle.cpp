@@ -24,8 +24,10 @@ constexpr nanotime watch_most = 4'000'000;
 constexpr unsigned watch_idle_looks = 12;    // looks after everybody else has halted
 constexpr nanotime timer_late = 500'000;     // a timer this late is fired by whoever sees it
 constexpr nanotime timer_guard = 2'000'000;  // when a halted vCPU looks after a timer of another one
-constexpr nanotime steal_pays = 20'000;      // a theft that keeps the thief busy for less was not worth it
-constexpr nanotime steal_pause_most = 1'000'000;
+constexpr nanotime steal_pays =
+    20'000;  // a theft that keeps the thief busy for less was not worth it: the locks of both are plain for a while,
+constexpr nanotime steal_each = 2'000;  // and each LWP comes with a cold cache and goes back to the part that it was made in
+constexpr nanotime steal_pause_most = 8'000'000;
 constexpr nanotime standstill_after = 300'000'000;  // nothing has run for so long: perhaps nothing ever will
 constexpr unsigned pile = 2;                        // LWPs queued behind a running one that are worth waking or coming for
 
@@ -113,6 +115,13 @@ bool worth_it(const vcpu_t *me, const vcpu_t *from, nanotime when) noexcept {
 	return queued >= pile && (large(from, queued) || when - me->vc_stole >= me->vc_steal_pause);
 }
 
+/// So many were taken: whether that paid is seen when we are through with them.
+void stole(vcpu_t *me, unsigned got, nanotime when) noexcept {
+	me->vc_stole = when;
+	me->vc_stole_unjudged = got;
+	me->vc_steals.store(me->vc_steals.load(std::memory_order_relaxed) + got, std::memory_order_relaxed);  // relaxed: statistics
+}
+
 /// Whether a search would find something.
 bool pile_in_sight(const vcpu_t *me) noexcept {
 	const nanotime when = now();
@@ -198,7 +207,7 @@ bool watch_found_work(const vcpu_t *vc, nanotime when) noexcept {
 		unsigned queued = other->vc_rq.movable() + other->vc_inmovable.load(std::memory_order_relaxed);
 		bool halted = other->vc_halted.load(std::memory_order_relaxed) != vc_running;
 		nanotime first = other->vc_deadline.load(std::memory_order_relaxed);
-		if (!halted && ((stuck && queued != 0) || other->vc_rq.movable() >= pile || (first != never && first + timer_late < when))) {
+		if (!halted && ((stuck && queued != 0) || worth_it(vc, other, when) || (first != never && first + timer_late < when))) {
 			found = true;
 		}
 	}
@@ -220,9 +229,11 @@ void watch_take(vcpu_t *vc, nanotime when) noexcept {
 		if (other->vc_inmovable.load(std::memory_order_relaxed) != 0 && steal_inbox(vc, other) != 0) {
 			return;
 		}
-		unsigned queued = other->vc_rq.movable();
-		if (queued != 0 && steal_queue(vc, other, (queued + 1) / 2) != 0) {
-			return;
+		if (unsigned queued = other->vc_rq.movable(); queued != 0) {
+			if (unsigned got = steal_queue(vc, other, (queued + 1) / 2)) {
+				stole(vc, got, when);
+				return;
+			}
 		}
 	}
 	vcpu_t *off[8];
@@ -239,9 +250,9 @@ const parker futex_parker = {futex_park, futex_unpark, nullptr, nullptr, nullptr
 
 void sched_search_begin(vcpu_t *vc) noexcept {
 	vc->vc_rounds = 0;
-	if (vc->vc_stole_unjudged) {
-		vc->vc_stole_unjudged = false;
-		const bool paid = now() - vc->vc_stole >= steal_pays;
+	if (vc->vc_stole_unjudged != 0) {
+		const bool paid = now() - vc->vc_stole >= steal_pays + vc->vc_stole_unjudged * steal_each;
+		vc->vc_stole_unjudged = 0;
 		vc->vc_steal_pause = paid ? 0 : std::clamp(vc->vc_steal_pause * 2, steal_pays, steal_pause_most);
 	}
 	sched.sd_searching.fetch_add(1, std::memory_order_seq_cst);
@@ -253,9 +264,7 @@ bool sched_steal(vcpu_t *vc) noexcept {
 		vcpu_t *other = neighbour(vc, i, n);
 		if (worth_it(vc, other, when)) {
 			if (unsigned got = steal_queue(vc, other, other->vc_rq.movable() / 2)) {
-				vc->vc_stole = when;
-				vc->vc_stole_unjudged = true;
-				vc->vc_steals.store(vc->vc_steals.load(std::memory_order_relaxed) + got, std::memory_order_relaxed);  // relaxed: statistics
+				stole(vc, got, when);
 				return true;
 			}
 		}
@@ -292,8 +301,8 @@ bool needs_watch(const vcpu_t *vc) noexcept {
 }  // namespace
 
 void sched_search_end(vcpu_t *vc, bool found) noexcept {
-	// Searches that find something are worth their time, others are not.
-	vc->vc_patience = found ? (vc->vc_patience < search_most ? vc->vc_patience * 2 : search_most) : (vc->vc_patience / 2 | 1);
+	// Searches that find something are worth their time, others are not: down to one look, which the halt repeats.
+	vc->vc_patience = found ? std::min(vc->vc_patience * 2 + 1, search_most) : vc->vc_patience / 2;
 	bool last = sched.sd_searching.fetch_sub(1, std::memory_order_seq_cst) == 1;
 	// While we searched nobody else was woken for what piled up meanwhile; and now that we run, somebody halted must be the watcher.
 	if (found && last && sched.sd_halted.load(std::memory_order_relaxed) != 0 &&
@@ -302,20 +311,38 @@ void sched_search_end(vcpu_t *vc, bool found) noexcept {
 	}
 }
 
+namespace {
+
+/// `vc`, which runs, is the watcher no more: another one may have halted in the belief that it is watched.
+void leave_watch(const vcpu_t *vc) noexcept {
+	sched.sd_watcher.store(nullptr, std::memory_order_seq_cst);
+	fence(std::memory_order_seq_cst);  // whoever queued something before this and saw a watcher is looked at after it
+	if (sched.sd_halted.load(std::memory_order_relaxed) != 0 && needs_watch(vc)) {
+		wake_searcher();
+	}
+}
+
+}  // namespace
+
 bool vcpu_halt(vcpu_t *vc) noexcept {
 	vc->vc_expects.store(
 	    vc->vc_pending.load(std::memory_order_relaxed) != 0, std::memory_order_relaxed);  // relaxed: read once all have halted for long
+	// Before it is seen to halt.  Whoever queues work or arms a timer and sees one that halts and nobody who watches wakes it; a busy vCPU would do
+	// so again and again, each time before this one gets to sleep.  What is missed by both the watcher's first look finds.
+	bool watching = others_run(vc) && try_to_watch(vc);
 	// Off duty, by the monitor or because the one that we act for is back: then it is not for us to halt here (spare_off_duty()).
 	std::uint32_t running = vc_running;
 	if (!vc->vc_halted.compare_exchange_strong(
 	        running, vc_waits, std::memory_order_seq_cst)) {  // pairs with that in unhalt_as(): who wakes us sees vc_parker
+		if (watching) {
+			leave_watch(vc);
+		}
 		return false;
 	}
 	sched.sd_halted.fetch_add(1, std::memory_order_relaxed);
 	fence(std::memory_order_seq_cst);  // pairs with the fence in vcpu_unhalt() and the compare-exchange in wake_searcher()
 	bool work = vc->vc_incount.load(std::memory_order_relaxed) != 0 || sched.sd_signalled.load(std::memory_order_relaxed) ||
 	    vc->vc_stop.load(std::memory_order_relaxed) || pile_in_sight(vc) || spare_pullable(vc);
-	bool watching = false;
 	bool found = false;
 	nanotime period = watch_first;
 	unsigned idle_looks = 0;

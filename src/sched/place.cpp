@@ -46,7 +46,7 @@ LWP_NOINLINE void queue_there(vcpu_t *vc, lwp_t *l, spinlock *held, vcpu_t *me) 
 	vcpu_unhalt(vc);
 }
 
-vcpu_t *from_outside(const lwp_t *l) noexcept {
+LWP_NOINLINE vcpu_t *from_outside(const lwp_t *l) noexcept {  // apart, so that the rest of sched_takecpu() is inlined
 	const unsigned count = std::max(sched.sd_count.load(std::memory_order_acquire), 1U);  // pairs with the release in start()
 	vcpu_t *last = l->l_cpu;
 	// relaxed: a guess is enough; who is queued on one that goes away this moment is moved on (vcpu_unhalt())

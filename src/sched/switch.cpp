@@ -9,6 +9,8 @@
 #include "sched/priority.h"
 #include "sched/spare.h"
 
+#include <algorithm>
+
 namespace lwp::kern {
 
 /// One look at an LWP, see lwp_look_at(); on the stack of who looks.
@@ -36,7 +38,16 @@ namespace {
 // took: a vCPU whose LWPs run long looks at every switch, one in a storm of yields every few microseconds.
 constexpr nanotime poll_wanted = 10'000;
 constexpr int poll_ticks_most = 512;
-constexpr nanotime turn_after = 1'000'000;  // how long the newest may go first, see runq.h
+constexpr int poll_ticks_woken = 16;  // the first look after a halt comes sooner: LWPs may be of another kind now
+// With a timer armed, or I/O under way, the CPU's counter is read at each switch, which costs less: it tells when a timer is due, to a switch or
+// so, and when a look is due though the count is not over.
+constexpr nanotime look_most = 2 * poll_wanted;  // a whole look, at the latest
+constexpr nanotime look_apart = 500;             // between two looks for timers alone, when they come thick and fast
+constexpr std::uint64_t speed_unit = 1024;       // vc_speed is in cycles of the counter for so many nanoseconds
+constexpr nanotime turn_after = 1'000'000;       // how long the newest may go first, see runq.h
+
+/// So many cycles of the counter.  A little more, since a look that comes too early is one too many.
+LWP_ALWAYS_INLINE std::uint64_t look_in(const vcpu_t *vc, nanotime in) noexcept { return (in + in / 64) * vc->vc_speed / speed_unit; }
 
 LWP_ALWAYS_INLINE void ctl_switched_out(lwp_t *l) noexcept {
 	if (lwpctl_t *ctl = l->l_ctl.load(std::memory_order_relaxed); LWP_UNLIKELY(ctl != nullptr)) {
@@ -58,6 +69,7 @@ LWP_ALWAYS_INLINE void count_switch(vcpu_t *vc, lwp_t *to) noexcept {
 }
 
 void serve_look(lwp_t *l) noexcept;
+void vcpu_look(vcpu_t *vc, bool arrived) noexcept;
 
 /// First thing after a switch, by the one that arrives, `l`: releases what the one that left had locked, vc_lwplock and the lock that covers it
 /// now.  Until then nobody can lock the one that left.  vc_dying is set only with a null vc_handoff.
@@ -114,9 +126,8 @@ LWP_ALWAYS_INLINE void tick(lwp_t *l, bool arrived = true) noexcept {
 		vcpu_poll(vc, arrived);
 	} else if (LWP_UNLIKELY(
 	               vc->vc_deadline.load(std::memory_order_relaxed) != never || vc->vc_pending.load(std::memory_order_relaxed) != 0) &&
-	    cycles() - vc->vc_polled_cycles > vc->vc_poll_cycles) {
-		vcpu_poll(vc,
-		    arrived);  // after a storm of yields an LWP may run for long: with a timer armed, or I/O under way, the next look must not wait for the count
+	    static_cast<std::int64_t>(cycles() - vc->vc_look_cycles) > 0) {
+		vcpu_look(vc, arrived);
 	}
 }
 
@@ -362,30 +373,79 @@ LWP_NOINLINE void vcpu_drain_inbox(vcpu_t *vc) noexcept {
 	drain_locked(vc);
 }
 
+namespace {
+
+/// At a look at the clock, `took` after the last one: how many switches until the next.
+LWP_ALWAYS_INLINE void set_ticks(vcpu_t *vc, nanotime took, bool halted) noexcept {
+	int ticks = vc->vc_ticks.load(std::memory_order_relaxed);  // relaxed: only we write it, for others it is a hint
+	if (halted) {
+		// How long it slept says nothing of how long LWPs run, which is what thieves go by.
+		vc->vc_tick = std::min(ticks, poll_ticks_woken);
+		vc->vc_tick_short = vc->vc_tick < ticks;
+		return;
+	}
+	const int count = vc->vc_tick_short ? poll_ticks_woken : ticks;
+	if (took > poll_wanted) {
+		ticks = std::min(ticks / 2, static_cast<int>(static_cast<nanotime>(count) * poll_wanted / took));
+	} else if (!vc->vc_tick_short && took < poll_wanted / 2 && ticks < poll_ticks_most) {
+		ticks = ticks * 2 + 1;
+	}
+	vc->vc_ticks.store(ticks, std::memory_order_relaxed);
+	vc->vc_tick = ticks;
+	vc->vc_tick_short = false;
+}
+
+/// At a look at the clock: until when no other is needed, in cycles.  `at`: of the CPU's counter, at `when`.
+LWP_ALWAYS_INLINE void set_look(vcpu_t *vc, nanotime when, std::uint64_t at) noexcept {
+	const nanotime first =
+	    std::max(vc->vc_deadline.load(std::memory_order_relaxed), when + look_apart);  // relaxed: only we arm timers here
+	vc->vc_look_cycles = at + look_in(vc, std::min(first, vc->vc_polled + look_most) - when);
+}
+
+/// vc_look_cycles are over.  A timer of ours is due, as far as the counter can tell; or LWPs run for long after a storm of yields, and
+/// with a timer armed, or I/O under way, the next look must not wait for the count.
+LWP_NOINLINE void vcpu_look(vcpu_t *vc, bool arrived) noexcept {
+	const nanotime when = now();
+	if (when >= vc->vc_polled + look_most) {
+		vcpu_poll(vc, arrived);
+		return;
+	}
+	const std::uint64_t at = cycles();
+	callout_run(vc, when);
+	set_look(vc, when, at);
+}
+
+}  // namespace
+
+void vcpu_look_by(vcpu_t *vc, nanotime deadline) noexcept {
+	const nanotime in = deadline > vc->vc_polled ? deadline - vc->vc_polled : 0;
+	if (in < look_most) {
+		const std::uint64_t cycles_then = vc->vc_polled_cycles + look_in(vc, in);
+		if (static_cast<std::int64_t>(cycles_then - vc->vc_look_cycles) < 0) {
+			vc->vc_look_cycles = cycles_then;
+		}
+	}
+}
+
 LWP_NOINLINE void vcpu_poll(vcpu_t *vc, bool arrived) noexcept {
 	sched_settle_owed(vc);
 	nanotime when = now();
 	nanotime took = when - vc->vc_polled;
+	const std::uint64_t switches = vc->vc_switches.load(std::memory_order_relaxed);       // relaxed: our own
+	const bool halted = vc->vc_curlwp == vc->vc_idle && switches == vc->vc_ran_switches;  // since the last look it has only waited
 	if (LWP_UNLIKELY(took >= slice_looked_at)) {
 		sched_charge(vc, vc->vc_polled, when, cpu_time(), arrived);
 	}
 	vc->vc_ran = vc->vc_curlwp;
 	vc->vc_ran_lid = lwp_lid(vc->vc_curlwp);
-	vc->vc_ran_switches = vc->vc_switches.load(std::memory_order_relaxed);  // relaxed: our own
+	vc->vc_ran_switches = switches;
 	vc->vc_polled = when;
 	std::uint64_t at = cycles();
 	if (took > 1'000 && took < 1'000'000'000) {  // long enough to measure by
-		vc->vc_poll_cycles = (at - vc->vc_polled_cycles) * (2 * poll_wanted) / took;
+		vc->vc_speed = (at - vc->vc_polled_cycles) * speed_unit / took;
 	}
 	vc->vc_polled_cycles = at;
-	int ticks = vc->vc_ticks.load(std::memory_order_relaxed);  // relaxed: only we write it, for others it is a hint
-	if (took > poll_wanted) {
-		ticks /= 2;
-	} else if (took < poll_wanted / 2 && ticks < poll_ticks_most) {
-		ticks = ticks * 2 + 1;
-	}
-	vc->vc_ticks.store(ticks, std::memory_order_relaxed);
-	vc->vc_tick = ticks;
+	set_ticks(vc, took, halted);
 	if (LWP_UNLIKELY(when - vc->vc_turned >= turn_after)) {
 		vc->vc_turned = when;
 		lock_scope hold(vc->vc_rqlock, vc);
@@ -400,6 +460,7 @@ LWP_NOINLINE void vcpu_poll(vcpu_t *vc, bool arrived) noexcept {
 		sched.sd_signals(vc);
 	}
 	callout_run(vc, when);
+	set_look(vc, when, at);
 	if (auto *poll = vc->vc_parker.load(std::memory_order_relaxed)->poll; poll != nullptr) {  // relaxed: our own
 		poll(vc, when);
 	}

@@ -50,6 +50,9 @@ void lwp_to_duty(lwp_t *l) noexcept;
 /// switched to.  No lock held.
 void vcpu_poll(vcpu_t *vc, bool arrived) noexcept;
 
+/// A timer was armed that is the first of `vc`: its next look at the clock comes no later than that.  By `vc` itself.
+void vcpu_look_by(vcpu_t *vc, nanotime deadline) noexcept;
+
 /// Moves what others queued for `vc` to its run queue.  By `vc` itself, no lock held.
 void vcpu_drain_inbox(vcpu_t *vc) noexcept;
 

@@ -45,6 +45,7 @@ struct alignas(64) vcpu_t {
 	atomic<int> vc_ticks{1};             // a: how many switches take some ten microseconds; written by its kernel thread
 	// a: what its parker waits for on behalf of LWPs: then it is polled as if a timer were armed.  Written by who may poll it (io/port.h).
 	atomic<unsigned> vc_pending{0};
+	bool vc_tick_short = false;                  // o: the count to that look is not vc_ticks: it was said after a halt
 	bool vc_bound = false;                       // (: an adopted kernel thread of the application, or the monitor
 	bool vc_spare = false;                       // (: a substitute
 	atomic<vcpu_duty> vc_duty{vcpu_duty::acts};  // a: written under sp_lock; its own kernel thread may look without, and late
@@ -87,7 +88,8 @@ struct alignas(64) vcpu_t {
 	pthread_t vc_thread{};                // r
 	nanotime vc_turned = 0;               // o: when the run queue last had its turn()
 	std::uint64_t vc_polled_cycles = 0;   // o: the same in cycles of the CPU's counter
-	std::uint64_t vc_poll_cycles = 0;     // o: how many of those make two looks' time
+	std::uint64_t vc_look_cycles = 0;     // o: what that counter says when it should look again, if a timer is armed or I/O is under way
+	std::uint64_t vc_speed = 0;           // o: how fast that counter is (switch.cpp)
 	nanotime vc_polled = 0;               // o: when it last looked at the clock
 	lwp_t *vc_ran = nullptr;              // o: who ran when it last looked at the clock
 	lwpid_t vc_ran_lid = 0;               // o: and its id
@@ -100,7 +102,7 @@ struct alignas(64) vcpu_t {
 	unsigned vc_patience = 8;             // o: rounds that its next search may take
 	nanotime vc_stole = 0;                // o: when it last took work from another one
 	nanotime vc_steal_pause = 0;          // o: how long it lets small piles alone after that
-	bool vc_stole_unjudged = false;       // o: whether that paid is not known yet
+	unsigned vc_stole_unjudged = 0;       // o: how many that were, if it is not known yet whether it paid
 	unsigned vc_rounds = 0;               // o: rounds of this search
 	atomic<std::uint64_t> vc_steals{0};   // a: written by its kernel thread
 	atomic<std::uint64_t> vc_wakeups{0};  // a: times it was woken out of its parker

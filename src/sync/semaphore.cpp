@@ -17,13 +17,16 @@ void hand_over_and_unlock(ksemaphore *s, spinlock *lock, std::uint64_t units) no
 		units--;
 		const bool alone = heir == s->sem_waiters.back();
 		if (units != 0 && !alone) {
-			sleepq_unsleep_and_unlock(heir, nullptr, by_gift);  // null: the lock stays ours
+			sleepq_unsleep_and_unlock(heir, nullptr, by_gift, queue_end::handed_over);  // null: the lock stays ours
 			continue;
 		}
-		// The heir is still in its call, so the semaphore is there until it is woken.
-		// release: pairs with the acquire of those who take what is left; the heirs' is that of the locks they are woken by
-		s->sem_word.store(alone ? units * ksemaphore::one : ksemaphore::waited, std::memory_order_release);
-		sleepq_unsleep_and_unlock(heir, lock, by_gift);
+		// The flag stays if there are no units for others, also with nobody left: whoever waits next, as in a hand-over to and fro, need not set it.
+		if (units != 0) {
+			// The heir is still in its call, so the semaphore is there until it is woken.
+			// release: pairs with the acquire of those who take what is left; the heirs' is that of the locks they are woken by
+			s->sem_word.store(units * ksemaphore::one, std::memory_order_release);
+		}
+		sleepq_unsleep_and_unlock(heir, lock, by_gift, queue_end::handed_over);
 		return;
 	}
 }
@@ -34,9 +37,9 @@ const syncobj semaphore_syncobj = {"semaphore"};
 
 LWP_NOINLINE int semaphore_acquire_slow(ksemaphore *s, lwp_t *l, nanotime deadline) noexcept {
 	spinlock *lock = waiters_lock(&s->sem_waiters);
-	lock->lock(l->l_cpu);
+	lock->lock_unbiased(l->l_cpu);
 	std::uint64_t word = s->sem_word.load(std::memory_order_relaxed);  // relaxed: tested by the exchange
-	for (;;) {
+	while (word != ksemaphore::waited) {                               // with the flag nobody changes it without the lock
 		const bool units = word >= ksemaphore::one;
 		// acquire: pairs with the release in semaphore_release()
 		if (s->sem_word.compare_exchange_weak(
@@ -68,12 +71,12 @@ void semaphore_release(ksemaphore *s, std::uint64_t units, vcpu_t *me) noexcept 
 	}
 	// Our units are not seen yet, so nobody whom they would let through can have destroyed it.
 	spinlock *lock = waiters_lock(&s->sem_waiters);
-	lock->lock(me);
+	lock->lock_unbiased(me);
 	if (LWP_LIKELY(!s->sem_waiters.empty())) {
 		hand_over_and_unlock(s, lock, units);
 		return;
 	}
-	// They have timed out or were suspended.  The flag may be gone as well: another release was here.
+	// They have timed out or were suspended, or the last one got its unit.  The flag may be gone as well: another release was here.
 	word = s->sem_word.load(std::memory_order_relaxed);  // relaxed: tested by the exchange
 	for (;;) {
 		const std::uint64_t have = word / ksemaphore::one;

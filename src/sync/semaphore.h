@@ -14,7 +14,7 @@
 namespace lwp::kern {
 
 struct ksemaphore {
-	static constexpr std::uint64_t waited = 1;  // somebody sleeps or did; then there are no units.  Under the waiters' lock.
+	static constexpr std::uint64_t waited = 1;  // somebody sleeps or did; then there are no units.  Changed under the waiters' lock only.
 	static constexpr std::uint64_t one = 2;
 	static constexpr std::uint64_t units_most = UINT64_MAX / 4;
 

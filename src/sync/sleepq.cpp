@@ -9,6 +9,7 @@
 #include "sync/turnstile.h"
 
 #include <cerrno>
+#include <type_traits>
 
 namespace lwp::kern {
 namespace {
@@ -88,8 +89,11 @@ void sleepq_timeout(void *arg) noexcept {
 	sleepq_unsleep_and_unlock(l, lock, ETIMEDOUT);
 }
 
-/// With the sleep's lock held: puts the caller to sleep under it.
-LWP_ALWAYS_INLINE int block(lwp_t *l, spinlock *lock, waiters *q, const sleep_on &on) noexcept {
+struct no_timer {};
+
+/// With the sleep's lock held: puts the caller to sleep under it.  `timed`: on.deadline is not never.
+template <bool timed>
+LWP_ALWAYS_INLINE int block_as(lwp_t *l, spinlock *lock, waiters *q, const sleep_on &on) noexcept {
 	vcpu_t *vc = l->l_cpu;
 	LWP_ASSERT(l->l_wchan == nullptr);
 	// vc_lwplock covers us until we are asleep: a suspend or interrupt sets its flag before we get the lock, and we see it below, or gets the
@@ -106,8 +110,8 @@ LWP_ALWAYS_INLINE int block(lwp_t *l, spinlock *lock, waiters *q, const sleep_on
 		lock->unlock(vc);
 		return (flags & on.token) != 0 ? EALREADY : (flags & interrupted) != 0 ? EINTR : (flags & LW_PENDSIG) != 0 ? ERESTART : 0;
 	}
-	timer t;
-	if (on.deadline != never) {
+	[[maybe_unused]] std::conditional_t<timed, timer, no_timer> t;
+	if constexpr (timed) {
 		// Armed before we sleep: if it fires at once, sleepq_timeout() waits for vc_lwplock, then for `lock`, until the switch is over.
 		t.tm_fn = sleepq_timeout;
 		t.tm_arg = l;
@@ -117,7 +121,7 @@ LWP_ALWAYS_INLINE int block(lwp_t *l, spinlock *lock, waiters *q, const sleep_on
 			return ENOMEM;
 		}
 	}
-	flags |= (on.interruptible == sleep_catch::yes ? LW_SINTR : 0U) | (on.deadline != never ? LW_TIMED : 0U);
+	flags |= (on.interruptible == sleep_catch::yes ? LW_SINTR : 0U) | (timed ? LW_TIMED : 0U);
 	l->l_flag.store(flags, std::memory_order_relaxed);  // relaxed: locked
 	l->l_slept = vc->vc_polled;
 	l->l_wchan = on.wchan;
@@ -132,10 +136,17 @@ LWP_ALWAYS_INLINE int block(lwp_t *l, spinlock *lock, waiters *q, const sleep_on
 	lwp_setstat(l, lwp_stat::sleep, lock);
 	mi_switch_and_unlock(l, lock);
 	// Awake, perhaps on another vCPU.  Halted even if it fired: it must not hit our next sleep, and it lives on this frame.
-	if (on.deadline != never) {
+	if constexpr (timed) {
 		callout_halt(&t);
 	}
 	return l->l_error;
+}
+
+/// Apart: most sleeps have no deadline, and need no room for a timer.
+LWP_NOINLINE int block_timed(lwp_t *l, spinlock *lock, waiters *q, const sleep_on &on) noexcept { return block_as<true>(l, lock, q, on); }
+
+LWP_ALWAYS_INLINE int block(lwp_t *l, spinlock *lock, waiters *q, const sleep_on &on) noexcept {
+	return LWP_LIKELY(on.deadline == never) ? block_as<false>(l, lock, q, on) : block_timed(l, lock, q, on);
 }
 
 }  // namespace

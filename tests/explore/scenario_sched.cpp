@@ -83,6 +83,45 @@ SCENARIO_TSO(halt_of_home_against_wake, 2) {
 	me()->l_bound = -1;
 }
 
+// One halts while another arms a timer and computes from then on: whoever halts looks after it.
+SCENARIO_TSO(halt_against_a_timer_of_one_that_computes, 2) {
+	kern::atomic<bool> woke{false};
+	lwpid_t a = start(1, [] {}, {.pinned = true});
+	impatient(1);
+	lwpid_t sleeper = start(0, [&] {
+		lwp_sleep_until(kern::curlwp_or_null(), time_in(soon));
+		woke.store(true);
+	});
+	race();
+	yield();
+	while (!woke.load()) {
+		cpu_relax();
+	}
+	join(a);
+	join(sleeper);
+}
+
+// The same with three, of which two halt and want to watch.
+SCENARIO_TSO(halt_of_two_against_a_timer_of_one_that_computes, 3) {
+	kern::atomic<bool> woke{false};
+	lwpid_t a = start(1, [] {}, {.pinned = true});
+	lwpid_t b = start(2, [] {}, {.pinned = true});
+	impatient(1);
+	impatient(2);
+	lwpid_t sleeper = start(0, [&] {
+		lwp_sleep_until(kern::curlwp_or_null(), time_in(soon));
+		woke.store(true);
+	});
+	race();
+	yield();
+	while (!woke.load()) {
+		cpu_relax();
+	}
+	join(a);
+	join(b);
+	join(sleeper);
+}
+
 // ---- stealing ------------------------------------------------------------------------------------------------------------
 
 namespace {

@@ -76,6 +76,27 @@ SCENARIO(semaphore_release_of_two, 3) {
 	EXPECT(!semaphore_try(&s));
 }
 
+// The flag stays behind a hand-over: who waits next does not set it and is found all the same, and a unit that finds nobody is counted.
+SCENARIO(semaphore_to_and_fro, 2) {
+	ksemaphore ping{};
+	ksemaphore pong{};
+	lwpid_t a = start(1, [&] {
+		for (int i = 0; i < 2; i++) {
+			EXPECT(acquire(ping) == 0);
+			release(pong);
+		}
+	});
+	race();
+	for (int i = 0; i < 2; i++) {
+		release(ping);
+		EXPECT(acquire(pong) == 0);
+	}
+	join(a);
+	EXPECT(!semaphore_try(&ping) && !semaphore_try(&pong));
+	release(ping);
+	EXPECT(semaphore_try(&ping));
+}
+
 // A unit given as the deadline comes is taken or left, never gone.
 SCENARIO(semaphore_release_against_timeout, 2) {
 	ksemaphore s{};

@@ -38,7 +38,7 @@ void fatal(const char *format, ...) {
 	explore::fail("%s", text);
 }
 
-std::size_t runtime_default_stack() noexcept { return stack_default; }
+std::size_t runtime_stack = stack_default;
 void runtime_ensure() noexcept { fatal("a runtime is started"); }
 lwp_t *runtime_adopt() noexcept { fatal("a kernel thread is adopted"); }
 std::string report_every(lwp_t *) { fatal("a snapshot is made"); }

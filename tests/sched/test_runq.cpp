@@ -54,7 +54,15 @@ class model {
 public:
 	void push(lwp_t *l, queue_end end) {
 		level &v = levels_[l->l_priority];
-		end == queue_end::newest_first ? v.stack.push_front(l) : v.line.push_back(l);
+		if (end == queue_end::newest_first || (end == queue_end::handed_over && v.stack.empty())) {
+			v.stack.push_front(l);
+			if (end == queue_end::handed_over && ++handed_ % 4 == 0 && !v.line.empty()) {
+				v.stack.push_front(v.line.front());
+				v.line.pop_front();
+			}
+		} else {
+			v.line.push_back(l);
+		}
 	}
 	[[nodiscard]] int top() const { return levels_.empty() ? runq::none : levels_.rbegin()->first; }
 	[[nodiscard]] unsigned count() const {
@@ -97,6 +105,7 @@ private:
 		std::deque<lwp_t *> line, stack;
 	};
 	std::map<int, level> levels_;
+	unsigned handed_ = 0;
 };
 
 }  // namespace
@@ -152,6 +161,44 @@ TEST(Runq, NewestGoBeforeTheLineOfTheirPriorityAndBeforeNobodyBetter) {
 	EXPECT_EQ(pop_all(*q), (std::vector<lwp_t *>{l[4], l[2], l[1], l[0], l[3]}));
 }
 
+TEST(Runq, OneThatIsHandedOverToIsNextAndOfSeveralTheFirstIs) {
+	const auto q = std::make_unique<runq>();
+	const some_lwps l(5);
+	q->push(l[0], queue_end::line);
+	q->push(l[1], queue_end::handed_over);
+	q->push(l[2], queue_end::handed_over);
+	q->push(l[3], queue_end::handed_over);
+	EXPECT_EQ(pop_all(*q), (std::vector<lwp_t *>{l[1], l[0], l[2], l[3]}));
+	q->push(l[0], queue_end::newest_first);
+	q->push(l[1], queue_end::handed_over);
+	EXPECT_EQ(pop_all(*q), (std::vector<lwp_t *>{l[0], l[1]})) << "behind a new one";
+}
+
+// Two hand over to and fro beside some that yield: these have each fifth turn, in their order.  And whoever waits keeps its place among those woken.
+TEST(Runq, HandOversLetEachFifthTurnToTheLine) {
+	const auto q = std::make_unique<runq>();
+	const some_lwps l(5);
+	const std::vector<lwp_t *> yielders{l[2], l[3], l[4]};
+	for (lwp_t *y : yielders) {
+		q->push(y, queue_end::line);
+	}
+	std::size_t turns = 0;
+	std::size_t between = 0;
+	lwp_t *running = l[0];
+	for (std::size_t k = 0; k < 1000; k++) {
+		lwp_t *other = running == l[0] ? l[1] : l[0];
+		q->push(other, queue_end::handed_over);
+		running = q->pop();  // the one that handed over sleeps now
+		while (running != other) {
+			ASSERT_EQ(running, yielders[turns++ % yielders.size()]);
+			ASSERT_LT(++between, 2U) << "one at a time";
+			running = q->rotate(running);
+		}
+		between = 0;
+	}
+	EXPECT_EQ(turns, 250U);
+}
+
 TEST(Runq, RotateSendsTheYieldingOneToTheEndOfTheLine) {
 	const auto q = std::make_unique<runq>();
 	const some_lwps l(4);
@@ -192,7 +239,7 @@ TEST(Runq, RandomOperationsMatchAModel) {
 			lwp_t *e = take(out);
 			e->l_priority = static_cast<pri_t>(r.one_in(2) ? r.below(pri_count) : r.below(4) * 63);
 			e->l_bound = r.one_in(2) ? -1 : 0;
-			const queue_end end = r.one_in(2) ? queue_end::line : queue_end::newest_first;
+			const queue_end end = r.one_in(2) ? queue_end::line : r.one_in(2) ? queue_end::newest_first : queue_end::handed_over;
 			q->push(e, end);
 			m.push(e, end);
 			in.push_back(e);

@@ -122,6 +122,12 @@ inline vcpu_halt() {
 #ifdef MUT_NO_FENCE_HALT
 	halt_work = (vc_incount[me] != 0 || vc_rq[OTHER] >= PILE);
 #endif
+#ifndef MUT_NO_WATCH
+	if
+	:: OTHERS_RUN -> atomic { if :: sd_watcher == NOBODY -> sd_watcher = me; watching = true :: else fi }
+	:: else
+	fi;
+#endif
 	vc_halted[me] = WAITS;
 	sd_halted++;
 #ifndef MUT_NO_FENCE_HALT
