@@ -59,7 +59,7 @@ LWP_API void _lwp_makecontext(ucontext_t *context, void (*start)(void *), void *
 
 /**
  * Starts an LWP from a context made by _lwp_makecontext().  Its id is stored in *new_lwp before it can run.
- * It inherits scheduling class, priority and affinity from the caller.  Never blocks.
+ * It inherits scheduling class, priority, affinity and processor set from the caller.  Never blocks.
  * Errors (no LWP exists afterwards): EINVAL the context was not made by _lwp_makecontext(), its stack is smaller than 16 KiB
  * or larger than 1 GiB, an unknown flag, or a null pointer | EAGAIN too many LWPs | ENOMEM no memory for the LWP or its stack.
  */

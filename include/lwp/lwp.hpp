@@ -3,6 +3,7 @@
 // Everything the library offers.
 #pragma once
 
+#include <lwp/affinity.hpp>
 #include <lwp/barrier.hpp>
 #include <lwp/blocking.hpp>
 #include <lwp/channel.hpp>
@@ -20,6 +21,7 @@
 #include <lwp/proc.h>
 #include <lwp/proc.hpp>
 #include <lwp/process.hpp>
+#include <lwp/pset.h>
 #include <lwp/runtime.hpp>
 #include <lwp/sched.h>
 #include <lwp/scope.hpp>
@@ -31,4 +33,6 @@
 #include <lwp/stop.hpp>
 #include <lwp/thread.hpp>
 #include <lwp/ticker.hpp>
+#include <lwp/usage.h>
+#include <lwp/usage.hpp>
 #include <lwp/wait_group.hpp>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  *
- * Scheduling of living LWPs: NetBSD's calls.
+ * Scheduling of living LWPs: NetBSD's calls.  pset.h has those about processor sets.
  *
  * `pid` is 0 or the id of this process; any other is ESRCH.  Any LWP may call, none of these blocks unless it says so, and all of them
  * return 0, or -1 with errno set.  Nothing is refused for want of privilege.
@@ -55,6 +55,50 @@ LWP_API int _sched_getparam(pid_t pid, lwpid_t lid, int *policy, struct sched_pa
  * Errors: EPERM out of range, or too many | EINVAL nothing to take back | ENOENT asked, and not protected.
  */
 LWP_API int _sched_protect(int priority);
+
+/* ---- affinity ---------------------------------------------------------------------------------------------- */
+
+/** Most virtual CPUs that a runtime can have. */
+#define LWP_VCPU_MAX 256
+
+/** Names a virtual CPU: 0 to one less than their number. */
+typedef unsigned long cpuid_t;
+
+/** A set of virtual CPUs.  NetBSD's is opaque and comes from cpuset_create(); this one may also be a variable, cleared by cpuset_zero(). */
+typedef struct lwp_cpuset {
+	uint64_t cs_bits[LWP_VCPU_MAX / 64];
+} cpuset_t;
+
+/** An empty set, or NULL: no memory.  cpuset_destroy() frees it. */
+LWP_API cpuset_t *cpuset_create(void);
+LWP_API void cpuset_destroy(cpuset_t *set);
+LWP_API void cpuset_zero(cpuset_t *set);
+/** 0, or -1 if there can be no such vCPU; errno is left alone. */
+LWP_API int cpuset_set(cpuid_t vcpu, cpuset_t *set);
+LWP_API int cpuset_clr(cpuid_t vcpu, cpuset_t *set);
+/** 1 it is in the set, 0 it is not, -1 there can be no such vCPU. */
+LWP_API int cpuset_isset(cpuid_t vcpu, const cpuset_t *set);
+/** Bytes of a set. */
+LWP_API size_t cpuset_size(const cpuset_t *set);
+
+/**
+ * From now on `lid` (0: every LWP of the process) runs on the virtual CPUs of `set` only; an empty set takes that back.  What it creates inherits
+ * it, unless it is given a vCPU of its own.  By what the LWP does:
+ *   it is queued     it moves at once
+ *   it runs          it moves at its next library call, the caller before this one returns; in a region of lwp_blocking_enter() after that
+ *   else             it is made runnable on one of them
+ * An LWP with an affinity is balanced among the vCPUs of its set like others among all.  An affinity goes before a processor set.
+ * Kernel threads of the application stay where the OS runs them: named they are refused, among all they are left out.
+ * Errors: EINVAL a null pointer, `size` is not cpuset_size(), or no such vCPU | EPERM a vCPU of a processor set, or a kernel thread of the application
+ * | ESRCH no such living LWP.
+ */
+LWP_API int _sched_setaffinity(pid_t pid, lwpid_t lid, size_t size, const cpuset_t *set);
+
+/**
+ * Stores where `lid` (0: the caller) may run, as it was set or inherited; the empty set if it was not.
+ * Errors: EINVAL a null pointer, or `size` is not cpuset_size() | ESRCH no such living LWP.
+ */
+LWP_API int _sched_getaffinity(pid_t pid, lwpid_t lid, size_t size, cpuset_t *set);
 
 #ifdef __cplusplus
 }

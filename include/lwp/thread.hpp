@@ -35,7 +35,7 @@ struct attributes {
 	const char *name = nullptr;  ///< cut to LWP_MAXNAME - 1 bytes
 	std::size_t stack_size = 0;  ///< bytes; 0: the runtime's default; EINVAL below 16 KiB or above 1 GiB
 	int priority = -1;           ///< 0 to 63 within its class, higher runs first; -1: as the creator, or its class's default
-	int vcpu = -1;               ///< run on this vCPU only; -1: on any
+	int vcpu = -1;               ///< run on this vCPU only; -1: where the creator may; affinity.hpp changes it later
 	bool detached = false;       ///< nobody joins; the thread object is not joinable
 	sched_policy policy = sched_policy::inherit;
 };
@@ -126,7 +126,7 @@ public:
 		    std::is_invocable_v<std::decay_t<F>, std::decay_t<Args>...>)
 	explicit thread(F &&f, Args &&...args) : thread(attributes{}, std::forward<F>(f), std::forward<Args>(args)...) {}
 
-	/// As above with attributes; EINVAL one of them is out of range.
+	/// As above with attributes; EINVAL one of them is out of range | EPERM the vCPU is of a processor set.
 	template <class F, class... Args>
 		requires(std::is_invocable_v<std::decay_t<F>, std::decay_t<Args>...>)
 	thread(const attributes &attr, F &&f, Args &&...args) {

@@ -19,8 +19,10 @@
 #include "base/clock.h"
 #include "base/list.h"
 #include "base/spinlock.h"
+#include "core/cpu_account.h"
 #include "core/lidtable.h"
 #include "core/specific.h"
+#include "core/vcpu_mask.h"
 #include "ctx/context.h"
 #include "ctx/stack.h"
 
@@ -56,6 +58,7 @@ enum : std::uint32_t {
 	LW_SYSTEM = 0x00000200,     // not the application's
 	LW_WSTOP = 0x00010000,      // to stand still: its proc is stopped, or another stops the world
 	LW_WSUSPEND = 0x00020000,   // to be suspended at the boundary
+	LW_WMIGRATE = 0x00040000,   // to look, at the boundary, whether it may be on this vCPU, and else to leave (sched/place.h)
 	LW_WCORE = 0x00080000,      // to stop for a snapshot
 	LW_WEXIT = 0x00100000,      // to exit at the boundary
 	LW_PENDSIG = 0x01000000,    // a signal that it does not mask waits for it
@@ -66,7 +69,12 @@ enum : std::uint32_t {
 	LW_GRANTED = 0x20000000,    // what it waits for was given before it slept (sync/rendezvous.h)
 	LW_BOUND = 0x80000000,      // runs on one vCPU only
 	LW_USERRET = LW_WSTOP | LW_WSUSPEND | LW_WEXIT | LW_WCORE | LW_WREBOOT | LW_PENDSIG | LW_WUSERRET,
+	LW_BOUNDARY = LW_USERRET | LW_WMIGRATE,  // a sleep needs not end for the second: whoever wakes it queues it where it may be
 };
+
+/// l_bound, where it is not the index of a vCPU.
+inline constexpr std::int16_t bound_none = -1;     // it has no affinity: its processor set says where it may run
+inline constexpr std::int16_t bound_several = -2;  // l_affinity does
 
 /// l_prflag, under pp_lock.
 enum : std::uint8_t {
@@ -101,18 +109,19 @@ struct alignas(64) lwp_t : lid_node {  // lid_node: l_lid and the id table's lin
 	atomic<lwp_stat> l_stat;       // l: written by lwp_setstat() alone; into and out of IDL, SUSPENDED, ZOMB p too, so p can test for these
 	sched_class l_class;           // l
 	atomic<pri_t> l_priority;      // a: what it runs and waits with: its own, or a better one that was lent; written locked
-	std::int16_t l_bound;          // l: index of the only vCPU it may run on, or -1 (kernel threads that were adopted: always -1)
+	std::int16_t l_bound;          // l: index of the only vCPU it may run on, or bound_none, bound_several (kernel threads from outside: always the first)
 	bool l_stacked;                // l: on the stack of its run queue, not in its line
 	std::uint8_t l_decay;          // l: how much of l_basepri it has used up (time-sharing only, sched/priority.h)
 	list_link<lwp_t> l_link;       // l: run queue, inbox, sleep queue; p: zombie list; !: dead cache; l_stat says which
+	std::uint64_t l_ncsw;          // l: how often it was switched out
 	atomic<lwpctl_t *> l_ctl;      // a: set by the LWP; its block is written by its vCPU at each switch
 	atomic<std::uint32_t> l_flag;  // l, see above; what is in LW_USERRET p too: the boundary tests it under pp_lock
 	int l_error;                   // l: how its sleep ended; the LWP reads it after
 	const void *l_wchan;           // l: what it sleeps on, null if it does not
 	const syncobj *l_syncobj;      // l: what kind of thing that is
 	struct waiters *l_sleepq;      // l: the list it sleeps on, null if on none
-	nanotime l_slept;              // l: about when its sleep began (as of its vCPU's last look at the clock)
 
+	nanotime l_slept;                           // l: about when its sleep began (as of its vCPU's last look at the clock)
 	const char *l_wmesg;                        // l: why, in one word
 	atomic<pri_t> l_ownpri;                     // a: what it would have without loans; written locked
 	pri_t l_basepri;                            // l: what it was given
@@ -122,6 +131,7 @@ struct alignas(64) lwp_t : lid_node {  // lid_node: l_lid and the id table's lin
 	list_link<lwp_t> l_lendlink;                // T: turnstile lock of l_lendsto
 	list<lwp_t, &lwp_t::l_lendlink> l_lenders;  // T: of its own: who lends to it, one for each thing that others wait for
 	atomic<std::uint32_t> l_blocks{0};          // a: a wait_phase, and how many waits on an owner it has begun (sync/waitgraph.h)
+	std::int16_t l_psid;                        // l: its processor set; 0: the default one
 	std::uint8_t l_prflag;                      // p
 	atomic<bool> l_oncpu;                       // a: its stack may be in use: from building until whoever runs after its end has left it
 	bool l_fresh;                               // !: l_ctx must be made anew before it runs
@@ -145,6 +155,9 @@ struct alignas(64) lwp_t : lid_node {  // lid_node: l_lid and the id table's lin
 	stack l_stack;             // !
 	char l_name[LWP_MAXNAME];  // p
 	pthread_t l_kthread;       // (: of an adopted one
+	std::uint64_t l_nivcsw;    // l: of the times it was switched out, those when it could have run on
+	cpu_account l_account;     // l: what it has used, if that is counted (sched/account.h)
+	vcpu_mask l_affinity;      // l: with bound_several: where it may run
 	const void *l_boundsp;     // l: where the stack of one on a bound vCPU ends while it does not run
 
 	std::uint64_t l_sigmask;  // p, written by itself: signals that it does not take now, as bits
@@ -168,7 +181,7 @@ struct alignas(64) lwp_t : lid_node {  // lid_node: l_lid and the id table's lin
 struct lwp_layout {
 	static constexpr bool usual = sizeof(context) == 24 && !LWP_EXPLORE;
 	static_assert(!usual || (offsetof(lwp_t, l_decay) == 63 && offsetof(lwp_t, l_link) == 64));
-	static_assert(!usual || offsetof(lwp_t, l_slept) + sizeof(nanotime) == 128);
+	static_assert(!usual || offsetof(lwp_t, l_slept) == 128);
 };
 #pragma GCC diagnostic pop
 

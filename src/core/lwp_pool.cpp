@@ -63,7 +63,12 @@ void scrub(lwp_t *l) noexcept {
 	l->l_slept = 0;
 	l->l_blocks.store(0, std::memory_order_relaxed);
 	l->l_error = 0;
-	l->l_bound = -1;
+	l->l_bound = bound_none;
+	l->l_psid = 0;
+	l->l_affinity = {};
+	l->l_ncsw = 0;
+	l->l_nivcsw = 0;
+	l->l_account = {};
 	l->l_prflag = 0;
 	l->l_oncpu.store(false, std::memory_order_relaxed);
 	l->l_fresh = true;

@@ -26,7 +26,7 @@
 	X(idl, stop, "proc/create", "created in a stopped proc")                    \
 	X(idl, onproc, "sched/switch", "an idle LWP is dispatched")                 \
 	X(idl, zomb, "proc/create", "creation was given up")                        \
-	X(run, run, "sched/idle", "stolen, or taken out of the inbox")              \
+	X(run, run, "sched/steal", "stolen, migrated, or taken out of the inbox")   \
 	X(run, onproc, "sched/switch", "dispatched")                                \
 	X(onproc, run, "sched/switch", "yielded or preempted")                      \
 	X(onproc, sleep, "sync/sleepq", "blocked")                                  \

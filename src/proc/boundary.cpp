@@ -9,6 +9,7 @@
 //   LW_WSUSPEND         LSSUSPENDED until it is continued
 //   LW_WCORE, LW_WREBOOT  LSSUSPENDED for good (Q13): whoever set it ends the process
 //   LW_WUSERRET         calls its return hook, once; a hook is an LWP's, not the proc's (Q14)
+//   LW_WMIGRATE         goes on on a vCPU where it may run                      last; set and cleared with the LWP locked, see sched/place.h
 //
 // Each bit is set under pp_lock of the LWP's part and the LWP's lock.  The LWP tests it again under pp_lock and keeps that until it has left
 // LSONPROC, so what undoes the bit in between is never lost (Q3).  After each that made it wait it begins again from the first.
@@ -101,6 +102,9 @@ LWP_NOINLINE void lwp_userret_slow(lwp_t *l) noexcept {
 		} else {
 			call_hook(l);
 		}
+	}
+	if ((lwp_flags(l) & LW_WMIGRATE) != 0 && l->l_blocking == 0) {  // inside a region it keeps its kernel thread
+		lwp_move_cpu(l);
 	}
 	if (l->l_cpu->vc_resched.load(std::memory_order_relaxed)) {  // relaxed: a hint; lwp_preempt_cpu() takes it back and looks
 		lwp_preempt_cpu(l);

@@ -165,7 +165,10 @@ int newlwp(lwp_t *l1, const lwp_options &o, lwp_t **out) noexcept {
 		l->l_ctx.c_errno = 0;
 	}
 	l->l_proc = l1->l_proc;
-	l->l_bound = o.vcpu >= 0 ? static_cast<std::int16_t>(o.vcpu) : (l1->l_adopted ? std::int16_t{-1} : l1->l_bound);
+	l->l_bound = o.vcpu >= 0 ? static_cast<std::int16_t>(o.vcpu) : bound_none;  // then it is as its creator's when it starts
+	l->l_ncsw = 0;
+	l->l_nivcsw = 0;
+	l->l_account = {};
 	l->l_private = o.private_;
 	l->l_prflag = o.detached ? LPR_DETACHED : 0;
 	l->l_refcnt = 1;
@@ -187,6 +190,21 @@ void lwp_abandon(lwp_t *l) noexcept { lwp_keep_dead(l, curcpu_or_null()); }
 
 namespace {
 
+/// The affinity of `l1`, if `l2` was given none, and its processor set.  `l1` runs here, so vc_lwplock covers both; or it is a kernel thread from outside,
+/// which never has either.
+LWP_ALWAYS_INLINE void inherit_places(const lwp_t *l1, lwp_t *l2) noexcept {
+	l2->l_psid = l1->l_psid;
+	if (LWP_UNLIKELY(l1->l_bound != bound_none && l2->l_bound == bound_none)) {
+		l2->l_bound = l1->l_bound;
+		l2->l_affinity = l1->l_affinity;
+	}
+}
+
+/// pp_lock held, so processor sets stand still.
+bool bound_to_a_set(const lwp_t *l) noexcept {
+	return sched_psets() && l->l_bound >= 0 && sched_psid(static_cast<unsigned>(l->l_bound)) != 0;
+}
+
 LWP_ALWAYS_INLINE int enter_and_run(lwp_t *l1, lwp_t *l2, void (*func)(void *), void *arg, bool suspended, lwpid_t *lid) noexcept {
 	proc_t *p = l1->l_proc;
 	vcpu_t *me = l1->l_cpu;
@@ -207,6 +225,10 @@ LWP_ALWAYS_INLINE int enter_and_run(lwp_t *l1, lwp_t *l2, void (*func)(void *), 
 			return EAGAIN;
 		}
 	}
+	if (LWP_UNLIKELY(bound_to_a_set(l2))) {
+		hold.unlock(me);
+		return EPERM;
+	}
 	const std::uint64_t number = part_next_number(p, pp, l1->l_made);
 	l2->ln_lid.store(number_lid(number), std::memory_order_relaxed);  // relaxed: published by the table
 	if (int error = pp->pp_lwps.insert(l2)) {
@@ -219,6 +241,7 @@ LWP_ALWAYS_INLINE int enter_and_run(lwp_t *l1, lwp_t *l2, void (*func)(void *), 
 	// Locked from here until it can run: who finds it in the table finds it dead, LSIDL, or running.
 	home->vc_lwplock.lock(me);
 	l2->l_cpu = home;
+	inherit_places(l1, l2);
 	lwp_setstat(l2, lwp_stat::idl, &home->vc_lwplock);
 	*lid = lwp_lid(l2);
 	pp->pp_nlwps++;

@@ -6,6 +6,7 @@
 #include "proc/lwp_life.h"
 #include "proc/runtime.h"
 #include "proc/signal.h"
+#include "sched/account.h"
 #include "sched/switch.h"
 
 #include <cstdlib>
@@ -116,6 +117,7 @@ void lwp_forget(lwp_t *dead) noexcept {
 	LWP_ASSERT(pp->pp_lock.held());
 	LWP_ASSERT(lwp_state(dead) == lwp_stat::zomb);
 	LWP_ASSERT(dead->l_waiters == nullptr);
+	part_keep_usage(pp, dead);
 	pp->pp_lwps.erase(dead);
 	pp->pp_nlwps--;
 	pp->pp_nzlwps--;
@@ -221,6 +223,7 @@ void lwp_end(lwp_t *l) noexcept {
 	// to the dead do no harm (sync/turnstile.h).
 	LWP_ASSERT((p->p_post & LW_WEXIT) != 0 || l->l_lenders.empty());
 	me->vc_lwplock.lock(me);
+	sched_charge_stretch(me, l);  // now, not as we switch: by then it may have been forgotten
 	lwp_setstat(l, lwp_stat::zomb, &me->vc_lwplock);
 	hold.unlock(me);
 	if (older != nullptr) {

@@ -30,7 +30,8 @@ struct lwp_options {
 void *lwp_room(const lwp_t *) noexcept;
 /// Gives up one that was not started.
 void lwp_abandon(lwp_t *) noexcept;
-/// Numbers it, stores the id in *lid, and lets it run func(arg) (or stand suspended).  0 | EAGAIN too many | ENOMEM: then it is as before.
+/// Numbers it, stores the id in *lid, and lets it run func(arg) (or stand suspended).  0 | EAGAIN too many | ENOMEM | EPERM its vCPU is of a processor
+/// set: then it is as before.
 [[nodiscard]] int lwp_start(lwp_t *l1, lwp_t *l2, void (*func)(void *), void *arg, bool suspended, lwpid_t *lid) noexcept;
 [[nodiscard]] inline int lwp_start(lwp_t *l1, lwp_t *l2, void (*func)(void *), void *arg, const lwp_options &o, lwpid_t *lid) noexcept {
 	return lwp_start(l1, l2, func, arg, o.suspended, lid);
@@ -104,7 +105,7 @@ void lwp_userret_slow(lwp_t *l) noexcept;
 /// The boundary: where the library returns to the application.  No lock held.
 LWP_ALWAYS_INLINE void lwp_userret(lwp_t *l) noexcept {
 	// relaxed: set under our lock; what matters is that it is seen at some boundary
-	if (LWP_UNLIKELY((lwp_flags(l) & LW_USERRET) != 0 || l->l_cpu->vc_resched.load(std::memory_order_relaxed))) {
+	if (LWP_UNLIKELY((lwp_flags(l) & LW_BOUNDARY) != 0 || l->l_cpu->vc_resched.load(std::memory_order_relaxed))) {
 		lwp_userret_slow(l);
 	}
 }
@@ -117,6 +118,55 @@ LWP_ALWAYS_INLINE void lwp_userret(lwp_t *l) noexcept {
 [[nodiscard]] int lwp_getparam(lwp_t *l, lwpid_t lid, int *policy, int *priority) noexcept;
 /// One more protection of the caller, or with -1 one less.  0 | EPERM | EINVAL
 [[nodiscard]] int lwp_protect(lwp_t *l, int priority) noexcept;
+
+// ---- affinity.cpp
+
+/// Where `lid` (0: all but kernel threads from outside) may run: on these vCPUs; with none of them, wherever its processor set says.
+/// 0 | EINVAL no such vCPU | EPERM one of a processor set, or a kernel thread from outside | ESRCH
+[[nodiscard]] int lwp_setaffinity(lwp_t *l, lwpid_t lid, const vcpu_mask &) noexcept;
+/// None of them: it has no affinity.  0: the caller.  0 | ESRCH
+[[nodiscard]] int lwp_getaffinity(lwp_t *l, lwpid_t lid, vcpu_mask *) noexcept;
+
+// ---- pset.cpp, which says what each returns
+
+inline constexpr int pset_none = 0, pset_mine = -1, pset_query = -2;
+
+[[nodiscard]] int lwp_pset_create(lwp_t *l, int *psid) noexcept;
+[[nodiscard]] int lwp_pset_destroy(lwp_t *l, int psid) noexcept;
+[[nodiscard]] int lwp_pset_assign(lwp_t *l, int psid, unsigned index, int *former) noexcept;
+/// `lid` 0: all but kernel threads from outside.
+[[nodiscard]] int lwp_pset_bind(lwp_t *l, int psid, lwpid_t lid, int *former) noexcept;
+/// All vCPUs are of the default set again.  There is no runtime.
+void pset_forget() noexcept;
+
+// ---- usage.cpp
+
+/// What is told of an LWP.
+struct lwp_facts {
+	lwpid_t lid;
+	lwp_stat stat;
+	int vcpu;  // that it is on or was on last; -1: a kernel thread of its own
+	sched_class policy;
+	int given, now;  // priorities
+	std::int16_t psid;
+	bool detached, adopted;
+	std::uint64_t rtime, nvcsw, nivcsw;
+	std::uint32_t share;  // of cpu_account::one
+	char name[LWP_MAXNAME];
+	char wmesg[LWP_MAXNAME];
+};
+/// Also of one that has ended and was not collected.  `lid` 0: the caller.  0 | ESRCH
+[[nodiscard]] int lwp_tell(lwp_t *l, lwpid_t lid, lwp_facts *) noexcept;
+
+struct proc_facts {
+	std::size_t nlwps;
+	std::uint64_t rtime, nvcsw, nivcsw;
+	std::uint64_t share;  // of cpu_account::one, of all that live
+};
+/// What all LWPs have used, also those that are gone.
+void proc_tell(lwp_t *l, proc_facts *) noexcept;
+/// Counts the time from now on, or no longer.  Returns whether it did.
+bool lwp_account(bool on) noexcept;
 
 // ---- stop.cpp
 

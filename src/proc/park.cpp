@@ -5,6 +5,8 @@
 // the target tests it for the last time on its way to sleep.
 #include "base/assert.h"
 #include "proc/lwp_life.h"
+#include "sched/place.h"
+#include "sched/switch.h"
 
 #include <cerrno>
 
@@ -42,11 +44,12 @@ int lwp_unpark(lwp_t *l, lwpid_t lid) noexcept {
 }
 
 void lwp_move_to(lwp_t *l, std::int16_t vcpu) noexcept {
-	l->l_bound = vcpu;
+	vcpu_t *me = l->l_cpu;
+	spinlock *lock = lwp_lock(l, me);
+	sched_set_places(l, lock, {.bound = vcpu});
+	lock->unlock(me);
 	while (l->l_cpu->vc_index != vcpu) {
-		// Asleep until a deadline that has passed: whoever wakes us queues us where we are bound to.
-		spinlock *lock = sleepq_enter_self(l);
-		(void)sleepq_block_self_and_unlock(l, lock, {&l->l_wchan, "migrate", &nanosleep_syncobj, sleep_catch::no, 1});
+		lwp_move_cpu(l);
 	}
 }
 

@@ -53,6 +53,9 @@ struct procpart {
 	atomic<std::uint32_t> pp_nlwpwait{0};    // of its LWPs, those inside a wait that pp_lock covers, not ended; peeked at without the lock
 	atomic<lwp_t *> pp_zomblwp{nullptr};     // a dead detached LWP, for the next to be made from; peeked at without the lock
 	list<lwp_t, &lwp_t::l_link> pp_zombies;  // dead, not detached, given to no waiter yet; oldest first
+	std::uint64_t pp_rtime = 0;              // what LWPs have used that are no longer in pp_lwps,
+	std::uint64_t pp_ncsw = 0;               // how often they were switched out,
+	std::uint64_t pp_nivcsw = 0;             // and how often of that they could have run on
 
 	alignas(64) list<waitrec, &waitrec::wr_link> pp_waits;  // for LWPs of this part, whoever waits
 	// a: of its LWPs, those inside a wait for one of another part: raised with both locks held, lowered with that of the other part.
@@ -161,6 +164,13 @@ private:
 	bool all_ = false;
 };
 
+/// An LWP goes out of the table: what it has used stays, in the same section, so that sums never fall.  pp_lock held.
+inline void part_keep_usage(procpart *pp, const lwp_t *l) noexcept {
+	pp->pp_rtime += l->l_account.ca_rtime;
+	pp->pp_ncsw += l->l_ncsw;
+	pp->pp_nivcsw += l->l_nivcsw;
+}
+
 /// The counters of the whole proc.  All locks held.
 struct proc_counts {
 	std::size_t nlwps = 0, nzlwps = 0, nrlwps = 0, ndlwps = 0, nlwpwait = 0;
@@ -237,6 +247,20 @@ template <class Fn>
 void proc_for_each(proc_t *p, vcpu_t *me, Fn fn) {
 	const proc_scope hold(p, me);
 	proc_each_part(p, [&fn](procpart &pp) { pp.pp_lwps.for_each([&fn](lid_node *n) { fn(static_cast<lwp_t *>(n)); }); });
+}
+
+/// Calls fn(lwp_t *) for every LWP that is not dead.  All locks held, so none comes or ends; one that is LSIDL is locked by its maker until it is
+/// queued.
+template <class Fn>
+void proc_each_living(const proc_t *p, Fn fn) {
+	proc_each_part(p, [&fn](procpart &pp) {
+		pp.pp_lwps.for_each([&fn](lid_node *n) {
+			auto *t = static_cast<lwp_t *>(n);
+			if (lwp_state(t) != lwp_stat::zomb) {
+				fn(t);
+			}
+		});
+	});
 }
 
 /// Whether this LWP is to stand still.  Any pp_lock held.

@@ -9,6 +9,7 @@
 #include "proc/lwp_life.h"
 #include "proc/monitor.h"
 #include "proc/report.h"
+#include "sched/account.h"
 #include "sched/idle.h"
 #include "sched/ncpu.h"
 #include "sched/spare.h"
@@ -20,6 +21,7 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdlib>
+#include <cstring>
 #include <mutex>
 #include <new>
 #include <sys/prctl.h>
@@ -76,6 +78,7 @@ lwp_t *adopted_lwp(vcpu_t *vc) noexcept {
 	l->l_kthread = ::pthread_self();
 	l->l_cpu = vc;
 	l->l_proc = &proc0;
+	vc->vc_since = now();  // its first stretch does not begin before itself
 	lwp_setstat(l, lwp_stat::onproc, &vc->vc_lwplock);
 	return l;
 }
@@ -106,9 +109,13 @@ int enter_proc(lwp_t *l) noexcept {
 	return 0;
 }
 
-/// Lock of part 0 held.
+/// By the LWP itself.  Lock of part 0 held.
 void leave_proc(lwp_t *l) noexcept {
 	procpart *pp = l->l_part;
+	spinlock *lock = lwp_lock(l, l->l_cpu);
+	sched_charge_stretch(l->l_cpu, l);
+	lock->unlock(l->l_cpu);
+	part_keep_usage(pp, l);
 	pp->pp_lwps.erase(l);
 	pp->pp_nlwps--;
 	pp->pp_allowance++;
@@ -338,6 +345,11 @@ int become_lwp1(vcpu_t *vc) noexcept {
 	return error;
 }
 
+bool account_wanted() noexcept {
+	const char *text = std::getenv("LWP_ACCOUNT");
+	return text != nullptr && std::strcmp(text, "1") == 0;
+}
+
 /// runtime_lock held.
 int start(const runtime_options &o, bool home) noexcept {
 	const unsigned count = o.vcpus != 0 ? o.vcpus : vcpus_wanted();
@@ -354,6 +366,8 @@ int start(const runtime_options &o, bool home) noexcept {
 	sched.sd_halted.store(0, std::memory_order_relaxed);
 	sched.sd_searching.store(0, std::memory_order_relaxed);
 	sched.sd_watcher.store(nullptr, std::memory_order_relaxed);
+	pset_forget();
+	(void)lwp_account(o.accounting || account_wanted());
 	::pthread_sigmask(SIG_SETMASK, nullptr, &signal_mask);
 	spares.sp_make = make_spare;
 	unsigned made = 0;

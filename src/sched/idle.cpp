@@ -12,6 +12,7 @@
 #include "core/lwp_state.h"
 #include "sched/callout.h"
 #include "sched/spare.h"
+#include "sched/steal.h"
 
 #include <algorithm>
 
@@ -24,14 +25,12 @@ constexpr nanotime watch_most = 4'000'000;
 constexpr unsigned watch_idle_looks = 12;    // looks after everybody else has halted
 constexpr nanotime timer_late = 500'000;     // a timer this late is fired by whoever sees it
 constexpr nanotime timer_guard = 2'000'000;  // when a halted vCPU looks after a timer of another one
-constexpr nanotime steal_pays =
-    20'000;  // a theft that keeps the thief busy for less was not worth it: the locks of both are plain for a while,
+// A theft that keeps the thief busy for less was not worth it: the locks of both are plain for a while,
+constexpr nanotime steal_pays = 20'000;
 constexpr nanotime steal_each = 2'000;  // and each LWP comes with a cold cache and goes back to the part that it was made in
 constexpr nanotime steal_pause_most = 8'000'000;
 constexpr nanotime standstill_after = 300'000'000;  // nothing has run for so long: perhaps nothing ever will
 constexpr unsigned pile = 2;                        // LWPs queued behind a running one that are worth waking or coming for
-
-bool movable(const lwp_t *l) noexcept { return l->l_bound < 0; }
 
 /// Of the caller's own vCPU, or of one that the caller has found halted.
 const parker &parker_of(const vcpu_t *vc) noexcept {
@@ -50,55 +49,6 @@ bool futex_park(vcpu_t *vc, nanotime deadline) {
 
 void futex_unpark(vcpu_t *vc) { sys::futex_wake(&vc->vc_halted, 1); }
 
-/// Moves up to `want` LWPs from the tail of `from`'s queue to our inbox.  The tail holds the oldest: of a tree the largest parts, of a queue
-/// those that would wait longest.
-unsigned steal_queue(vcpu_t *me, vcpu_t *from, unsigned want) noexcept {
-	unsigned got = 0;
-	lock_scope queue(from->vc_rqlock, me);
-	lock_scope inbox(me->vc_inlock, me);
-	while (got < want) {
-		lwp_t *l = from->vc_rq.find_movable();
-		if (l == nullptr) {
-			break;
-		}
-		from->vc_rq.remove(l);
-		lwp_setstat(l, lwp_stat::run, &me->vc_inlock);
-		l->l_cpu = me;
-		me->vc_inbox.push_back(l);
-		got++;
-	}
-	me->vc_incount.store(me->vc_incount.load(std::memory_order_relaxed) + got, std::memory_order_relaxed);  // relaxed: under vc_inlock
-	me->vc_inmovable.store(me->vc_inmovable.load(std::memory_order_relaxed) + got, std::memory_order_relaxed);
-	return got;
-}
-
-/// The same from its inbox, which it has no time to look into.
-unsigned steal_inbox(vcpu_t *me, vcpu_t *from) noexcept {
-	unsigned got = 0;
-	lock_scope theirs(from->vc_inlock, me);
-	if (!me->vc_inlock.try_lock(me)) {  // of the same rank: never wait for it
-		return 0;
-	}
-	list<lwp_t, &lwp_t::l_link> keep;
-	while (lwp_t *l = from->vc_inbox.pop_front()) {
-		if (!movable(l)) {
-			keep.push_back(l);
-			continue;
-		}
-		lwp_setstat(l, lwp_stat::run, &me->vc_inlock);
-		l->l_cpu = me;
-		me->vc_inbox.push_back(l);
-		got++;
-	}
-	from->vc_inbox = keep;
-	from->vc_incount.store(from->vc_incount.load(std::memory_order_relaxed) - got, std::memory_order_relaxed);  // relaxed: under vc_inlock
-	from->vc_inmovable.store(0, std::memory_order_relaxed);
-	me->vc_incount.store(me->vc_incount.load(std::memory_order_relaxed) + got, std::memory_order_relaxed);
-	me->vc_inmovable.store(me->vc_inmovable.load(std::memory_order_relaxed) + got, std::memory_order_relaxed);
-	me->vc_inlock.unlock(me);
-	return got;
-}
-
 vcpu_t *neighbour(const vcpu_t *vc, unsigned i, unsigned count) noexcept {
 	return sched.sd_vcpu[(static_cast<unsigned>(vc->vc_index) + i) % count];
 }
@@ -109,10 +59,10 @@ bool large(const vcpu_t *vc, unsigned queued) noexcept {
 	return queued >= pile && static_cast<int>(queued) >= vc->vc_ticks.load(std::memory_order_relaxed);  // relaxed: a hint
 }
 
-/// Whether `me` should come for what waits on `from`.
-bool worth_it(const vcpu_t *me, const vcpu_t *from, nanotime when) noexcept {
-	const unsigned queued = from->vc_rq.movable();
-	return queued >= pile && (large(from, queued) || when - me->vc_stole >= me->vc_steal_pause);
+/// How many LWPs wait on `from` for which `me` should come; 0 if it should not.
+unsigned worth_it(vcpu_t *me, vcpu_t *from, nanotime when) noexcept {
+	const unsigned queued = takeable(from, me, me);
+	return queued >= pile && (large(from, queued) || when - me->vc_stole >= me->vc_steal_pause) ? queued : 0;
 }
 
 /// So many were taken: whether that paid is seen when we are through with them.
@@ -123,10 +73,10 @@ void stole(vcpu_t *me, unsigned got, nanotime when) noexcept {
 }
 
 /// Whether a search would find something.
-bool pile_in_sight(const vcpu_t *me) noexcept {
+bool pile_in_sight(vcpu_t *me) noexcept {
 	const nanotime when = now();
 	for (unsigned i = 1, n = vcpus(); i < n; i++) {
-		if (worth_it(me, neighbour(me, i, n), when)) {
+		if (worth_it(me, neighbour(me, i, n), when) != 0) {
 			return true;
 		}
 	}
@@ -144,19 +94,29 @@ bool unhalt_as(vcpu_t *vc, std::uint32_t as) noexcept {
 	return true;
 }
 
-/// Wakes one that halts, to search; not if somebody searches already.
-void wake_searcher() noexcept {
+template <class Wanted>
+bool wake_one_to_search(Wanted wanted) noexcept {
+	for (unsigned i = 0, n = vcpus(); i < n; i++) {
+		vcpu_t *vc = sched.sd_vcpu[i];
+		if (vc->vc_halted.load(std::memory_order_relaxed) == vc_waits && wanted(vc) && unhalt_as(vc, vc_woken_to_search)) {
+			vc->vc_wakeups.fetch_add(1, std::memory_order_relaxed);  // relaxed: statistics
+			parker_of(vc).unpark(vc);
+			return true;
+		}
+	}
+	return false;
+}
+
+/// Wakes one that halts, to search; not if somebody searches already.  If possible one of the processor set of `near`, where there is something to
+/// find; any other will look after those that run.
+void wake_searcher(const vcpu_t *near) noexcept {
 	unsigned nobody = 0;
 	if (!sched.sd_searching.compare_exchange_strong(nobody, 1, std::memory_order_seq_cst)) {
 		return;
 	}
-	for (unsigned i = 0, n = vcpus(); i < n; i++) {
-		vcpu_t *vc = sched.sd_vcpu[i];
-		if (vc->vc_halted.load(std::memory_order_relaxed) == vc_waits && unhalt_as(vc, vc_woken_to_search)) {
-			vc->vc_wakeups.fetch_add(1, std::memory_order_relaxed);  // relaxed: statistics
-			parker_of(vc).unpark(vc);
-			return;
-		}
+	if (wake_one_to_search([near](const vcpu_t *vc) { return near->vc_bound || same_pset(near, vc); }) ||
+	    (sched_psets() && wake_one_to_search([](const vcpu_t *) { return true; }))) {
+		return;
 	}
 	sched.sd_searching.fetch_sub(1, std::memory_order_seq_cst);
 }
@@ -196,23 +156,81 @@ bool try_to_watch(vcpu_t *vc) noexcept {
 	return true;
 }
 
+/// Who may have some of what waits on `from`: `vc`, or, if there is something that it may not have, one that halts; null: nobody.
+vcpu_t *who_may_have(vcpu_t *from, vcpu_t *vc, bool (*something)(vcpu_t *from, const vcpu_t *to, vcpu_t *me)) noexcept {
+	if (something(from, vc, vc)) {
+		return vc;
+	}
+	// relaxed, both: hints
+	const bool chosen = from->vc_rq.several() + from->vc_inseveral.load(std::memory_order_relaxed) != 0;
+	if (LWP_LIKELY(!chosen && (!sched_psets() || same_pset(from, vc)))) {
+		return nullptr;
+	}
+	for (unsigned i = 0, n = vcpus(); i < n; i++) {
+		vcpu_t *to = sched.sd_vcpu[i];
+		if (to != vc && to->vc_halted.load(std::memory_order_relaxed) == vc_waits && something(from, to, vc)) {
+			return to;
+		}
+	}
+	return nullptr;
+}
+
+bool queue_has(vcpu_t *from, const vcpu_t *to, vcpu_t *me) noexcept { return takeable(from, to, me) != 0; }
+bool queue_is_worth_it(vcpu_t *from, const vcpu_t *to, vcpu_t *me) noexcept {
+	return to == me ? worth_it(me, from, now()) != 0 : takeable(from, to, me) >= pile;
+}
+bool any_has(vcpu_t *from, const vcpu_t *to, vcpu_t *me) noexcept { return queue_has(from, to, me) || inbox_takeable(from, to, me); }
+
+constexpr unsigned off_most = 8;
+
+/// Whether there is something for somebody on those that are away: their substitutes have had time to fetch it.
+bool off_found_work(vcpu_t *vc) noexcept {
+	vcpu_t *off[off_most];
+	for (unsigned i = 0, n = spare_list_off(off, off_most); i < n; i++) {
+		if (who_may_have(off[i], vc, queue_has) != nullptr) {
+			return true;
+		}
+	}
+	return false;
+}
+
 /// A look at the others: timers that are late and LWPs that have waited since the last look behind one that runs on and on.
-bool watch_found_work(const vcpu_t *vc, nanotime when) noexcept {
+bool watch_found_work(vcpu_t *vc, nanotime when) noexcept {
 	bool found = false;
 	for (unsigned i = 1, n = vcpus(); i < n; i++) {
 		vcpu_t *other = neighbour(vc, i, n);
 		std::uint64_t switches = other->vc_switches.load(std::memory_order_relaxed);
 		bool stuck = switches == other->vc_seen.load(std::memory_order_relaxed);
 		other->vc_seen.store(switches, std::memory_order_relaxed);
-		unsigned queued = other->vc_rq.movable() + other->vc_inmovable.load(std::memory_order_relaxed);
 		bool halted = other->vc_halted.load(std::memory_order_relaxed) != vc_running;
 		nanotime first = other->vc_deadline.load(std::memory_order_relaxed);
-		if (!halted && ((stuck && queued != 0) || worth_it(vc, other, when) || (first != never && first + timer_late < when))) {
+		if (!halted && !found &&
+		    ((first != never && first + timer_late < when) || who_may_have(other, vc, stuck ? any_has : queue_is_worth_it) != nullptr)) {
 			found = true;
 		}
 	}
-	vcpu_t *off;
-	return found || spare_list_off(&off, 1) != 0;  // its substitute has had time to fetch it
+	return found || off_found_work(vc);
+}
+
+/// Takes up to half of what is queued on `from`, for itself or for one that halts and may have it.  How many for itself.
+unsigned watch_take_queue(vcpu_t *vc, vcpu_t *from) noexcept {
+	vcpu_t *to = who_may_have(from, vc, queue_has);
+	const unsigned got = to == nullptr ? 0 : steal_queue(vc, from, to, (takeable(from, to, vc) + 1) / 2);
+	if (got != 0 && to != vc) {
+		vcpu_unhalt(to);
+	}
+	return to == vc ? got : 0;
+}
+
+bool watch_take_inbox(vcpu_t *vc, vcpu_t *from) noexcept {
+	vcpu_t *to = who_may_have(from, vc, inbox_takeable);
+	if (to == nullptr || steal_inbox(vc, from, to) == 0) {
+		return false;
+	}
+	if (to != vc) {
+		vcpu_unhalt(to);
+	}
+	return to == vc;
 }
 
 /// Takes what the look has found.  No longer halted.
@@ -226,19 +244,17 @@ void watch_take(vcpu_t *vc, nanotime when) noexcept {
 		if (first != never && first + timer_late < when) {
 			callout_run(other, when);
 		}
-		if (other->vc_inmovable.load(std::memory_order_relaxed) != 0 && steal_inbox(vc, other) != 0) {
+		if (watch_take_inbox(vc, other)) {
 			return;
 		}
-		if (unsigned queued = other->vc_rq.movable(); queued != 0) {
-			if (unsigned got = steal_queue(vc, other, (queued + 1) / 2)) {
-				stole(vc, got, when);
-				return;
-			}
+		if (unsigned got = watch_take_queue(vc, other)) {
+			stole(vc, got, when);
+			return;
 		}
 	}
-	vcpu_t *off[8];
-	for (unsigned i = 0, n = spare_list_off(off, 8); i < n; i++) {
-		if (steal_queue(vc, off[i], (off[i]->vc_rq.movable() + 1) / 2) != 0) {
+	vcpu_t *off[off_most];
+	for (unsigned i = 0, n = spare_list_off(off, off_most); i < n; i++) {
+		if (watch_take_queue(vc, off[i]) != 0) {
 			return;
 		}
 	}
@@ -262,8 +278,8 @@ bool sched_steal(vcpu_t *vc) noexcept {
 	const nanotime when = now();
 	for (unsigned i = 1, n = vcpus(); i < n; i++) {
 		vcpu_t *other = neighbour(vc, i, n);
-		if (worth_it(vc, other, when)) {
-			if (unsigned got = steal_queue(vc, other, other->vc_rq.movable() / 2)) {
+		if (const unsigned queued = worth_it(vc, other, when); queued != 0) {
+			if (unsigned got = steal_queue(vc, other, vc, queued / 2)) {
 				stole(vc, got, when);
 				return true;
 			}
@@ -289,7 +305,8 @@ bool needs_watch(const vcpu_t *vc) noexcept {
 	for (unsigned i = 1, n = vcpus(); i < n; i++) {
 		const vcpu_t *other = neighbour(vc, i, n);
 		if (other->vc_halted.load(std::memory_order_relaxed) == vc_running &&
-		    (other->vc_rq.movable() != 0 || other->vc_inmovable.load(std::memory_order_relaxed) != 0 ||
+		    (other->vc_rq.movable() + other->vc_rq.several() != 0 || other->vc_inmovable.load(std::memory_order_relaxed) != 0 ||
+		        other->vc_inseveral.load(std::memory_order_relaxed) != 0 ||
 		        other->vc_deadline.load(std::memory_order_relaxed) != never)) {
 			return true;
 		}
@@ -307,7 +324,7 @@ void sched_search_end(vcpu_t *vc, bool found) noexcept {
 	// While we searched nobody else was woken for what piled up meanwhile; and now that we run, somebody halted must be the watcher.
 	if (found && last && sched.sd_halted.load(std::memory_order_relaxed) != 0 &&
 	    (pile_in_sight(vc) || (sched.sd_watcher.load(std::memory_order_relaxed) == nullptr && needs_watch(vc)))) {
-		wake_searcher();
+		wake_searcher(vc);
 	}
 }
 
@@ -318,7 +335,7 @@ void leave_watch(const vcpu_t *vc) noexcept {
 	sched.sd_watcher.store(nullptr, std::memory_order_seq_cst);
 	fence(std::memory_order_seq_cst);  // whoever queued something before this and saw a watcher is looked at after it
 	if (sched.sd_halted.load(std::memory_order_relaxed) != 0 && needs_watch(vc)) {
-		wake_searcher();
+		wake_searcher(vc);
 	}
 }
 
@@ -405,7 +422,7 @@ bool vcpu_halt(vcpu_t *vc) noexcept {
 		watch_take(vc, when);
 	}
 	if ((watching || found) && !to_search && sched.sd_halted.load(std::memory_order_relaxed) != 0 && needs_watch(vc)) {
-		wake_searcher();  // we leave the watch: another takes it
+		wake_searcher(vc);  // we leave the watch: another takes it
 	}
 	return to_search;
 }
@@ -449,14 +466,14 @@ void vcpu_close_parker(vcpu_t *vc) noexcept {
 LWP_NOINLINE void sched_work_queued_slow(unsigned queued) noexcept {
 	if (large(curcpu_or_null(), queued) || sched.sd_watcher.load(std::memory_order_relaxed) == nullptr) {
 		if (sched.sd_searching.load(std::memory_order_relaxed) == 0) {
-			wake_searcher();
+			wake_searcher(curcpu_or_null());
 		}
 	}
 }
 
 LWP_NOINLINE void sched_watch_slow() noexcept {
 	if (sched.sd_watcher.load(std::memory_order_relaxed) == nullptr && sched.sd_searching.load(std::memory_order_relaxed) == 0) {
-		wake_searcher();
+		wake_searcher(curcpu_or_null());
 	}
 }
 

@@ -43,12 +43,14 @@ LWP_ALWAYS_INLINE void sched_work_queued(unsigned queued) noexcept {
 	}
 }
 
-/// After a timer was armed: somebody must look after it if its vCPU stays busy.
-LWP_ALWAYS_INLINE void sched_timer_armed() noexcept {
+/// Something waits on a vCPU that may stay busy: somebody must look after it.
+LWP_ALWAYS_INLINE void sched_watch() noexcept {
 	if (LWP_UNLIKELY(sched.sd_halted.load(std::memory_order_relaxed) != 0)) {
 		sched_watch_slow();
 	}
 }
+/// After a timer was armed.
+LWP_ALWAYS_INLINE void sched_timer_armed() noexcept { sched_watch(); }
 
 /// Sets sd_asked or sd_signalled: some vCPU calls what belongs to it soon, at its next look at the clock, or now if one halts.  Also from a signal
 /// handler.

@@ -31,13 +31,7 @@ LWP_ALWAYS_INLINE void queue_here(vcpu_t *me, lwp_t *l, spinlock *held, queue_en
 
 LWP_NOINLINE void queue_there(vcpu_t *vc, lwp_t *l, spinlock *held, vcpu_t *me) noexcept {
 	vc->vc_inlock.lock(me);
-	lwp_setstat(l, lwp_stat::run, &vc->vc_inlock);
-	l->l_cpu = vc;
-	vc->vc_inbox.push_back(l);
-	vc->vc_incount.store(vc->vc_incount.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);  // relaxed: under vc_inlock
-	if (l->l_bound < 0) {
-		vc->vc_inmovable.store(vc->vc_inmovable.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
-	}
+	inbox_put(vc, l);
 	vc->vc_resched.store(true, std::memory_order_release);  // pairs with the exchange in lwp_preempt_cpu(): at its next boundary it looks
 	vc->vc_inlock.unlock(me);
 	if (held != nullptr) {
@@ -46,17 +40,37 @@ LWP_NOINLINE void queue_there(vcpu_t *vc, lwp_t *l, spinlock *held, vcpu_t *me) 
 	vcpu_unhalt(vc);
 }
 
+/// On `vc`, which is one of the runtime's.
+bool may_run_on(const lwp_t *l, const vcpu_t *vc) noexcept {
+	return sched_may_run(l, static_cast<unsigned>(vc->vc_index.load(std::memory_order_relaxed)));  // relaxed: of one that acts it stays
+}
+
+/// relaxed: our own, or a guess: who is queued on one that goes away this moment is moved on (vcpu_unhalt())
+bool acts(const vcpu_t *vc) noexcept { return vc->vc_duty.load(std::memory_order_relaxed) == vcpu_duty::acts; }
+
+/// Whose turn it is, of those that it may run on.
+vcpu_t *next_in_turn(const lwp_t *l, unsigned count) noexcept {
+	const unsigned turn = sched.sd_next.fetch_add(1, std::memory_order_relaxed);  // relaxed: any is right
+	for (unsigned i = 0; i < count; i++) {
+		const unsigned index = (turn + i) % count;
+		if (sched_may_run(l, index)) {
+			return sched.sd_vcpu[index];
+		}
+	}
+	LWP_ASSERT(false);  // a processor set with LWPs has a vCPU, and an affinity names one that there is
+	return sched.sd_vcpu[turn % count];
+}
+
 LWP_NOINLINE vcpu_t *from_outside(const lwp_t *l) noexcept {  // apart, so that the rest of sched_takecpu() is inlined
 	const unsigned count = std::max(sched.sd_count.load(std::memory_order_acquire), 1U);  // pairs with the release in start()
 	vcpu_t *last = l->l_cpu;
-	// relaxed: a guess is enough; who is queued on one that goes away this moment is moved on (vcpu_unhalt())
-	bool there = last != nullptr && last->vc_duty.load(std::memory_order_relaxed) == vcpu_duty::acts;
+	const bool there = last != nullptr && acts(last) && may_run_on(l, last);
 	if (there && last->vc_halted.load(std::memory_order_relaxed) != 0) {  // relaxed: a guess is enough
 		return last;
 	}
 	if (sched.sd_halted.load(std::memory_order_relaxed) != 0) {
 		for (unsigned i = 0; i < count; i++) {
-			if (sched.sd_vcpu[i]->vc_halted.load(std::memory_order_relaxed) != 0) {
+			if (sched.sd_vcpu[i]->vc_halted.load(std::memory_order_relaxed) != 0 && sched_may_run(l, i)) {
 				return sched.sd_vcpu[i];
 			}
 		}
@@ -64,14 +78,25 @@ LWP_NOINLINE vcpu_t *from_outside(const lwp_t *l) noexcept {  // apart, so that 
 	if (there) {
 		return last;
 	}
-	return sched.sd_vcpu[sched.sd_next.fetch_add(1, std::memory_order_relaxed) % count];  // relaxed: any is right
+	return next_in_turn(l, count);
+}
+
+/// It has an affinity, or there are processor sets.
+LWP_NOINLINE vcpu_t *takecpu_among(const lwp_t *l, vcpu_t *me) noexcept {
+	if (l->l_bound >= 0) {
+		return sched.sd_vcpu[l->l_bound];
+	}
+	if (sched_outside(l)) {
+		return l->l_cpu;
+	}
+	return acts(me) && may_run_on(l, me) ? me : from_outside(l);
 }
 
 }  // namespace
 
 vcpu_t *sched_takecpu(const lwp_t *l, vcpu_t *me) noexcept {
-	if (LWP_UNLIKELY(l->l_bound >= 0)) {
-		return sched.sd_vcpu[l->l_bound];
+	if (LWP_UNLIKELY(l->l_bound != bound_none || sched_psets())) {
+		return takecpu_among(l, me);
 	}
 	if (LWP_UNLIKELY(l->l_adopted && l->l_cpu->vc_bound)) {
 		return l->l_cpu;  // a kernel thread of the application
@@ -87,6 +112,58 @@ LWP_NOINLINE void sched_wake_and_unlock(lwp_t *l, spinlock *held, queue_end end)
 		queue_here(me, l, held, end);
 	} else {
 		queue_there(vc, l, held, me);
+	}
+}
+
+void sched_set_places(lwp_t *l, const spinlock *lock, const lwp_places &to) noexcept {
+	LWP_ASSERT(lwp_locked(l, lock));
+	vcpu_t *vc = l->l_cpu;
+	const bool queued = lwp_state(l) == lwp_stat::run;
+	const bool inbox = queued && lock == &vc->vc_inlock;
+	if (queued) {  // vc_incount stays as it is meanwhile: a vCPU that is about to halt looks at it without the lock
+		inbox ? inbox_count(vc, l, -1) : vc->vc_rq.bound_changes(l);
+	}
+	l->l_bound = to.bound;
+	l->l_psid = to.psid;
+	l->l_affinity = to.affinity;
+	if (queued) {
+		inbox ? inbox_count(vc, l, 1) : vc->vc_rq.bound_changed(l);
+	}
+}
+
+void sched_migrate_and_unlock(lwp_t *l, spinlock *lock, vcpu_t *me) noexcept {
+	for (;; lock = lwp_lock(l, me)) {
+		vcpu_t *from = l->l_cpu;
+		const lwp_stat s = lwp_state(l);
+		const bool here = from->vc_bound || may_run_on(l, from);
+		if (here || s != lwp_stat::run) {
+			if (!here && s == lwp_stat::onproc) {
+				lwp_flag_set(l, LW_WMIGRATE);
+			}
+			lock->unlock(me);  // others: who makes it runnable places it
+			if (s == lwp_stat::run) {
+				sched_watch();  // it may be movable only now
+			}
+			return;
+		}
+		vcpu_t *to = sched_takecpu(l, me);
+		if (lock == &from->vc_rqlock) {
+			to->vc_inlock.lock(me);
+			from->vc_rq.remove(l);
+		} else if (to->vc_inlock.try_lock(me)) {  // of the same rank: never wait for it
+			inbox_take(from, l);
+		} else {
+			lock->unlock(me);  // look at everything again: it may have been taken out, and run
+			cpu_relax();
+			continue;
+		}
+		inbox_put(to, l);
+		to->vc_resched.store(true, std::memory_order_release);  // as in queue_there()
+		to->vc_inlock.unlock(me);
+		lock->unlock(me);
+		vcpu_unhalt(to);
+		sched_watch();
+		return;
 	}
 }
 

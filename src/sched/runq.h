@@ -25,8 +25,9 @@ public:
 	/// Best priority queued, or none.
 	[[nodiscard]] int top() const noexcept { return top_.load(std::memory_order_relaxed); }  // relaxed: exact under the lock, else a hint
 	[[nodiscard]] unsigned count() const noexcept { return count_.load(std::memory_order_relaxed); }  // same
-	/// How many of them may run on another vCPU.
-	[[nodiscard]] unsigned movable() const noexcept { return count() - bound_.load(std::memory_order_relaxed); }  // same
+	/// How many of them may run on any vCPU of their processor set; and how many on several that they have chosen.
+	[[nodiscard]] unsigned movable() const noexcept { return count() - bound_.load(std::memory_order_relaxed) - several(); }  // same
+	[[nodiscard]] unsigned several() const noexcept { return several_.load(std::memory_order_relaxed); }                       // same
 
 	LWP_ALWAYS_INLINE void push(lwp_t *l, queue_end end) noexcept {
 		const int p = l->l_priority.load(std::memory_order_relaxed);  // relaxed, here and below: the LWP is locked
@@ -76,6 +77,10 @@ public:
 		removed(p);
 	}
 
+	/// Around a change of what `l`, which is queued here, is bound to.
+	void bound_changes(const lwp_t *l) noexcept { count_bound(l, -1); }
+	void bound_changed(const lwp_t *l) noexcept { count_bound(l, 1); }
+
 	/// Whoever stands in line goes first once.
 	void turn() noexcept {
 		line_first_ = count();  // at least those in line; more does no harm, the line ends when it is empty
@@ -109,12 +114,13 @@ public:
 		return nullptr;
 	}
 
-	/// The one that a thief takes: the best that may move; of equals the oldest of the stack (the largest part of a tree), else the last in
-	/// line; null if none may.  O(1) unless LWPs that may not move stand in its way.
-	[[nodiscard]] lwp_t *find_movable() const noexcept {
-		for (int p = movable() == 0 ? none : top(); p != none; p = below(p)) {
-			lwp_t *l = last_movable(level_[p].stack);
-			if (l != nullptr || (l = last_movable(level_[p].line)) != nullptr) {
+	/// The one that a thief takes: the best that `may` accepts, which is asked about LWPs that are not bound to one vCPU; of equals the oldest of the stack
+	/// (the largest part of a tree), else the last in line; null if there is none.  O(1) unless LWPs that may not move stand in its way.
+	template <class May>
+	[[nodiscard]] lwp_t *find_movable(May may) const noexcept {
+		for (int p = movable() + several() == 0 ? none : top(); p != none; p = below(p)) {
+			lwp_t *l = last_movable(level_[p].stack, may);
+			if (l != nullptr || (l = last_movable(level_[p].line, may)) != nullptr) {
 				return l;
 			}
 		}
@@ -174,9 +180,10 @@ private:
 		}
 	}
 
-	static lwp_t *last_movable(const lwp_list &from) noexcept {
+	template <class May>
+	static lwp_t *last_movable(const lwp_list &from, May may) noexcept {
 		for (lwp_t *l = from.back(); l != nullptr; l = lwp_list::prev(l)) {
-			if (l->l_bound < 0) {
+			if (l->l_bound < 0 && may(l)) {
 				return l;
 			}
 		}
@@ -184,8 +191,9 @@ private:
 	}
 
 	LWP_ALWAYS_INLINE void count_bound(const lwp_t *l, int change) noexcept {
-		if (LWP_UNLIKELY(l->l_bound >= 0)) {
-			bound_.store(bound_.load(std::memory_order_relaxed) + static_cast<unsigned>(change), std::memory_order_relaxed);
+		if (LWP_UNLIKELY(l->l_bound != bound_none)) {
+			atomic<unsigned> &which = l->l_bound >= 0 ? bound_ : several_;
+			which.store(which.load(std::memory_order_relaxed) + static_cast<unsigned>(change), std::memory_order_relaxed);
 		}
 	}
 
@@ -225,7 +233,8 @@ private:
 
 	atomic<int> top_{none};
 	atomic<unsigned> count_{0};
-	atomic<unsigned> bound_{0};
+	atomic<unsigned> bound_{0};    // to one vCPU
+	atomic<unsigned> several_{0};  // to several
 	unsigned line_first_ = 0;  // so many from the line go before the stack
 	unsigned handed_ = 0;      // LWPs that were handed over to and went first
 	std::uint64_t bitmap_[(pri_count + 63) / 64]{};

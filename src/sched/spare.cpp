@@ -6,6 +6,7 @@
 #include "core/lwp_lock.h"
 #include "core/lwp_state.h"
 #include "sched/idle.h"
+#include "sched/place.h"
 #include "sched/switch.h"
 
 namespace lwp::kern {
@@ -22,16 +23,9 @@ vcpu_place &place_of(const vcpu_t *vc) noexcept {
 	return sched.sd_vcpu[static_cast<unsigned>(vc->vc_index.load(std::memory_order_relaxed))];  // relaxed: ours, or d
 }
 
-void came_in(vcpu_t *to, unsigned got, unsigned movable) noexcept {
-	to->vc_incount.store(to->vc_incount.load(std::memory_order_relaxed) + got, std::memory_order_relaxed);  // relaxed: under vc_inlock
-	to->vc_inmovable.store(to->vc_inmovable.load(std::memory_order_relaxed) + movable, std::memory_order_relaxed);
-	to->vc_resched.store(true, std::memory_order_release);  // as in queue_there()
-}
-
 /// Moves up to `want` LWPs, best first, bound ones too, from the queue of `from` to the inbox of `to`.
 unsigned move_queue(vcpu_t *from, vcpu_t *to, vcpu_t *me, unsigned want) noexcept {
 	unsigned got = 0;
-	unsigned free = 0;
 	lock_scope queue(from->vc_rqlock, me);
 	lock_scope inbox(to->vc_inlock, me);
 	while (got < want) {
@@ -39,14 +33,11 @@ unsigned move_queue(vcpu_t *from, vcpu_t *to, vcpu_t *me, unsigned want) noexcep
 		if (l == nullptr) {
 			break;
 		}
-		lwp_setstat(l, lwp_stat::run, &to->vc_inlock);
-		l->l_cpu = to;
-		to->vc_inbox.push_back(l);
+		inbox_put(to, l);
 		got++;
-		free += l->l_bound < 0 ? 1U : 0U;
 	}
 	if (got != 0) {
-		came_in(to, got, free);
+		to->vc_resched.store(true, std::memory_order_release);  // as in queue_there()
 	}
 	return got;
 }
@@ -66,13 +57,10 @@ bool move_inbox(vcpu_t *from, vcpu_t *to, vcpu_t *me) noexcept {
 		cpu_relax();
 	}
 	while (lwp_t *l = from->vc_inbox.pop_front()) {
-		lwp_setstat(l, lwp_stat::run, &to->vc_inlock);
-		l->l_cpu = to;
-		to->vc_inbox.push_back(l);
+		inbox_put(to, l);
 	}
-	came_in(to, from->vc_incount.load(std::memory_order_relaxed), from->vc_inmovable.load(std::memory_order_relaxed));
-	from->vc_incount.store(0, std::memory_order_relaxed);  // relaxed: under vc_inlock
-	from->vc_inmovable.store(0, std::memory_order_relaxed);
+	inbox_emptied(from);
+	to->vc_resched.store(true, std::memory_order_release);  // as in queue_there()
 	to->vc_inlock.unlock(me);
 	from->vc_inlock.unlock(me);
 	return true;
@@ -339,10 +327,6 @@ bool spare_resume(vcpu_t *vc) noexcept {
 }
 
 bool spare_off_duty(vcpu_t *vc) noexcept {
-	if (vcpu_t *to = vc->vc_gave; to != nullptr) {
-		vc->vc_gave = nullptr;
-		vcpu_unhalt(to);
-	}
 	if (!vc->vc_spare) {
 		(void)spare_resume(vc);
 		return false;
@@ -403,7 +387,7 @@ unsigned spare_list_off(vcpu_t **out, unsigned most) noexcept {
 	if (!nobody_off()) {
 		lock_scope hold(spares.sp_lock, curcpu_or_null());
 		for (vcpu_t *off = spares.sp_off.front(); off != nullptr && n < most; off = list<vcpu_t, &vcpu_t::vc_offlink>::next(off)) {
-			if (off->vc_rq.movable() != 0) {
+			if (off->vc_rq.movable() + off->vc_rq.several() != 0) {
 				out[n++] = off;
 			}
 		}

@@ -3,6 +3,7 @@
 
 #include "base/assert.h"
 #include "core/lwpctl.h"
+#include "sched/account.h"
 #include "sched/callout.h"
 #include "sched/idle.h"
 #include "sched/place.h"
@@ -111,6 +112,8 @@ LWP_NOINLINE void serve_look(lwp_t *l) noexcept {
 
 /// The one place where contexts change.  vc_lwplock held.
 LWP_ALWAYS_INLINE void cpu_switchto(vcpu_t *vc, lwp_t *from, lwp_t *to, spinlock *handoff) noexcept {
+	from->l_ncsw++;
+	sched_charge_stretch(vc, from);
 	vc->vc_handoff = handoff;
 	count_switch(vc, to);
 	ctl_switched_out(from);
@@ -138,8 +141,7 @@ void drain_locked(vcpu_t *vc) noexcept {
 		lwp_setstat(l, lwp_stat::run, &vc->vc_rqlock);
 		vc->vc_rq.push(l, queue_end::line);
 	}
-	vc->vc_incount.store(0, std::memory_order_relaxed);
-	vc->vc_inmovable.store(0, std::memory_order_relaxed);
+	inbox_emptied(vc);
 }
 
 LWP_ALWAYS_INLINE bool inbox_waiting(const vcpu_t *vc) noexcept {
@@ -197,6 +199,8 @@ LWP_NOINLINE void bound_switch(vcpu_t *vc, lwp_t *l, spinlock *handoff) noexcept
 	ctl_switched_out(l);
 	__builtin_unwind_init();  // every register that a caller may keep something in is on the stack above l_boundsp
 	l->l_boundsp = stack_pointer();
+	l->l_ncsw++;
+	sched_charge_stretch(vc, l);
 	vc->vc_lwplock.unlock(vc);
 	if (handoff != nullptr) {
 		handoff->unlock(vc);
@@ -214,6 +218,9 @@ LWP_NOINLINE void bound_switch(vcpu_t *vc, lwp_t *l, spinlock *handoff) noexcept
 		vcpu_halt_bound(vc);
 	}
 	LWP_ASSERT(next == l);
+	if (LWP_UNLIKELY(sched.sd_account.load(std::memory_order_relaxed) != 0)) {  // relaxed: as in sched_charge_stretch()
+		vc->vc_since = now();
+	}
 	count_switch(vc, l);
 	ctl_switched_in(l, vc);
 	vc->vc_lwplock.unlock(vc);
@@ -283,7 +290,8 @@ LWP_NOINLINE void lwp_yield_cpu(lwp_t *l) noexcept {
 		vc->vc_rqlock.lock(vc);
 		int top = vc->vc_rq.top();
 		const int mine = l->l_priority.load(std::memory_order_relaxed);  // relaxed: locked
-		if (LWP_LIKELY(top >= mine)) {
+		const bool leaves = (lwp_flags(l) & LW_WMIGRATE) != 0;           // it must not be queued here
+		if (LWP_LIKELY(top >= mine && !leaves)) {
 			lwp_t *next;
 			lwp_setstat(l, lwp_stat::run, &vc->vc_rqlock);
 			if (LWP_LIKELY(top == mine)) {
@@ -300,6 +308,10 @@ LWP_NOINLINE void lwp_yield_cpu(lwp_t *l) noexcept {
 		}
 		vc->vc_rqlock.unlock(vc);
 		vc->vc_lwplock.unlock(vc);
+		if (LWP_UNLIKELY(leaves)) {
+			lwp_move_cpu(l);
+			return;
+		}
 	} else if (vc->vc_bound) {
 		sys_yield_bound();
 		return;
@@ -307,28 +319,39 @@ LWP_NOINLINE void lwp_yield_cpu(lwp_t *l) noexcept {
 	tick(l, false);
 }
 
-LWP_NOINLINE void lwp_to_duty(lwp_t *l) noexcept {
-	vcpu_t *vc = l->l_cpu;
-	if (vc->vc_bound || spare_resume(vc)) {
-		return;
-	}
-	// Queued for who has our place, and covered by its inbox from then on.  If that one goes away meanwhile it is told so by the idle LWP, when we
-	// are off our stack.
-	vc->vc_lwplock.lock(vc);
-	vcpu_t *to = sched.sd_vcpu[static_cast<unsigned>(vc->vc_index.load(std::memory_order_relaxed))];  // relaxed: ours
+/// Leaves for the inbox of `to`, which covers it from then on.  vc_lwplock held, released when it goes on.  The idle LWP tells `to`, once we are off our stack:
+/// it may halt, or have gone away meanwhile.
+LWP_NOINLINE static void go_to_and_unlock(lwp_t *l, vcpu_t *vc, vcpu_t *to) noexcept {
 	to->vc_inlock.lock(vc);
-	lwp_setstat(l, lwp_stat::run, &to->vc_inlock);
-	l->l_cpu = to;
-	to->vc_inbox.push_back(l);
-	to->vc_incount.store(to->vc_incount.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);  // relaxed: under vc_inlock
-	if (l->l_bound < 0) {
-		to->vc_inmovable.store(to->vc_inmovable.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
-	}
+	inbox_put(to, l);
 	to->vc_resched.store(true, std::memory_order_release);  // as in queue_there()
 	vc->vc_gave = to;
 	lwp_setstat(vc->vc_idle, lwp_stat::onproc, &vc->vc_lwplock);
 	cpu_switchto(vc, l, vc->vc_idle, &to->vc_inlock);
 	tick(l);
+}
+
+LWP_NOINLINE void lwp_to_duty(lwp_t *l) noexcept {
+	vcpu_t *vc = l->l_cpu;
+	if (vc->vc_bound || spare_resume(vc)) {
+		return;
+	}
+	// To who has our place.
+	vc->vc_lwplock.lock(vc);
+	const auto index = static_cast<unsigned>(vc->vc_index.load(std::memory_order_relaxed));  // relaxed: ours
+	vcpu_t *to = LWP_LIKELY(sched_may_run(l, index)) ? static_cast<vcpu_t *>(sched.sd_vcpu[index]) : sched_takecpu(l, vc);
+	go_to_and_unlock(l, vc, to);
+}
+
+LWP_NOINLINE void lwp_move_cpu(lwp_t *l) noexcept {
+	vcpu_t *vc = l->l_cpu;
+	vc->vc_lwplock.lock(vc);
+	lwp_flag_clear(l, LW_WMIGRATE);
+	if (vc->vc_bound || sched_may_run(l, static_cast<unsigned>(vc->vc_index.load(std::memory_order_relaxed)))) {  // relaxed: ours
+		vc->vc_lwplock.unlock(vc);
+		return;
+	}
+	go_to_and_unlock(l, vc, sched_takecpu(l, vc));
 }
 
 LWP_NOINLINE void lwp_preempt_cpu(lwp_t *l) noexcept {
@@ -351,15 +374,20 @@ LWP_NOINLINE void lwp_preempt_cpu(lwp_t *l) noexcept {
 	vc->vc_rqlock.lock(vc);
 	const int top = vc->vc_rq.top();
 	const pri_t mine = l->l_priority.load(std::memory_order_relaxed);  // relaxed: locked
-	if (top < mine || (top == mine && !sched_slice_over(vc, l))) {
+	const bool leaves = (lwp_flags(l) & LW_WMIGRATE) != 0;             // set since the boundary looked
+	if (LWP_UNLIKELY(leaves) || top < mine || (top == mine && !sched_slice_over(vc, l))) {
 		if (top >= pri_user_rt) {
 			vc->vc_resched.store(true, std::memory_order_relaxed);  // asked again at each boundary: a slice will be over
 		}
 		vc->vc_rqlock.unlock(vc);
 		vc->vc_lwplock.unlock(vc);
+		if (LWP_UNLIKELY(leaves)) {
+			lwp_move_cpu(l);
+		}
 		return;
 	}
 	lwp_setstat(l, lwp_stat::run, &vc->vc_rqlock);
+	l->l_nivcsw++;
 	lwp_t *next = vc->vc_rq.pop();
 	vc->vc_rq.push(l, top > mine ? queue_end::head : queue_end::line);
 	lwp_setstat(next, lwp_stat::onproc, &vc->vc_lwplock);
@@ -473,6 +501,10 @@ void vcpu_idle_loop(vcpu_t *vc, bool entered_by_switch) noexcept {
 	}
 	bool searched = false;
 	for (;;) {
+		if (vcpu_t *to = vc->vc_gave; LWP_UNLIKELY(to != nullptr)) {
+			vc->vc_gave = nullptr;
+			vcpu_unhalt(to);
+		}
 		if (LWP_UNLIKELY(vc->vc_duty.load(std::memory_order_relaxed) != vcpu_duty::acts)) {  // relaxed: asked again before a halt
 			if (searched) {
 				sched_search_end(vc, false);

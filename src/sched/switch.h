@@ -46,6 +46,9 @@ void lwp_preempt_cpu(lwp_t *l) noexcept;
 /// At the boundary and at the end of a region, on a vCPU that may be off duty: returns on one that acts.
 void lwp_to_duty(lwp_t *l) noexcept;
 
+/// It may be on a vCPU where it may not run any more (LW_WMIGRATE): then it goes on on another.
+void lwp_move_cpu(lwp_t *l) noexcept;
+
 /// Once in `vc_ticks` switches: timers that are due, LWPs that others made runnable for us.  `arrived`: the caller has just been
 /// switched to.  No lock held.
 void vcpu_poll(vcpu_t *vc, bool arrived) noexcept;

@@ -24,6 +24,7 @@
 namespace lwp::kern {
 
 inline constexpr unsigned vcpu_max = 256;
+static_assert(vcpu_max <= vcpu_mask::vm_bits);
 inline constexpr unsigned spare_max = 256;  ///< substitutes for vCPUs whose kernel threads are blocked
 
 /// Runs or looks for work; waits in its parker; was woken to search, and is counted in sd_searching already; has no place in sd_vcpu (sched/spare.h)
@@ -54,6 +55,7 @@ struct alignas(64) vcpu_t {
 	lwp_t *vc_owed = nullptr;              // o: its priority must be looked at anew as soon as no lock is held (sync/turnstile.h)
 	procpart *vc_part = nullptr;           // (: the part of the proc that LWPs made here belong to; a spare's: d, while it rests
 	atomic<std::uint64_t> vc_switches{0};  // a: written by its kernel thread; tells others that it moves on
+	nanotime vc_since = 0;                 // vc_lwplock: when vc_curlwp came, while that is counted (sched/account.h)
 
 	alignas(64) spinlock vc_lwplock{lock_rank::vcpu_lwp, "vc_lwplock"};
 	spinlock vc_rqlock{lock_rank::run_queue, "vc_rqlock"};
@@ -62,7 +64,8 @@ struct alignas(64) vcpu_t {
 	alignas(64) spinlock vc_inlock{lock_rank::inbox, "vc_inlock"};
 	list<lwp_t, &lwp_t::l_link> vc_inbox;  // i: made runnable for us by others
 	atomic<unsigned> vc_incount{0};        // a: how many; written under vc_inlock
-	atomic<unsigned> vc_inmovable{0};      // a: how many of them may run elsewhere; same
+	atomic<unsigned> vc_inmovable{0};      // a: how many of them may run on any vCPU of their processor set; same
+	atomic<unsigned> vc_inseveral{0};      // a: and how many on several that they have chosen; same
 
 	alignas(64) atomic<std::uint32_t> vc_halted{0};   // a: a vcpu_halt_state, and what its parker waits on
 	atomic<bool> vc_stop{false};                      // a: the runtime is ending
@@ -82,7 +85,7 @@ struct alignas(64) vcpu_t {
 	atomic<int> vc_tid{0};                // a: the kernel's number of its kernel thread; written by that
 	list_link<vcpu_t> vc_offlink;         // d: those that are away or leave
 	vcpu_t *vc_nextspare = nullptr;       // d: those that rest
-	vcpu_t *vc_gave = nullptr;            // o: who is to be told of the LWP that left us for it
+	vcpu_t *vc_gave = nullptr;            // o: who is to be told of the LWP that left us for it, by our idle LWP
 	atomic<std::uint64_t> vc_regions{0};  // a: written by its kernel thread: how often its LWPs have said that they block
 	lwp_t *vc_idle = nullptr;             // (: runs when nobody else does
 	pthread_t vc_thread{};                // r
@@ -130,6 +133,12 @@ struct sched_t {
 	vcpu_t *sd_all[vcpu_max + spare_max] = {};  // (: type-stable: the runtime's vCPUs, then its spares; used again by the next runtime
 	atomic<unsigned> sd_nall{0};                // a: how many of them there are
 	atomic<unsigned> sd_count{0};               // a: how many run now; 0: no runtime
+	// a: since when time is counted; 0: it is not (sched/account.h)
+	atomic<nanotime> sd_account{0};
+	// a: how many processor sets there are but the default one, and the set of each vCPU, by index.  Both written with all pp_locks held; who places an
+	// LWP reads them with that LWP locked (proc/pset.cpp).
+	atomic<unsigned> sd_npsets{0};
+	atomic<std::int16_t> sd_psid[vcpu_max]{};
 	alignas(64) atomic<unsigned> sd_halted{0};  // a: how many halt
 	atomic<unsigned> sd_searching{0};           // a: how many look for work to steal
 	atomic<vcpu_t *> sd_watcher{nullptr};       // a: a halted one that looks up now and then (idle.cpp)

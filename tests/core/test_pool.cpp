@@ -68,7 +68,12 @@ TEST(LwpPool, UsedOneIsAsIfNew) {
 	spinlock mine(lock_rank::vcpu_lwp, "mine");
 	lwp_t *l = lwp_pool_get();
 	l->l_adopted = true;
-	l->l_bound = 3;
+	l->l_bound = bound_several;
+	l->l_psid = 2;
+	l->l_affinity.set(200);
+	l->l_ncsw = 9;
+	l->l_nivcsw = 8;
+	l->l_account.charge(1, 5);
 	l->l_prflag = LPR_DETACHED | LPR_DRAINING | LPR_CLAIMED;
 	l->l_refcnt = 7;
 	l->l_flag.store(LW_BOUND | LW_UNPARKED | LW_WSUSPEND);
@@ -81,7 +86,10 @@ TEST(LwpPool, UsedOneIsAsIfNew) {
 	lwp_pool_put(l);
 	ASSERT_EQ(lwp_pool_get(), l) << "the last one given back is the next one handed out";
 	EXPECT_FALSE(l->l_adopted);
-	EXPECT_EQ(l->l_bound, -1);
+	EXPECT_EQ(l->l_bound, bound_none);
+	EXPECT_EQ(l->l_psid, 0);
+	EXPECT_EQ(l->l_affinity, vcpu_mask{});
+	EXPECT_EQ(l->l_ncsw + l->l_nivcsw + l->l_account.ca_rtime, 0U);
 	EXPECT_EQ(l->l_prflag, 0);
 	EXPECT_EQ(l->l_refcnt, 1U);
 	EXPECT_EQ(lwp_flags(l), 0U);

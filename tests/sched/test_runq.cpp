@@ -18,6 +18,8 @@ namespace {
 
 using namespace lwp::kern;
 
+constexpr auto anywhere = [](const lwp_t *) { return true; };
+
 /// LWPs that nobody runs.
 class some_lwps {
 public:
@@ -80,7 +82,7 @@ public:
 		return v.stack.empty() ? v.line.front() : v.stack.front();
 	}
 	[[nodiscard]] lwp_t *best_movable() const {
-		const auto movable = [](const lwp_t *l) { return l->l_bound < 0; };
+		const auto movable = [](const lwp_t *l) { return l->l_bound < 0 && anywhere(l); };
 		for (auto at = levels_.rbegin(); at != levels_.rend(); ++at) {
 			for (const std::deque<lwp_t *> &from : {at->second.stack, at->second.line}) {
 				const auto found = std::find_if(from.rbegin(), from.rend(), movable);
@@ -115,7 +117,7 @@ TEST(Runq, EmptyOneHasNothing) {
 	EXPECT_EQ(q->top(), runq::none);
 	EXPECT_EQ(q->count(), 0U);
 	EXPECT_EQ(q->pop(), nullptr);
-	EXPECT_EQ(q->find_movable(), nullptr);
+	EXPECT_EQ(q->find_movable(anywhere), nullptr);
 	q->turn();
 	EXPECT_EQ(q->pop(), nullptr);
 }
@@ -238,7 +240,8 @@ TEST(Runq, RandomOperationsMatchAModel) {
 		if (what < 5 && !out.empty()) {
 			lwp_t *e = take(out);
 			e->l_priority = static_cast<pri_t>(r.one_in(2) ? r.below(pri_count) : r.below(4) * 63);
-			e->l_bound = r.one_in(2) ? -1 : 0;
+			const int bound = static_cast<int>(r.below(4));
+			e->l_bound = bound == 0 ? std::int16_t{0} : bound == 1 ? bound_several : bound_none;
 			const queue_end end = r.one_in(2) ? queue_end::line : r.one_in(2) ? queue_end::newest_first : queue_end::handed_over;
 			q->push(e, end);
 			m.push(e, end);
@@ -267,11 +270,12 @@ TEST(Runq, RandomOperationsMatchAModel) {
 			in.push_back(running);
 			out.push_back(next);
 		} else {
-			ASSERT_EQ(q->find_movable(), m.best_movable());
+			ASSERT_EQ(q->find_movable(anywhere), m.best_movable());
 		}
 		ASSERT_EQ(q->top(), m.top());
 		ASSERT_EQ(q->count(), m.count());
-		ASSERT_EQ(q->movable(), static_cast<unsigned>(std::count_if(in.begin(), in.end(), [](const lwp_t *e) { return e->l_bound < 0; })));
+		ASSERT_EQ(q->movable(), static_cast<unsigned>(std::count_if(in.begin(), in.end(), [](const lwp_t *e) { return e->l_bound == bound_none; })));
+		ASSERT_EQ(q->several(), static_cast<unsigned>(std::count_if(in.begin(), in.end(), [](const lwp_t *e) { return e->l_bound == bound_several; })));
 	}
 	while (lwp_t *e = q->pop()) {
 		ASSERT_EQ(e, m.next());
@@ -290,7 +294,7 @@ TEST(Runq, ThiefGetsTheOldestOfTheStackThenTheLastInLine) {
 		q->push(l[i], queue_end::newest_first);
 	}
 	std::vector<lwp_t *> stolen;
-	while (lwp_t *e = q->find_movable()) {
+	while (lwp_t *e = q->find_movable(anywhere)) {
 		q->remove(e);
 		stolen.push_back(e);
 	}
@@ -312,14 +316,46 @@ TEST(Runq, ThiefGetsTheBestThatMayMove) {
 	}
 	EXPECT_EQ(q->count(), 6U);
 	EXPECT_EQ(q->movable(), 2U);
-	EXPECT_EQ(q->find_movable(), l[5]);
+	EXPECT_EQ(q->find_movable(anywhere), l[5]);
 	EXPECT_EQ(q->count(), 6U) << "looking takes nothing";
 	q->remove(l[5]);
-	EXPECT_EQ(q->find_movable(), l[3]);
+	EXPECT_EQ(q->find_movable(anywhere), l[3]);
 	q->remove(l[3]);
 	EXPECT_EQ(q->movable(), 0U);
-	EXPECT_EQ(q->find_movable(), nullptr);
+	EXPECT_EQ(q->find_movable(anywhere), nullptr);
 	EXPECT_EQ(q->count(), 4U);
+}
+
+// A thief takes of those that have chosen several vCPUs the ones that may come to it, and none that is bound to one.
+TEST(Runq, ThiefAsksWhoMayCome) {
+	const auto q = std::make_unique<runq>();
+	const some_lwps l(5);
+	for (std::size_t i : {0U, 1U, 2U, 3U, 4U}) {
+		l[i]->l_bound = i == 0 ? std::int16_t{3} : bound_several;
+		l[i]->l_affinity.set(static_cast<unsigned>(i));
+		q->push(l[i], queue_end::line);
+	}
+	EXPECT_EQ(q->movable(), 0U);
+	EXPECT_EQ(q->several(), 4U);
+	const auto to = [](unsigned vcpu) { return [vcpu](const lwp_t *e) { return e->l_affinity.test(vcpu); }; };
+	EXPECT_EQ(q->find_movable(to(2)), l[2]);
+	EXPECT_EQ(q->find_movable(to(9)), nullptr);
+	EXPECT_EQ(q->find_movable(to(0)), nullptr) << "it is bound to one: it is not asked about";
+	q->bound_changes(l[2]);
+	l[2]->l_bound = 1;
+	q->bound_changed(l[2]);
+	EXPECT_EQ(q->several(), 3U);
+	EXPECT_EQ(q->count(), 5U);
+	EXPECT_EQ(q->find_movable(to(2)), nullptr);
+	q->bound_changes(l[3]);
+	l[3]->l_bound = bound_none;
+	q->bound_changed(l[3]);
+	EXPECT_EQ(q->movable(), 1U);
+	EXPECT_EQ(q->find_movable(anywhere), l[4]) << "the last in line";
+	while (q->pop() != nullptr) {
+	}
+	EXPECT_EQ(q->several(), 0U);
+	EXPECT_EQ(q->movable(), 0U);
 }
 
 TEST(Runq, TurnLetsEverybodyInLineGoFirstOnce) {

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//
+// Who had a vCPU for how long, if somebody wants to know.  A clock costs as much as a yield, so time is counted only while it was switched on; how
+// often an LWP was switched out is counted always.  A stretch begins as an LWP comes to its vCPU and is charged as it leaves; what of it was before
+// counting began is nobody's.
+//
+// An LWP is charged with vc_lwplock of its vCPU held and with the lock that covers it next, if that is another: so whoever has it locked sees its account
+// and the begin of its stretch agree.  Takes nothing.
+#pragma once
+
+#include "sched/vcpu.h"
+
+namespace lwp::kern {
+
+void sched_charge_stretch_slow(vcpu_t *vc, lwp_t *l) noexcept;
+
+/// `l`, which runs on `vc`, leaves it, or its account is to be complete.  vc_lwplock held.
+LWP_ALWAYS_INLINE void sched_charge_stretch(vcpu_t *vc, lwp_t *l) noexcept {
+	if (LWP_UNLIKELY(sched.sd_account.load(std::memory_order_relaxed) != 0)) {  // relaxed: it may begin a moment later here than there
+		sched_charge_stretch_slow(vc, l);
+	}
+}
+
+/// What `l`, locked, has used up to `when`, its stretch included if it runs.
+cpu_account sched_account_of(const lwp_t *l, nanotime when) noexcept;
+
+}  // namespace lwp::kern
