@@ -5,16 +5,18 @@
 //
 // The completion runs in the LWP that arrives last, before anybody is released; it may block.
 // Constant initialization, no memory beside the object.  An arrival is a boundary: a suspend takes effect there.
-// Misuse: more arrivals in a phase than it awaits end the program with a message.  So does, in debug builds of the library, the destruction of a
+// Misuse: a number below 0 to begin with (a constant one does not compile), or more arrivals in a phase than it awaits, end the program with a message.  So does, in debug builds of the library, the destruction of a
 // barrier that somebody waits at.
 #pragma once
 
+#include <lwp/detail/count.hpp>
 #include <lwp/detail/storage.hpp>
 #include <lwp/lwp.h>
 
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <stop_token>
 #include <type_traits>
 #include <utility>
 
@@ -33,7 +35,8 @@ class LWP_API barrier_base {
 public:
 	static constexpr std::ptrdiff_t expected_most = PTRDIFF_MAX;
 
-	constexpr explicit barrier_base(std::ptrdiff_t expected) noexcept : pending_(expected), expected_(expected) {}
+	constexpr explicit barrier_base(std::ptrdiff_t expected) noexcept
+	    : pending_(checked_count("barrier", expected, expected_most)), expected_(expected) {}
 	~barrier_base() {
 		// Who waits has arrived: then fewer are awaited than in a new phase.  relaxed: whoever destroys it has seen everybody else leave
 		if (pending_.load(std::memory_order_relaxed) != expected_.load(std::memory_order_relaxed)) {
@@ -49,7 +52,7 @@ public:
 	/// True if the caller is the last one: it runs the completion, then end_phase().
 	[[nodiscard]] bool arrive(std::ptrdiff_t n) noexcept;
 	void end_phase() noexcept;
-	void wait(std::uint64_t phase) noexcept;
+	bool wait(std::uint64_t phase, const std::stop_token * = nullptr) noexcept;  // false: a stop was requested first
 
 private:
 	void check_destroyed() noexcept;
@@ -98,7 +101,10 @@ public:
 		return arrival_token(phase);
 	}
 	/// Blocks the LWP until the phase of the token is over.
-	void wait(arrival_token &&arrival) const { base_.wait(arrival.phase_); }
+	void wait(arrival_token &&arrival) const { (void)base_.wait(arrival.phase_); }
+	/// Not in std: the same, or until a stop is requested.  True if the phase is over, stop or not; else the token may be used once more.  The
+	/// arrival counts all the same.
+	[[nodiscard]] bool wait(const arrival_token &arrival, const std::stop_token &stop) const { return base_.wait(arrival.phase_, &stop); }
 	void arrive_and_wait() { wait(arrive()); }
 	/// Arrives, and is not awaited in later phases.
 	void arrive_and_drop() {

@@ -55,8 +55,19 @@ public:
 		return detail::attempt_until(deadline, [this](detail::steady_time t) { return wait_until_steady(t); });
 	}
 
+	/// The same three, or until a stop is requested.  True if it was let through, which it is if the event is set, stop or not.
+	[[nodiscard]] bool wait(const std::stop_token &stop) noexcept { return wait_until_steady(detail::steady_time::max(), &stop); }
+	template <class Rep, class Period>
+	[[nodiscard]] bool wait_for(const std::chrono::duration<Rep, Period> &duration, const std::stop_token &stop) {
+		return wait_until_steady(detail::deadline_after(duration), &stop);
+	}
+	template <class Clock, class Duration>
+	[[nodiscard]] bool wait_until(const std::chrono::time_point<Clock, Duration> &deadline, const std::stop_token &stop) {
+		return detail::attempt_until(deadline, stop, [&](detail::steady_time t) { return wait_until_steady(t, &stop); });
+	}
+
 private:
-	[[nodiscard]] bool wait_until_steady(detail::steady_time) noexcept;
+	[[nodiscard]] bool wait_until_steady(detail::steady_time, const std::stop_token * = nullptr) noexcept;
 	void check_destroyed() noexcept;
 
 	std::atomic<std::uint32_t> word_;

@@ -22,6 +22,7 @@
 #include <cstdint>
 #include <functional>
 #include <mutex>
+#include <stop_token>
 #include <utility>
 
 namespace lwp {
@@ -77,8 +78,8 @@ private:
 	friend class condition_variable;
 	friend class timed_mutex;
 	friend class recursive_mutex;
-	bool try_lock_until_steady(detail::steady_time);  // throws system_error
-	static constexpr std::size_t known_at = 26;       // a byte that is not 0 if a debug build's checker knows it
+	bool try_lock_until_steady(detail::steady_time, const std::stop_token * = nullptr);  // throws system_error
+	static constexpr std::size_t known_at = 26;  // a byte that is not 0 if a debug build's checker knows it
 	detail::storage<32> kernel_;
 };
 
@@ -102,6 +103,17 @@ public:
 	template <class Clock, class Duration>
 	bool try_lock_until(const std::chrono::time_point<Clock, Duration> &deadline) {
 		return detail::attempt_until(deadline, [this](detail::steady_time t) { return mutex_.try_lock_until_steady(t); });
+	}
+	/// Not in std: lock() and the timed forms, or until a stop is requested.  True if the caller has it, which it takes if nobody does, stop or
+	/// not.  Throws as lock().
+	[[nodiscard]] bool lock(const std::stop_token &stop) { return mutex_.try_lock_until_steady(detail::steady_time::max(), &stop); }
+	template <class Rep, class Period>
+	[[nodiscard]] bool try_lock_for(const std::chrono::duration<Rep, Period> &duration, const std::stop_token &stop) {
+		return mutex_.try_lock_until_steady(detail::deadline_after(duration), &stop);
+	}
+	template <class Clock, class Duration>
+	[[nodiscard]] bool try_lock_until(const std::chrono::time_point<Clock, Duration> &deadline, const std::stop_token &stop) {
+		return detail::attempt_until(deadline, stop, [&](detail::steady_time t) { return mutex_.try_lock_until_steady(t, &stop); });
 	}
 	void unlock() noexcept { mutex_.unlock(); }
 
@@ -127,7 +139,7 @@ public:
 
 private:
 	friend class recursive_timed_mutex;
-	bool try_lock_until_steady(detail::steady_time);
+	bool try_lock_until_steady(detail::steady_time, const std::stop_token * = nullptr);
 	mutex mutex_;
 	std::uint32_t levels_ = 0;  // mutex_: how often its owner has it
 };
@@ -152,6 +164,17 @@ public:
 	template <class Clock, class Duration>
 	bool try_lock_until(const std::chrono::time_point<Clock, Duration> &deadline) {
 		return detail::attempt_until(deadline, [this](detail::steady_time t) { return mutex_.try_lock_until_steady(t); });
+	}
+	/// Not in std: lock() and the timed forms, or until a stop is requested.  True if the caller has it, which it takes if nobody does, stop or
+	/// not.  False if there are no more levels.
+	[[nodiscard]] bool lock(const std::stop_token &stop) { return mutex_.try_lock_until_steady(detail::steady_time::max(), &stop); }
+	template <class Rep, class Period>
+	[[nodiscard]] bool try_lock_for(const std::chrono::duration<Rep, Period> &duration, const std::stop_token &stop) {
+		return mutex_.try_lock_until_steady(detail::deadline_after(duration), &stop);
+	}
+	template <class Clock, class Duration>
+	[[nodiscard]] bool try_lock_until(const std::chrono::time_point<Clock, Duration> &deadline, const std::stop_token &stop) {
+		return detail::attempt_until(deadline, stop, [&](detail::steady_time t) { return mutex_.try_lock_until_steady(t, &stop); });
 	}
 	void unlock() noexcept { mutex_.unlock(); }
 
@@ -186,7 +209,8 @@ private:
 };
 
 /// [thread.once.callonce].  Of several calls one runs `callable`, the others block their LWP until it is through; if it throws, the exception
-/// goes to its caller and the next call tries.  `callable` may sleep, yield, and wake up on another vCPU.  Throws std::system_error:
+/// goes to its caller and the next call tries.  `callable` may sleep, yield, and wake up on another vCPU; it runs with the best priority of those
+/// that wait for it.  Throws std::system_error:
 /// resource_deadlock_would_occur, `callable` itself calls this with the same flag.
 template <class Callable, class... Args>
 void call_once(once_flag &flag, Callable &&callable, Args &&...args) {

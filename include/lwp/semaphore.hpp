@@ -7,10 +7,11 @@
 // nobody who comes by is before them.  A suspend (_lwp_suspend) takes a waiter out of the line until it is continued.
 // Whoever gets a unit may destroy the semaphore at once, if nobody else uses it: the release that brought the unit does not touch it any more.
 // A release is a boundary: a suspend takes effect there, and a better LWP that was woken runs.
-// Misuse: a release beyond max() ends the program with a message.  So does, in debug builds of the library, the destruction of a semaphore that
+// Misuse: a number below 0 or beyond max(), at first or by a release, ends the program with a message; a constant one does not compile.  So does, in debug builds of the library, the destruction of a semaphore that
 // somebody waits for.
 #pragma once
 
+#include <lwp/detail/count.hpp>
 #include <lwp/detail/storage.hpp>
 #include <lwp/detail/time.hpp>
 #include <lwp/lwp.h>
@@ -27,7 +28,8 @@ class LWP_API semaphore {
 public:
 	static constexpr std::ptrdiff_t units_most = PTRDIFF_MAX / 2;
 
-	constexpr explicit semaphore(std::ptrdiff_t units) noexcept : word_(static_cast<std::uint64_t>(units) * 2) {}
+	constexpr explicit semaphore(std::ptrdiff_t units) noexcept
+	    : word_(static_cast<std::uint64_t>(checked_count("counting_semaphore", units, units_most)) * 2) {}
 	~semaphore() {
 		if ((word_.load(std::memory_order_relaxed) & 1U) != 0) {  // relaxed: whoever destroys it has seen everybody else leave
 			check_destroyed();
@@ -38,7 +40,7 @@ public:
 
 	void acquire() noexcept;
 	[[nodiscard]] bool try_acquire() noexcept;
-	[[nodiscard]] bool try_acquire_until(steady_time) noexcept;
+	[[nodiscard]] bool try_acquire_until(steady_time, const std::stop_token * = nullptr) noexcept;
 	void release(std::ptrdiff_t units) noexcept;
 
 private:
@@ -79,6 +81,19 @@ public:
 	template <class Clock, class Duration>
 	bool try_acquire_until(const std::chrono::time_point<Clock, Duration> &deadline) {
 		return detail::attempt_until(deadline, [this](detail::steady_time t) { return semaphore_.try_acquire_until(t); });
+	}
+
+	/// Not in std: acquire() and the timed forms, or until a stop is requested.  True if it got a unit, which it does if there is one, stop or not.
+	[[nodiscard]] bool acquire(const std::stop_token &stop) noexcept {
+		return semaphore_.try_acquire_until(detail::steady_time::max(), &stop);
+	}
+	template <class Rep, class Period>
+	[[nodiscard]] bool try_acquire_for(const std::chrono::duration<Rep, Period> &duration, const std::stop_token &stop) {
+		return semaphore_.try_acquire_until(detail::deadline_after(duration), &stop);
+	}
+	template <class Clock, class Duration>
+	[[nodiscard]] bool try_acquire_until(const std::chrono::time_point<Clock, Duration> &deadline, const std::stop_token &stop) {
+		return detail::attempt_until(deadline, stop, [&](detail::steady_time t) { return semaphore_.try_acquire_until(t, &stop); });
 	}
 
 private:

@@ -52,9 +52,9 @@ public:
 
 private:
 	friend class shared_timed_mutex;
-	bool try_lock_until_steady(detail::steady_time);         // throws system_error
-	bool try_lock_shared_until_steady(detail::steady_time);  // throws system_error
-	static constexpr std::size_t known_at = 40;              // a byte that is not 0 if a debug build's checker knows it
+	bool try_lock_until_steady(detail::steady_time, const std::stop_token * = nullptr);         // throws system_error
+	bool try_lock_shared_until_steady(detail::steady_time, const std::stop_token * = nullptr);  // throws system_error
+	static constexpr std::size_t known_at = 40;  // a byte that is not 0 if a debug build's checker knows it
 	detail::storage<48> kernel_;
 };
 
@@ -93,6 +93,31 @@ public:
 	template <class Clock, class Duration>
 	bool try_lock_shared_until(const std::chrono::time_point<Clock, Duration> &deadline) {
 		return detail::attempt_until(deadline, [this](detail::steady_time t) { return mutex_.try_lock_shared_until_steady(t); });
+	}
+
+	/// Not in std: lock() and the timed forms, or until a stop is requested.  True if the caller has it, which it takes if nobody does, stop or
+	/// not.  Throws as lock().
+	[[nodiscard]] bool lock(const std::stop_token &stop) { return mutex_.try_lock_until_steady(detail::steady_time::max(), &stop); }
+	template <class Rep, class Period>
+	[[nodiscard]] bool try_lock_for(const std::chrono::duration<Rep, Period> &duration, const std::stop_token &stop) {
+		return mutex_.try_lock_until_steady(detail::deadline_after(duration), &stop);
+	}
+	template <class Clock, class Duration>
+	[[nodiscard]] bool try_lock_until(const std::chrono::time_point<Clock, Duration> &deadline, const std::stop_token &stop) {
+		return detail::attempt_until(deadline, stop, [&](detail::steady_time t) { return mutex_.try_lock_until_steady(t, &stop); });
+	}
+	/// Not in std: lock_shared() and the timed forms, or until a stop is requested.  True if the caller has it, which it takes if nobody does, stop or
+	/// not.  Throws as lock_shared().
+	[[nodiscard]] bool lock_shared(const std::stop_token &stop) {
+		return mutex_.try_lock_shared_until_steady(detail::steady_time::max(), &stop);
+	}
+	template <class Rep, class Period>
+	[[nodiscard]] bool try_lock_shared_for(const std::chrono::duration<Rep, Period> &duration, const std::stop_token &stop) {
+		return mutex_.try_lock_shared_until_steady(detail::deadline_after(duration), &stop);
+	}
+	template <class Clock, class Duration>
+	[[nodiscard]] bool try_lock_shared_until(const std::chrono::time_point<Clock, Duration> &deadline, const std::stop_token &stop) {
+		return detail::attempt_until(deadline, stop, [&](detail::steady_time t) { return mutex_.try_lock_shared_until_steady(t, &stop); });
 	}
 
 private:

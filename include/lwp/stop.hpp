@@ -2,7 +2,8 @@
 //
 // Cancellation by std::stop_token ([thread.stoptoken] of the C++20 standard).  The tokens are std's own; what blocks in this library has a form
 // that takes one and ends early when a stop is requested, also one that was requested before: sleeps (here), joins (thread.hpp), futures
-// (future.hpp), scopes (scope.hpp).  A stop request never ends an LWP: it only ends its waits, and the LWP decides what follows.
+// (future.hpp), scopes (scope.hpp), condition variables (the _any kind, as in std), channels and select, semaphores, latches, barriers, events, wait
+// groups, the mutexes that know deadlines, and I/O.  A stop request never ends an LWP: it only ends its waits, and the LWP decides what follows.
 //
 // The one trap: std::stop_source::request_stop() calls the callbacks one after the other in the LWP that makes the request, and a callback of
 // yours that blocks (takes an lwp::mutex that is taken, sleeps, joins) delays all later ones, those that end waits among them.  It also breaks what

@@ -7,7 +7,7 @@
 // whoever waited.  The one that waits may destroy the group when its wait is over, if nobody else waits.
 // Constant initialization, no memory beside the object.  done() is a boundary: a suspend takes effect there, and a better LWP that was woken runs.
 //
-// Misuse ends the program with a message: done() more often than add() said; beyond PTRDIFF_MAX / 2.  So does, in debug builds of the library, the
+// Misuse ends the program with a message: done() more often than add() said; a number below 0 or beyond PTRDIFF_MAX / 2.  So does, in debug builds of the library, the
 // destruction of a group with work left.  What cannot be seen: an add() from 0 that is meant for a wait() must come before that wait(), most
 // often before the work is started, not in it.
 #pragma once
@@ -23,8 +23,8 @@ LWP_API void check_wait_group_destroyed(const void *object) noexcept;
 
 class wait_group {
 public:
-	/// `count` pieces of work are begun already.
-	constexpr explicit wait_group(std::ptrdiff_t count = 0) noexcept : countdown_(count) {}
+	/// `count` pieces of work are begun already, 0 or more.
+	constexpr explicit wait_group(std::ptrdiff_t count = 0) noexcept : countdown_("wait_group", count) {}
 	~wait_group() {
 		if (!countdown_.none()) {
 			detail::check_wait_group_destroyed(this);
@@ -48,6 +48,19 @@ public:
 	template <class Clock, class Duration>
 	[[nodiscard]] bool wait_until(const std::chrono::time_point<Clock, Duration> &deadline) {
 		return detail::attempt_until(deadline, [this](detail::steady_time t) { return countdown_.wait_until("wait_group", t); });
+	}
+
+	/// The same three, or until a stop is requested.  True if no work is left, stop or not.
+	[[nodiscard]] bool wait(const std::stop_token &stop) noexcept {
+		return countdown_.wait_until("wait_group", detail::steady_time::max(), &stop);
+	}
+	template <class Rep, class Period>
+	[[nodiscard]] bool wait_for(const std::chrono::duration<Rep, Period> &duration, const std::stop_token &stop) {
+		return countdown_.wait_until("wait_group", detail::deadline_after(duration), &stop);
+	}
+	template <class Clock, class Duration>
+	[[nodiscard]] bool wait_until(const std::chrono::time_point<Clock, Duration> &deadline, const std::stop_token &stop) {
+		return detail::attempt_until(deadline, stop, [&](detail::steady_time t) { return countdown_.wait_until("wait_group", t, &stop); });
 	}
 
 private:

@@ -37,11 +37,12 @@ void barrier_base::end_phase() noexcept {
 	lwp_userret(l);
 }
 
-void barrier_base::wait(std::uint64_t phase) noexcept {
-	if (this->phase() == phase) {
-		lwp_t *l = curlwp();
-		(void)wait_out(l, never, [&] { return barrier_wait(kb(this), l, phase); });
+bool barrier_base::wait(std::uint64_t phase, const std::stop_token *stop) noexcept {
+	if (this->phase() != phase) {
+		return true;
 	}
+	lwp_t *l = curlwp();
+	return wait_out(l, never, stop, [&] { return barrier_wait(kb(this), l, phase); }) == 0;
 }
 
 void barrier_base::check_destroyed() noexcept { misuse_if_waited("barrier", this, &kb(this)->br_waiters); }

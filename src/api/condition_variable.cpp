@@ -81,7 +81,9 @@ bool condition_variable::wait_until_steady(std::unique_lock<mutex> &lock, lwp::d
 	return error == 0 || error == ERESTART || (error == ENOMEM && now() < at);
 }
 
-void condition_variable::check_destroyed() noexcept { misuse_if_waited("condition_variable", this, &kcv(kernel_)->cv_waiters); }
+void condition_variable::check_destroyed() noexcept {
+	misuse_if_waited("condition_variable", this, &kcv(kernel_)->cv_waiters, condvar_lock(kcv(kernel_)));
+}
 
 void condition_variable_any::check_destroyed() noexcept {
 #if LWP_DEBUG

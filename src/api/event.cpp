@@ -18,9 +18,9 @@ static_assert(std::is_standard_layout_v<event> && kevent::set == 1 && kevent::wa
 
 kevent *ke(event *e) noexcept { return reinterpret_cast<kevent *>(e); }
 
-int wait_slow(kevent *e, nanotime deadline) noexcept {
+int wait_slow(kevent *e, nanotime deadline, const std::stop_token *stop = nullptr) noexcept {
 	lwp_t *l = curlwp();
-	return wait_out(l, deadline, [=] { return event_wait(e, l, deadline); });
+	return wait_out(l, deadline, stop, [=] { return event_wait(e, l, deadline); });
 }
 
 }  // namespace
@@ -39,9 +39,9 @@ void event::wait() noexcept {
 	}
 }
 
-bool event::wait_until_steady(lwp::detail::steady_time deadline) noexcept {
+bool event::wait_until_steady(lwp::detail::steady_time deadline, const std::stop_token *stop) noexcept {
 	const nanotime at = to_nanotime(deadline);
-	return event_try(ke(this)) || (at > now() && wait_slow(ke(this), at) == 0);
+	return event_try(ke(this)) || (at > now() && wait_slow(ke(this), at, stop) == 0);
 }
 
 void event::check_destroyed() noexcept { misuse_if_waited("event", this, &ke(this)->ev_waiters); }

@@ -26,9 +26,9 @@ static_assert(kcountdown::waited == 1, "what countdown::check_destroyed() looks 
 
 kcountdown *kc(countdown *c) noexcept { return reinterpret_cast<kcountdown *>(c); }
 
-int wait_slow(kcountdown *c, const char *what, nanotime deadline) noexcept {
+int wait_slow(kcountdown *c, const char *what, nanotime deadline, const std::stop_token *stop = nullptr) noexcept {
 	lwp_t *l = curlwp();
-	return wait_out(l, deadline, [=] { return countdown_wait(c, l, what, deadline); });
+	return wait_out(l, deadline, stop, [=] { return countdown_wait(c, l, what, deadline); });
 }
 
 }  // namespace
@@ -51,9 +51,9 @@ void countdown::wait(const char *what) noexcept {
 	}
 }
 
-bool countdown::wait_until(const char *what, steady_time deadline) noexcept {
+bool countdown::wait_until(const char *what, steady_time deadline, const std::stop_token *stop) noexcept {
 	const nanotime at = to_nanotime(deadline);
-	return none() || (at > now() && wait_slow(kc(this), what, at) == 0);
+	return none() || (at > now() && wait_slow(kc(this), what, at, stop) == 0);
 }
 
 void countdown::check_destroyed_slow(const char *type) noexcept { misuse_if_waited(type, this, &kc(this)->cd_waiters); }

@@ -24,8 +24,7 @@ namespace lwp::kern {
 
 /// Ends the program if somebody sleeps in `line`, which is part of an object that is being destroyed.  A flag may be left behind by those who gave up;
 /// and whoever is just letting them through holds the lock until all are off the line.
-inline void misuse_if_waited(const char *type, const void *object, const waiters *line) noexcept {
-	spinlock *lock = waiters_lock(line);
+inline void misuse_if_waited(const char *type, const void *object, const waiters *line, spinlock *lock) noexcept {
 	lock->lock();
 	const lwp_t *first = line->front();
 	const lwpid_t lid = first != nullptr ? lwp_lid(first) : 0;  // asleep while we have the lock
@@ -36,7 +35,11 @@ inline void misuse_if_waited(const char *type, const void *object, const waiters
 }
 
 #else
-inline void misuse_if_waited(const char *, const void *, const waiters *) noexcept {}
+inline void misuse_if_waited(const char *, const void *, const waiters *, spinlock *) noexcept {}
 #endif
+
+inline void misuse_if_waited(const char *type, const void *object, const waiters *line) noexcept {
+	misuse_if_waited(type, object, line, waiters_lock(line));
+}
 
 }  // namespace lwp::kern

@@ -3,6 +3,7 @@
 
 #include "api/deadline.h"
 #include "api/misuse.h"
+#include "api/wait_out.h"
 #include "base/assert.h"
 #include "proc/lwp_life.h"
 #include "proc/runtime.h"
@@ -38,25 +39,13 @@ kmutex *km(mutex &m) noexcept { return reinterpret_cast<kmutex *>(&m); }
 
 [[noreturn]] void fail(std::errc error, const char *what) { throw std::system_error(std::make_error_code(error), what); }
 
-/// Waits as long as it takes: a suspend and the like only interrupt it.  0 | ETIMEDOUT | EDEADLK
-LWP_NOINLINE int lock_slow(kmutex *m, lwp_t *l, nanotime deadline) noexcept {
-	for (;;) {
-		const int error = mutex_lock_slow(m, l, deadline);
-		if (error != ERESTART && error != ENOMEM) {
-			return error;
-		}
-		lwp_userret(l);
-		if (error == ENOMEM) {  // no room for a timer: wait the other way, by looking at the clock
-			if (now() >= deadline) {
-				return ETIMEDOUT;
-			}
-			lwp_yield_cpu(l);
-		}
-	}
+/// Waits as long as it takes: a suspend and the like only interrupt it.  0 | ETIMEDOUT | ECANCELED | EDEADLK
+LWP_NOINLINE int lock_slow(kmutex *m, lwp_t *l, nanotime deadline, const std::stop_token *stop = nullptr) noexcept {
+	return wait_out(l, deadline, stop, [=] { return mutex_lock_slow(m, l, deadline); });
 }
 
-/// 0 | ETIMEDOUT | EDEADLK
-int lock_until(kmutex *m, lwp_t *l, lwp::detail::steady_time deadline) noexcept {
+/// 0 | ETIMEDOUT | ECANCELED | EDEADLK
+int lock_until(kmutex *m, lwp_t *l, lwp::detail::steady_time deadline, const std::stop_token *stop) noexcept {
 	if (mutex_trylock(m, l)) {
 		return 0;
 	}
@@ -64,7 +53,7 @@ int lock_until(kmutex *m, lwp_t *l, lwp::detail::steady_time deadline) noexcept 
 	if (mutex_owner(m) != l && at <= now()) {
 		return ETIMEDOUT;
 	}
-	return lock_slow(m, l, at);
+	return lock_slow(m, l, at, stop);
 }
 
 }  // namespace
@@ -107,9 +96,9 @@ bool mutex::try_lock() noexcept {
 	return taken;
 }
 
-bool mutex::try_lock_until_steady(lwp::detail::steady_time deadline) {
+bool mutex::try_lock_until_steady(lwp::detail::steady_time deadline, const std::stop_token *stop) {
 	lwp_t *l = curlwp();
-	const int error = lock_until(km(kernel_), l, deadline);
+	const int error = lock_until(km(kernel_), l, deadline, stop);
 	if (error == EDEADLK) {
 		fail(std::errc::resource_deadlock_would_occur, "lwp::timed_mutex: the caller has it already");
 	}
@@ -158,10 +147,10 @@ bool recursive_mutex::try_lock() noexcept {
 	return true;
 }
 
-bool recursive_mutex::try_lock_until_steady(lwp::detail::steady_time deadline) {
+bool recursive_mutex::try_lock_until_steady(lwp::detail::steady_time deadline, const std::stop_token *stop) {
 	lwp_t *l = curlwp();
-	const int error = lock_until(km(mutex_), l, deadline);
-	if (error == ETIMEDOUT || (error == EDEADLK && levels_ == levels_most)) {
+	const int error = lock_until(km(mutex_), l, deadline, stop);
+	if (error == ETIMEDOUT || error == ECANCELED || (error == EDEADLK && levels_ == levels_most)) {
 		return false;
 	}
 	if (levels_++ == 0) {

@@ -22,9 +22,9 @@ static_assert(ksemaphore::waited == 1, "what ~semaphore() looks at");
 
 ksemaphore *ks(semaphore *s) noexcept { return reinterpret_cast<ksemaphore *>(s); }
 
-int acquire_slow(ksemaphore *s, nanotime deadline) noexcept {
+int acquire_slow(ksemaphore *s, nanotime deadline, const std::stop_token *stop = nullptr) noexcept {
 	lwp_t *l = curlwp();
-	return wait_out(l, deadline, [=] { return semaphore_acquire_slow(s, l, deadline); });
+	return wait_out(l, deadline, stop, [=] { return semaphore_acquire_slow(s, l, deadline); });
 }
 
 }  // namespace
@@ -37,9 +37,9 @@ void semaphore::acquire() noexcept {
 
 bool semaphore::try_acquire() noexcept { return semaphore_try(ks(this)); }
 
-bool semaphore::try_acquire_until(steady_time deadline) noexcept {
+bool semaphore::try_acquire_until(steady_time deadline, const std::stop_token *stop) noexcept {
 	const nanotime at = to_nanotime(deadline);
-	return semaphore_try(ks(this)) || (at > now() && acquire_slow(ks(this), at) == 0);
+	return semaphore_try(ks(this)) || (at > now() && acquire_slow(ks(this), at, stop) == 0);
 }
 
 void semaphore::release(std::ptrdiff_t units) noexcept {

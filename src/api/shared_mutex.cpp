@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include "api/deadline.h"
 #include "api/misuse.h"
+#include "api/wait_out.h"
 #include "base/assert.h"
 #include "proc/lwp_life.h"
 #include "proc/runtime.h"
@@ -27,21 +28,9 @@ krwlock *rw(lwp::detail::storage<48> &s) noexcept { return reinterpret_cast<krwl
 
 using lock_slow = int (*)(krwlock *, lwp_t *, nanotime) noexcept;
 
-/// Waits as long as it takes: a suspend and the like only interrupt it.  0 | ETIMEDOUT | EDEADLK
-LWP_NOINLINE int wait(lock_slow slow, krwlock *k, lwp_t *l, nanotime deadline) noexcept {
-	for (;;) {
-		const int error = slow(k, l, deadline);
-		if (error != ERESTART && error != ENOMEM) {
-			return error;
-		}
-		lwp_userret(l);
-		if (error == ENOMEM) {  // no room for a timer: wait the other way, by looking at the clock
-			if (now() >= deadline) {
-				return ETIMEDOUT;
-			}
-			lwp_yield_cpu(l);
-		}
-	}
+/// Waits as long as it takes: a suspend and the like only interrupt it.  0 | ETIMEDOUT | ECANCELED | EDEADLK
+LWP_NOINLINE int wait(lock_slow slow, krwlock *k, lwp_t *l, nanotime deadline, const std::stop_token *stop = nullptr) noexcept {
+	return wait_out(l, deadline, stop, [=] { return slow(k, l, deadline); });
 }
 
 bool succeeded(int error) {
@@ -52,12 +41,12 @@ bool succeeded(int error) {
 	return error == 0;
 }
 
-bool wait_until(lock_slow slow, krwlock *k, lwp_t *l, lwp::detail::steady_time deadline) {
+bool wait_until(lock_slow slow, krwlock *k, lwp_t *l, lwp::detail::steady_time deadline, const std::stop_token *stop) {
 	const nanotime at = to_nanotime(deadline);
 	if (rwlock_owner(k) != l && at <= now()) {
 		return false;
 	}
-	return succeeded(wait(slow, k, l, at));
+	return succeeded(wait(slow, k, l, at, stop));
 }
 
 }  // namespace
@@ -101,10 +90,10 @@ bool shared_mutex::try_lock() noexcept {
 	return taken;
 }
 
-bool shared_mutex::try_lock_until_steady(lwp::detail::steady_time deadline) {
+bool shared_mutex::try_lock_until_steady(lwp::detail::steady_time deadline, const std::stop_token *stop) {
 	lwp_t *l = curlwp();
 	krwlock *k = rw(kernel_);
-	const bool taken = rwlock_trywrlock(k, l) || wait_until(rwlock_wrlock_slow, k, l, deadline);
+	const bool taken = rwlock_trywrlock(k, l) || wait_until(rwlock_wrlock_slow, k, l, deadline, stop);
 	if (taken) {
 		lockorder_taken(l, k, lock_hold::write, lockorder_site());
 	}
@@ -143,10 +132,10 @@ bool shared_mutex::try_lock_shared() noexcept {
 	return taken;
 }
 
-bool shared_mutex::try_lock_shared_until_steady(lwp::detail::steady_time deadline) {
+bool shared_mutex::try_lock_shared_until_steady(lwp::detail::steady_time deadline, const std::stop_token *stop) {
 	lwp_t *l = curlwp();
 	krwlock *k = rw(kernel_);
-	const bool taken = rwlock_tryrdlock(k, l) || wait_until(rwlock_rdlock_slow, k, l, deadline);
+	const bool taken = rwlock_tryrdlock(k, l) || wait_until(rwlock_rdlock_slow, k, l, deadline, stop);
 	if (taken) {
 		lockorder_taken(l, k, lock_hold::read, lockorder_site());
 	}

@@ -90,6 +90,8 @@ struct syncobj {
 	lwp_t *(*so_owner)(const void *wchan) = nullptr;  // l: who must act before it goes on; null: nobody in particular
 	/// l: from now on `owner` gives the thing back with the list's lock held; false if it is the owner no more.  Null: sleepers do not lend.
 	bool (*so_lend)(const void *wchan, const lwp_t *owner) = nullptr;
+	/// l: what reports call it by, if that is not the wait channel itself; may return null.
+	const void *(*so_thing)(const void *wchan) = nullptr;
 };
 
 /// How an LWP has a lock of the application's, for the checker of their order (sync/lockorder.h).

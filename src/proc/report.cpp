@@ -2,11 +2,17 @@
 #include "proc/report.h"
 
 #include "base/assert.h"
+#include "proc/lwp_life.h"
+#include "proc/report_names.h"
 #include "proc/report_order.h"
 #include "proc/report_text.h"
 #include "proc/runtime.h"
 #include "sched/idle.h"
 #include "sched/switch.h"
+#include "sync/grant.h"
+#include "sync/latch.h"
+#include "sync/once.h"
+#include "sync/pending.h"
 #include "sync/waitgraph.h"
 
 #include <algorithm>
@@ -44,7 +50,7 @@ struct seen {
 	lwp_stat stat;
 	const char *wmesg;
 	const char *kind;
-	const void *wchan;
+	const void *thing;  // what the wait channel is about
 	lwpid_t owner;
 	char owner_name[LWP_MAXNAME];
 	nanotime since;
@@ -61,7 +67,7 @@ seen look(const lwp_t *l) noexcept {
 	if (lwp_asleep(l)) {
 		s.wmesg = l->l_wmesg;
 		s.kind = l->l_syncobj->so_name;
-		s.wchan = l->l_wchan;
+		s.thing = l->l_syncobj->so_thing != nullptr ? l->l_syncobj->so_thing(l->l_wchan) : l->l_wchan;
 		s.timed = (lwp_flags(l) & LW_TIMED) != 0;
 		if (l->l_syncobj->so_owner != nullptr) {
 			if (const lwp_t *owner = l->l_syncobj->so_owner(l->l_wchan)) {
@@ -83,22 +89,49 @@ void unwind(void *arg) {
 	t->count = ::backtrace(t->frames, frames_most);
 }
 
-void add_trace(std::string &out, const trace &t, int skip) {
+void add_trace(std::string &out, report_names &names, const trace &t, int skip) {
 	if (t.count > skip) {
-		report_add_frames(out, t.frames + skip, static_cast<std::size_t>(t.count - skip), "      ");
+		report_add_frames(out, names, t.frames + skip, static_cast<std::size_t>(t.count - skip), "      ");
+	}
+}
+
+/// What several primitives are made of says little; the wait itself says which of them it is.
+const char *name_of(const char *kind, const char *wmesg) noexcept {
+	for (const char *made_of : {pending_syncobj.so_name, countdown_syncobj.so_name, self_syncobj.so_name, grant_syncobj.so_name}) {
+		if (kind == made_of) {
+			return wmesg;
+		}
+	}
+	return kind;
+}
+
+/// "mutex 0x1234, held by LWP 2 'name'", and so on.  `owner` 0: nobody in particular.
+void add_thing(std::string &out, const char *kind, const char *wmesg, const void *thing, lwpid_t owner, const char *owner_name) {
+	if (kind == wait_syncobj.so_name) {
+		owner != 0 ? report_add(out, "the end of LWP %d '%s'", owner, owner_name) : (void)(out += "the end of any LWP");
+		return;
+	}
+	const char *name = name_of(kind, wmesg);
+	out += name;
+	if (thing != nullptr) {
+		report_add(out, " %p", thing);
+	}
+	if (wmesg != nullptr && std::strcmp(name, wmesg) != 0) {
+		report_add(out, " (%s)", wmesg);
+	}
+	if (owner != 0) {
+		report_add(out, ", %s by LWP %d '%s'", kind == once_syncobj.so_name ? "run" : "held", owner, owner_name);
 	}
 }
 
 void add_what(std::string &out, const seen &s, nanotime when) {
 	report_add(out, "  LWP %d '%s' %s", s.lid, s.name, lwp_stat_name(s.stat));
-	if (s.wchan != nullptr) {
-		report_add(out, ", waits for %s %p (%s)", s.kind, s.wchan, s.wmesg);
-	}
-	if (s.owner != 0) {
-		report_add(out, ", held by LWP %d '%s'", s.owner, s.owner_name);
+	if (s.kind != nullptr) {
+		out += ", waits for ";
+		add_thing(out, s.kind, s.wmesg, s.thing, s.owner, s.owner_name);
 	}
 	if (s.stat == lwp_stat::sleep && when > s.since) {
-		report_add(out, ", since %.3f s", static_cast<double>(when - s.since) * 1e-9);
+		report_add(out, ", for %.3f s so far", static_cast<double>(when - s.since) * 1e-9);
 	}
 	if (s.timed) {
 		out += ", until its deadline";
@@ -107,7 +140,7 @@ void add_what(std::string &out, const seen &s, nanotime when) {
 }
 
 /// Where a sleeping LWP stands; nothing if it has gone on meanwhile.
-void add_where(std::string &out, lwp_t *me, const seen &s) {
+void add_where(std::string &out, report_names &names, lwp_t *me, const seen &s) {
 	trace t;
 	spinlock *lock;
 	lwp_t *l = lwp_find_and_lock(&proc0, s.lid, me->l_cpu, &lock);
@@ -122,9 +155,9 @@ void add_where(std::string &out, lwp_t *me, const seen &s) {
 	lock->unlock(me->l_cpu);
 	if (l == me) {
 		unwind(&t);
-		add_trace(out, t, 2);
+		add_trace(out, names, t, 2);
 	} else if (there) {
-		add_trace(out, t, 3);  // unwind, the look, the switch
+		add_trace(out, names, t, 3);  // unwind, the look, the switch
 	} else if (kernel_thread) {
 		out += "      (a kernel thread of the application: its debugger knows)\n";
 	}
@@ -186,17 +219,23 @@ void add_all(std::string &out, lwp_t *me, bool every = false) {
 	add_circles(out, all);
 	std::map<std::tuple<std::string, std::string, lwp_stat>, std::size_t> rest;
 	const std::size_t listed = every ? all.size() : listed_most;
+	report_names names;
 	for (std::size_t i = 0; i < all.size(); i++) {
 		if (i < listed) {
 			add_what(out, all[i], when);
-			add_where(out, me, all[i]);
+			add_where(out, names, me, all[i]);
 		} else {
-			rest[{all[i].kind != nullptr ? all[i].kind : "", all[i].wmesg != nullptr ? all[i].wmesg : "", all[i].stat}]++;
+			rest[{all[i].kind != nullptr ? name_of(all[i].kind, all[i].wmesg) : "", all[i].wmesg != nullptr ? all[i].wmesg : "",
+			    all[i].stat}]++;
 		}
 	}
 	for (const auto &[key, count] : rest) {
-		report_add(
-		    out, "  and %zu LWPs %s %s (%s)\n", count, lwp_stat_name(std::get<2>(key)), std::get<0>(key).c_str(), std::get<1>(key).c_str());
+		const auto &[name, wmesg, stat] = key;
+		report_add(out, "  and %zu LWPs %s", count, lwp_stat_name(stat));
+		if (!name.empty()) {
+			report_add(out, ", wait for %s%s", name.c_str(), name != wmesg ? (" (" + wmesg + ')').c_str() : "");
+		}
+		out += '\n';
 	}
 	if (more != 0) {
 		report_add(out, "  and %zu LWPs more\n", more);
@@ -210,28 +249,36 @@ void publish(const std::string &text, bool asked = false) noexcept {
 	}
 }
 
-void describe_circle(std::string &out, lwp_t *const *circle, unsigned count) {
-	lwp_t *me = circle[0];
-	report_add(out, "lwp: deadlock: %u LWP%s wait%s in a circle\n", count, count == 1 ? "" : "s", count == 1 ? "s for itself" : "");
-	report_add(out, "  LWP %d '%s' is about to wait for LWP %d '%s'\n", lwp_lid(me), me->l_name, lwp_lid(circle[1 % count]),
-	    circle[1 % count]->l_name);
+void describe_circle(std::string &out, const waitgraph_circle &c) {
+	report_add(out, "lwp: deadlock: %u LWPs wait in a circle\n", c.wc_count);
+	lwp_t *me = c.wc_by;
+	const bool inside = c.wc_sobj != nullptr;
+	if (inside) {
+		const lwp_t *next = c.wc_lwps[1];
+		report_add(out, "  LWP %d '%s' is about to wait for ", lwp_lid(me), me->l_name);
+		add_thing(out, c.wc_sobj->so_name, nullptr, c.wc_wchan, lwp_lid(next), next->l_name);
+		out += '\n';
+	} else {
+		report_add(out, "  LWP %d '%s', which is not in it, has closed it by notify_all()\n", lwp_lid(me), me->l_name);
+	}
+	report_names names;
 	trace t;
 	unwind(&t);
-	add_trace(out, t, 2);
+	add_trace(out, names, t, 2);
 	const nanotime when = now();
-	for (unsigned i = 1; i < count; i++) {
-		spinlock *lock = lwp_lock(circle[i], me->l_cpu);
-		const seen s = look(circle[i]);
+	for (unsigned i = inside ? 1 : 0; i < c.wc_count; i++) {
+		spinlock *lock = lwp_lock(c.wc_lwps[i], me->l_cpu);
+		const seen s = look(c.wc_lwps[i]);
 		lock->unlock(me->l_cpu);
 		add_what(out, s, when);
-		add_where(out, me, s);
+		add_where(out, names, me, s);
 	}
 }
 
-void circle_closed(lwp_t *const *circle, unsigned count) noexcept {
+void circle_closed(const waitgraph_circle &circle) noexcept {
 	std::string out;
 	try {
-		describe_circle(out, circle, count);
+		describe_circle(out, circle);
 	} catch (const std::bad_alloc &) {
 		out = "lwp: deadlock (no memory to say whose)\n";  // short enough to need none
 	}

@@ -2,6 +2,7 @@
 #include "proc/report_order.h"
 
 #include "base/assert.h"
+#include "proc/report_names.h"
 #include "proc/report_text.h"
 #include "sync/lockorder.h"
 
@@ -22,7 +23,7 @@ const char *kind_of(lock_hold as) noexcept { return as == lock_hold::mutex ? "mu
 const char *held_how(lock_hold as) noexcept { return as == lock_hold::mutex ? "has" : as == lock_hold::write ? "has alone" : "shares"; }
 const char *wanted_how(lock_hold as) noexcept { return as == lock_hold::mutex ? "" : as == lock_hold::write ? ", alone" : ", shared"; }
 
-void add_trace(std::string &out, const lock_trace &t) {
+void add_trace(std::string &out, report_names &names, const lock_trace &t) {
 	std::size_t n = 0;
 	while (n < lock_trace::most && t.lt_frames[n] != nullptr) {
 		n++;
@@ -30,15 +31,15 @@ void add_trace(std::string &out, const lock_trace &t) {
 	if (n == 0) {
 		out += "      (where is not kept)\n";
 	}
-	report_add_frames(out, t.lt_frames, n, "      ");
+	report_add_frames(out, names, t.lt_frames, n, "      ");
 }
 
-void add_step(std::string &out, const lockorder_step &s, bool now) {
+void add_step(std::string &out, report_names &names, const lockorder_step &s, bool now) {
 	report_add(out, "  %sLWP %d '%s' %s %s %p, which it took at\n", now ? "now " : "before, ", s.ls_lid, s.ls_name, held_how(s.ls_had_as),
 	    kind_of(s.ls_had_as), s.ls_had);
-	add_trace(out, s.ls_had_at);
+	add_trace(out, names, s.ls_had_at);
 	report_add(out, "    and wants %s %p%s, at\n", kind_of(s.ls_wanted_as), s.ls_wanted, wanted_how(s.ls_wanted_as));
-	add_trace(out, s.ls_wanted_at);
+	add_trace(out, names, s.ls_wanted_at);
 }
 
 void describe(std::string &out, const lockorder_step *steps, unsigned count) {
@@ -56,8 +57,9 @@ void describe(std::string &out, const lockorder_step *steps, unsigned count) {
 		}
 		report_add(out, " %p\n", steps[0].ls_had);
 	}
+	report_names names;
 	for (unsigned i = 0; i < count; i++) {
-		add_step(out, steps[i], i == 0);
+		add_step(out, names, steps[i], i == 0);
 	}
 }
 

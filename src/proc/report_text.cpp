@@ -2,35 +2,18 @@
 #include "proc/report_text.h"
 
 #include "base/sys.h"
+#include "proc/report_names.h"
 
 #include <cerrno>
 #include <cstdarg>
 #include <cstdio>
-#include <cstdlib>
-#include <cstring>
-#include <cxxabi.h>
-#include <dlfcn.h>
 
 namespace lwp::kern {
 namespace {
 
-std::string function_at(void *address) {
-	Dl_info info{};
-	if (::dladdr(address, &info) == 0 || info.dli_fname == nullptr) {
-		return "?";
-	}
-	std::string out;
-	if (info.dli_sname != nullptr) {
-		int status = -1;
-		char *plain = abi::__cxa_demangle(info.dli_sname, nullptr, nullptr, &status);
-		out = status == 0 ? plain : info.dli_sname;
-		std::free(plain);
-		out += ' ';
-	}
-	const char *slash = std::strrchr(info.dli_fname, '/');
-	report_add(out, "(%s+0x%zx)", slash != nullptr ? slash + 1 : info.dli_fname,
-	    static_cast<std::size_t>(static_cast<char *>(address) - static_cast<char *>(info.dli_fbase)));
-	return out;
+/// What the library does below its public calls tells a reader nothing about the program.
+bool is_inside(const std::string &name) noexcept {
+	return name.rfind("lwp::kern::", 0) == 0 || name.rfind("lwp::(anonymous namespace)::", 0) == 0;
 }
 
 }  // namespace
@@ -44,9 +27,20 @@ void report_add(std::string &out, const char *format, ...) {
 	out += line;
 }
 
-void report_add_frames(std::string &out, void *const *frames, std::size_t count, const char *indent) {
-	for (std::size_t i = 0; i < count; i++) {
-		report_add(out, "%s%s\n", indent, function_at(frames[i]).c_str());
+void report_add_frames(std::string &out, report_names &names, void *const *frames, std::size_t count, const char *indent) {
+	const auto add = [&](bool all) {
+		bool any = false;
+		for (std::size_t i = 0; i < count; i++) {
+			const std::string &name = names.at(frames[i]);
+			if (all || !is_inside(name)) {
+				out.append(indent).append(name).append(1, '\n');
+				any = true;
+			}
+		}
+		return any;
+	};
+	if (!add(false)) {
+		(void)add(true);
 	}
 }
 

@@ -14,6 +14,7 @@
 #include "sched/ncpu.h"
 #include "sched/spare.h"
 #include "sched/switch.h"
+#include "sync/condvar.h"
 #include "sync/turnstile.h"
 
 #include <algorithm>
@@ -26,6 +27,7 @@
 #include <new>
 #include <sys/prctl.h>
 #include <unistd.h>
+#include <utility>
 
 namespace lwp::kern {
 
@@ -376,6 +378,9 @@ int start(const runtime_options &o, bool home) noexcept {
 	while (made < count && (error = make_vcpu(made, home && made == 0)) == 0) {
 		sched.sd_nall.store(made + 1, std::memory_order_release);  // as for spares
 		sched.sd_count.store(++made, std::memory_order_release);   // pairs with the acquires of who walks sd_vcpu
+	}
+	if (static bool biased = false; error == 0 && !std::exchange(biased, true)) {  // r
+		condvar_bias(sched.sd_all, count);                                         // once and for all: there is no LWP yet, so nobody waits
 	}
 	if (error == 0) {
 		error = monitor_start();

@@ -441,7 +441,7 @@ int lwp_wait1(lwp_t *l, lwpid_t lid, lwpid_t *departed) noexcept {
 	lwp_t *target = nullptr;
 	int error = wait_one(l->l_proc, l, lid, departed, &target);
 	if (LWP_UNLIKELY(error == follow_first)) {
-		waitgraph_follow(l, target);
+		waitgraph_follow(l, target, &wait_syncobj, nullptr);
 		error = wait_one(l->l_proc, l, lid, departed, nullptr);
 		waitgraph_done(l);
 	}

@@ -164,7 +164,7 @@ bool ready_for(const kchannel *c, chan_end end, const grant *g) noexcept {
 
 }  // namespace
 
-const syncobj channel_syncobj = {"channel"};
+const syncobj channel_syncobj = {"channel", nullptr, nullptr, grant_object};
 
 kchannel::kchannel(const channel_type &type, void *ring, std::size_t capacity, vcpu_t *me) noexcept
     : ch_type(&type), ch_ring(static_cast<std::byte *>(ring)), ch_ring_end(ch_ring + capacity * type.size), ch_head(ch_ring),

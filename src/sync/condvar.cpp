@@ -3,8 +3,10 @@
 
 #include "base/assert.h"
 #include "sched/priority.h"
+#include "sync/waitgraph.h"
 
 #include <cerrno>
+#include <iterator>
 
 namespace lwp::kern {
 namespace {
@@ -38,10 +40,33 @@ spinlock *condany_lock(const kcondany *cv) noexcept {
 }  // namespace
 
 const syncobj condvar_syncobj = {"condvar"};
-const syncobj condany_syncobj = {"condvar"};
+
+// Two LWPs of one vCPU that hand over to each other by a condition variable take its line's lock twice each way, and nothing else there is as dear as
+// a locked instruction but the mutex.  So these locks are biased, each to the vCPU that its place in the table says: by chance, since an object's address
+// tells nothing of its users.  Where it is the wrong one the lock is as any other.
+namespace {
+
+struct alignas(64) line_lock {
+	spinlock lock{lock_rank::sleepq, "waiters"};
+};
+constexpr unsigned line_bits = 8;
+line_lock line_locks[1U << line_bits];
+
+}  // namespace
+
+spinlock *condvar_lock(const kcondvar *cv) noexcept {
+	return &line_locks[(reinterpret_cast<std::uintptr_t>(cv) >> 3) * 0x9e3779b97f4a7c15U >> (64 - line_bits)].lock;  // as waiters_lock()
+}
+
+void condvar_bias(vcpu_t *const *vcpus, unsigned count) noexcept {
+	for (unsigned i = 0; i < std::size(line_locks); i++) {
+		line_locks[i].lock.bias_when_earned(vcpus[i % count]);
+	}
+}
+const syncobj condany_syncobj = {"condvar", nullptr, nullptr, grant_object};
 
 int condvar_wait(kcondvar *cv, kmutex *m, lwp_t *l, nanotime deadline) noexcept {
-	spinlock *lock = waiters_lock(&cv->cv_waiters);
+	spinlock *lock = condvar_lock(cv);
 	lock->lock(l->l_cpu);
 	LWP_CHECK(cv->cv_waiters.empty() || cv->cv_mutex.load(std::memory_order_relaxed) == m,
 	    "LWPs wait on one condition variable with different mutexes");
@@ -50,6 +75,7 @@ int condvar_wait(kcondvar *cv, kmutex *m, lwp_t *l, nanotime deadline) noexcept 
 	const int error = waiters_block_and_unlock(l, &cv->cv_waiters, lock,
 	    {.wchan = cv, .wmesg = "condvar", .sobj = &condvar_syncobj, .interruptible = sleep_catch::yes, .deadline = deadline});
 	// The condition variable may be gone.
+	waitgraph_done(l);            // whoever moved us has announced us
 	sched_settle_owed(l->l_cpu);  // if we did not sleep: the unlock may have given back what we were lent
 	if (error < 0) {              // moved to the mutex, and through there
 		return mutex_lock_slow(m, l, never, error);
@@ -58,7 +84,7 @@ int condvar_wait(kcondvar *cv, kmutex *m, lwp_t *l, nanotime deadline) noexcept 
 }
 
 bool condvar_notify_one_slow(kcondvar *cv, lwp_t *l) noexcept {
-	spinlock *lock = waiters_lock(&cv->cv_waiters);
+	spinlock *lock = condvar_lock(cv);
 	lock->lock(l->l_cpu);
 	lwp_t *first = cv->cv_waiters.front();
 	const kmutex *m = cv->cv_mutex.load(std::memory_order_relaxed);  // relaxed: under the lock
@@ -76,7 +102,7 @@ bool condvar_notify_one_slow(kcondvar *cv, lwp_t *l) noexcept {
 
 bool condvar_notify_all_slow(kcondvar *cv, lwp_t *l) noexcept {
 	vcpu_t *me = l->l_cpu;
-	spinlock *lock = waiters_lock(&cv->cv_waiters);
+	spinlock *lock = condvar_lock(cv);
 	for (;;) {
 		lock->lock(me);
 		kmutex *m = cv->cv_mutex.load(std::memory_order_relaxed);  // relaxed: under the lock

@@ -23,10 +23,15 @@ struct kcondvar {
 	// a: which mutex those in the line gave up; null: nobody is there.  Set by a waiter that has the mutex, so a notifier that had it later
 	// sees it.  Cleared under the line's lock.
 	atomic<kmutex *> cv_mutex{nullptr};
-	waiters cv_waiters;  // waiters_lock()
+	waiters cv_waiters;  // condvar_lock()
 };
 
 extern const syncobj condvar_syncobj;
+
+/// The lock of its line.  It lasts for ever, as those of waiters_lock(), but comes from a table of its own, whose locks are biased.
+spinlock *condvar_lock(const kcondvar *) noexcept;
+/// Once, before anybody waits: each lock of that table will be one vCPU's own when it has earned it (base/spinlock.h).
+void condvar_bias(vcpu_t *const *vcpus, unsigned count) noexcept;
 
 /// Gives up `m`, which `l` owns, and sleeps until notified.  0 `l` has the mutex again | not yet: ERESTART notified, or to look again |
 /// ETIMEDOUT not notified | ENOMEM no timer, did not sleep

@@ -7,7 +7,9 @@
 
 namespace lwp::kern {
 
-const syncobj grant_syncobj = {"grant"};
+const void *grant_object(const void *wchan) noexcept { return static_cast<const grant *>(wchan)->g_object; }
+
+const syncobj grant_syncobj = {"grant", nullptr, nullptr, grant_object};
 
 void grant_give(grant *g, vcpu_t *me) noexcept {
 	lwp_t *l = g->g_lwp;

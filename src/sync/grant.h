@@ -35,6 +35,8 @@ struct grant {
 };
 
 extern const syncobj grant_syncobj;
+/// so_thing of those that sleep on a grant.
+const void *grant_object(const void *wchan) noexcept;
 
 /// True for exactly one caller.  `by` is not grant::pending; negative values are the waiter's own.
 [[nodiscard]] inline bool grant_take(grant *g, int by) noexcept {

@@ -127,7 +127,7 @@ LWP_NOINLINE int mutex_lock_slow(kmutex *m, lwp_t *l, nanotime deadline, int end
 			break;
 		}
 		if (deadline == never) {
-			waitgraph_announce(l, mutex_owner(m));
+			waitgraph_announce(l, &mutex_syncobj, m);
 		}
 		vcpu_t *me = l->l_cpu;
 		lock->lock(me);
@@ -246,9 +246,11 @@ void mutex_requeue_and_unlock(kmutex *m, waiters *from, spinlock *held, spinlock
 				m->mtx_wokenpri = heir->l_priority.load(std::memory_order_relaxed);  // relaxed: locked
 				sleepq_unsleep_and_unlock(heir, lock, by_wake);
 			} else {
-				turnstile_moved(&m->mtx_waiters, first, mutex_owner(m), me);
+				lwp_t *owner = mutex_owner(m);
+				turnstile_moved(&m->mtx_waiters, first, owner, me);
 				lock->unlock(me);
 				sched_settle_owed(me);
+				waitgraph_moved(owner, me);
 			}
 			return;
 		}

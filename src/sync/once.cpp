@@ -2,6 +2,9 @@
 #include "sync/once.h"
 
 #include "base/assert.h"
+#include "sched/priority.h"
+#include "sync/turnstile.h"
+#include "sync/waitgraph.h"
 
 #include <cerrno>
 
@@ -11,15 +14,18 @@ namespace {
 constexpr unsigned wake_each = 4;  // how many waiters each that leaves wakes
 
 lwp_t *runner(const konce *o) noexcept {
-	// relaxed: exact for the runner itself, a hint for others
-	return reinterpret_cast<lwp_t *>(o->on_word.load(std::memory_order_relaxed) & ~(konce::waited | konce::done));
+	// Exact for the runner itself, and with the lock held while somebody waits; else a hint.  acquire: as mutex_owner()
+	return reinterpret_cast<lwp_t *>(o->on_word.load(std::memory_order_acquire) & ~(konce::waited | konce::done));
 }
 
 lwp_t *owner_of(const void *wchan) noexcept { return runner(static_cast<const konce *>(wchan)); }
 
+/// A runner that is waited for comes for the waiters' lock, which the caller holds.
+bool lend_to(const void *wchan, const lwp_t *owner) noexcept { return owner_of(wchan) == owner; }
+
 }  // namespace
 
-const syncobj once_syncobj = {"once", owner_of};
+const syncobj once_syncobj = {"once", owner_of, lend_to};
 
 int once_begin(konce *o, lwp_t *l) noexcept {
 	if (runner(o) == l) {
@@ -29,6 +35,9 @@ int once_begin(konce *o, lwp_t *l) noexcept {
 	bool slept = false;
 	bool restart = false;
 	for (;;) {
+		if (!restart) {
+			waitgraph_announce(l, &once_syncobj, o);
+		}
 		lock->lock(l->l_cpu);
 		std::uintptr_t word = o->on_word.load(std::memory_order_acquire);  // acquire: pairs with the releases in once_end()
 		// Who runs it may end it without the lock as long as nobody waits.
@@ -39,12 +48,16 @@ int once_begin(konce *o, lwp_t *l) noexcept {
 		}
 		if ((word & konce::done) != 0) {
 			waiters_wake_and_unlock(&o->on_waiters, lock, slept ? wake_each : 0, l->l_cpu);
+			waitgraph_done(l);
 			return EALREADY;
 		}
 		if (word == 0) {
 			const std::uintptr_t flag = o->on_waiters.empty() ? 0 : konce::waited;
-			o->on_word.store(reinterpret_cast<std::uintptr_t>(l) | flag, std::memory_order_relaxed);  // relaxed: lock held, and from 0
+			o->on_word.store(reinterpret_cast<std::uintptr_t>(l) | flag, std::memory_order_release);  // pairs with the acquire in runner()
+			turnstile_owned(&o->on_waiters, l, l->l_cpu);  // those that waited for one that failed
 			lock->unlock(l->l_cpu);
+			sched_settle_owed(l->l_cpu);
+			waitgraph_done(l);
 			return 0;
 		}
 		// Not before this look: if we were woken, it was for all who still wait.
@@ -55,6 +68,7 @@ int once_begin(konce *o, lwp_t *l) noexcept {
 		// once_end() finds `waited` and comes for the lock, which we hold until we are asleep.
 		const int error = waiters_block_and_unlock(
 		    l, &o->on_waiters, lock, {.wchan = o, .wmesg = "once", .sobj = &once_syncobj, .interruptible = sleep_catch::yes});
+		waitgraph_done(l);
 		slept = true;
 		restart = error != 0 || (lwp_flags(l) & LW_USERRET) != 0;
 	}

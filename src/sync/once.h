@@ -4,6 +4,7 @@
 //
 // The last access to the object by who ran the function is the one that says it is done, unless somebody waits: then the first waiters are
 // woken, and each wakes some more on its way out, so no lock is held for long however many there are.
+// Whoever waits lends its priority to the one that runs the function (sync/turnstile.h).
 //
 // Takes the waiters' lock (rank sleepq), then run queues.  Allocates nothing.
 #pragma once

@@ -142,7 +142,7 @@ LWP_NOINLINE int rwlock_wrlock_slow(krwlock *rw, lwp_t *l, nanotime deadline) no
 	}
 	spin(rw);
 	if (deadline == never) {
-		waitgraph_announce(l, rwlock_owner(rw));
+		waitgraph_announce(l, &rwlock_write_syncobj, rw);
 	}
 	spinlock *lock = waiters_lock(&rw->rw_writers);
 	lock->lock(l->l_cpu);
@@ -170,7 +170,7 @@ LWP_NOINLINE int rwlock_rdlock_slow(krwlock *rw, lwp_t *l, nanotime deadline) no
 	}
 	spin(rw);
 	if (deadline == never) {
-		waitgraph_announce(l, rwlock_owner(rw));
+		waitgraph_announce(l, &rwlock_read_syncobj, rw);
 	}
 	spinlock *lock = waiters_lock(&rw->rw_writers);
 	lock->lock(l->l_cpu);

@@ -7,6 +7,7 @@
 #include "sched/priority.h"
 #include "sched/switch.h"
 #include "sync/turnstile.h"
+#include "sync/waitgraph.h"
 
 #include <cerrno>
 #include <type_traits>
@@ -219,6 +220,9 @@ void waiters_move_locked(waiters *from, waiters *to, spinlock *lock, const void 
 		l->l_wmesg = wmesg;
 		l->l_syncobj = sobj;
 		lwp_flag_clear(l, LW_TIMED);
+		if (sobj->so_owner != nullptr && waitgraph_wanted(l)) {
+			waitgraph_mark(l);
+		}
 		lwp_setlock(l, lock);
 	}
 }
@@ -233,15 +237,19 @@ void waiters_end_and_unlock(waiters *q, spinlock *lock, int error) noexcept {
 unsigned waiters_wake_and_unlock(waiters *q, spinlock *lock, unsigned count, vcpu_t *me) noexcept {
 	LWP_ASSERT(lock == waiters_lock(q));
 	unsigned woken = 0;
+	bool lend = false;
 	while (woken < count) {
 		lwp_t *l = q->front();
 		if (l == nullptr) {
 			break;
 		}
-		(void)unsleep(l, 0);  // of things that are not lent for
+		lend |= unsleep(l, 0);
 		woken++;
 		if (woken == count || q->empty()) {
 			go_on_and_unlock(l, lock);
+			if (lend) {
+				sched_settle_owed(me);
+			}
 			return woken;
 		}
 		go_on_and_unlock(l, nullptr);  // null: the lock stays ours

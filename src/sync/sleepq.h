@@ -78,7 +78,7 @@ spinlock *waiters_lock(const waiters *) noexcept;
 void waiters_insert_locked(waiters *, lwp_t *l, bool first) noexcept;
 
 /// Moves all sleepers from one object to another, by priority and behind their equals there.  Both locks held; `lock` is that of `to`.  From
-/// now on they sleep on `wchan`, and have no deadline any more.
+/// now on they sleep on `wchan`, and have no deadline any more.  If that has an owner call waitgraph_moved() when no lock is held.
 void waiters_move_locked(waiters *from, waiters *to, spinlock *lock, const void *wchan, const char *wmesg, const syncobj *sobj) noexcept;
 
 /// Ends all their sleeps with `error` and releases `lock`.  At least one must be there; the object is not touched after the last may run.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// Turnstiles: whoever waits for a mutex or for a writer lends its priority to the LWP that has it.
+// Turnstiles: whoever waits for a mutex, for a writer, or for the end of a function that is run once lends its priority to the LWP that has it.
 //
 // NetBSD's turnstile is a record that a waiter leaves with the thing it waits for.  Here the waiters are in the thing, sorted, so the record is the
 // one in front: **of each list it is the front that lends, to the owner, if it is better than the owner's own priority.**  The record is part of

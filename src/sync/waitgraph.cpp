@@ -44,22 +44,41 @@ lwp_t *next_of(lwp_t *x, std::uint32_t *blocks, vcpu_t *me) noexcept {
 	}
 }
 
-/// The edges from `owner` on, until they end or reach `l`: then how many LWPs they touched, `l` first.  0: no circle.
-unsigned collect(lwp_t *l, lwp_t *owner, node *out) noexcept {
-	vcpu_t *me = l->l_cpu;
-	out[0] = {l, l->l_blocks.load(std::memory_order_relaxed) & ~wp_mask};
+/// `first` waits for `next`, and so on, until that ends or comes back to `first`: then how many LWPs it touched, `first` in front.  0: no circle.
+unsigned collect(const node &first, lwp_t *next, vcpu_t *me, node *out) noexcept {
+	out[0] = first;
 	unsigned n = 1;
-	for (lwp_t *x = owner; x != l; n++) {
+	for (lwp_t *x = next; x != first.lwp; n++) {
 		if (x == nullptr || n == longest) {
 			return 0;
 		}
 		std::uint32_t blocks;
-		lwp_t *next = next_of(x, &blocks, me);
+		lwp_t *after = next_of(x, &blocks, me);
 		out[n] = {x, blocks & ~wp_mask};
-		x = next;
+		x = after;
 	}
 	return n;
 }
+
+/// The edges from `l` on, which is about to wait for `owner`.
+struct from_waiter {
+	lwp_t *l;
+	lwp_t *owner;
+	unsigned operator()(node *out) const noexcept {
+		return collect({l, l->l_blocks.load(std::memory_order_relaxed) & ~wp_mask}, owner, l->l_cpu, out);  // relaxed: only we write it
+	}
+};
+
+/// The edges from `owner` on, which sleeps.
+struct from_owner {
+	lwp_t *owner;
+	vcpu_t *me;
+	unsigned operator()(node *out) const noexcept {
+		std::uint32_t blocks;
+		lwp_t *next = next_of(owner, &blocks, me);
+		return collect({owner, blocks & ~wp_mask}, next, me, out);
+	}
+};
 
 bool same(const node *a, const node *b, unsigned n) noexcept {
 	for (unsigned i = 0; i < n; i++) {
@@ -70,29 +89,82 @@ bool same(const node *a, const node *b, unsigned n) noexcept {
 	return true;
 }
 
+/// Found twice with everybody still in the same sleep: then all edges were there at once, between the two.
+template <class From>
+unsigned find_circle(const From &from, node *out) noexcept {
+	node again[longest];
+	const unsigned count = from(out);
+	return count != 0 && from(again) == count && same(out, again, count) ? count : 0;
+}
+
+// Of a circle that a move has closed two may know: who moved, and an LWP of it that announced at the same moment.  While that one is about to
+// follow nobody else finds the circle (next_of()), so it is first, and leaves here what it has told.  waitgraph_lock
+constexpr unsigned told_most = 8;
+std::uint64_t told[told_most];
+unsigned told_next;
+
+/// The same wherever the circle begins.
+std::uint64_t sign_of(const node *circle, unsigned count) noexcept {
+	std::uint64_t sum = 0;
+	for (unsigned i = 0; i < count; i++) {
+		sum += (reinterpret_cast<std::uintptr_t>(circle[i].lwp) + circle[i].blocks) * 0x9e3779b97f4a7c15U;
+	}
+	return sum;
+}
+
+/// False: another has told of it.
+bool tell_locked(const node *circle, unsigned count) noexcept {
+	const std::uint64_t sign = sign_of(circle, count);
+	for (const std::uint64_t other : told) {
+		if (other == sign) {
+			return false;
+		}
+	}
+	told[told_next++ % told_most] = sign;
+	return true;
+}
+
+void report(const node *nodes, unsigned count, lwp_t *by, const syncobj *sobj, const void *wchan) noexcept {
+	lwp_t *circle[longest];
+	for (unsigned i = 0; i < count; i++) {
+		circle[i] = nodes[i].lwp;
+	}
+	const waitgraph_report tell = waitgraph_reporter.load(std::memory_order_relaxed);  // relaxed: set once, at the start
+	tell({.wc_lwps = circle, .wc_count = count, .wc_by = by, .wc_sobj = sobj, .wc_wchan = wchan});
+}
+
 }  // namespace
 
-LWP_NOINLINE void waitgraph_follow(lwp_t *l, lwp_t *owner) noexcept {
-	node first[longest];
-	node second[longest];
+LWP_NOINLINE void waitgraph_follow(lwp_t *l, lwp_t *owner, const syncobj *sobj, const void *wchan) noexcept {
+	node nodes[longest];
 	unsigned count = 0;
 	{
 		const std::uint32_t n = l->l_blocks.load(std::memory_order_relaxed) & ~wp_mask;  // relaxed: only we write it
 		l->l_blocks.store(n | wp_following, std::memory_order_seq_cst);                  // other followers need not wait for us to sleep
 		lock_scope hold(waitgraph_lock, l->l_cpu);
-		// Found twice with everybody still in the same sleep: then all edges were there at once, between the two.
-		const unsigned once = collect(l, owner, first);
-		if (once != 0 && collect(l, owner, second) == once && same(first, second, once)) {
-			count = once;
+		count = find_circle(from_waiter{l, owner}, nodes);
+		if (count != 0) {
+			(void)tell_locked(nodes, count);  // a wait that nobody has told of: it has not slept
 		}
 		l->l_blocks.store(n | wp_settled, std::memory_order_seq_cst);
 	}
 	if (count != 0) {
-		lwp_t *circle[longest];
-		for (unsigned i = 0; i < count; i++) {
-			circle[i] = first[i].lwp;
+		report(nodes, count, l, sobj, wchan);
+	}
+}
+
+LWP_NOINLINE void waitgraph_follow_moved(lwp_t *owner, vcpu_t *me) noexcept {
+	node nodes[longest];
+	unsigned count = 0;
+	{
+		lock_scope hold(waitgraph_lock, me);
+		count = find_circle(from_owner{owner, me}, nodes);
+		if (count != 0 && !tell_locked(nodes, count)) {
+			count = 0;
 		}
-		waitgraph_reporter.load(std::memory_order_relaxed)(circle, count);
+	}
+	if (count != 0) {
+		report(nodes, count, me->vc_curlwp, nullptr, nullptr);
 	}
 }
 

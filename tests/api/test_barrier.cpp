@@ -139,4 +139,36 @@ TEST(Barrier, MisuseIsNamed) {
 		    (void)b.arrive(2);
 	    },
 	    "more arrive");
+	volatile std::ptrdiff_t n = -1;
+	EXPECT_DEATH(lwp::barrier<> b(n), "lwp::barrier begins with -1");
+	EXPECT_DEATH(
+	    {
+		    lwp::barrier<> b(1);
+		    (void)b.arrive(n);
+	    },
+	    "arrived at by less than 1");
+	n = 0;
+	EXPECT_DEATH(
+	    {
+		    lwp::barrier<> b(1);
+		    (void)b.arrive(n);
+	    },
+	    "arrived at by less than 1");
+	EXPECT_DEATH(
+	    {
+		    lwp::barrier<> b(0);
+		    b.arrive_and_drop();
+	    },
+	    "more arrive");
+}
+
+TEST(Barrier, CountsAsFarAsItSays) {
+	int completed = 0;
+	lwp::barrier b(lwp::barrier<>::max(), [&]() noexcept { completed++; });
+	(void)b.arrive(lwp::barrier<>::max() - 1);
+	EXPECT_EQ(completed, 0);
+	b.arrive_and_wait();
+	EXPECT_EQ(completed, 1);
+	b.wait(b.arrive(lwp::barrier<>::max()));
+	EXPECT_EQ(completed, 2);
 }

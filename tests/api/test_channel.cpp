@@ -616,3 +616,13 @@ TEST(ChannelDeathTest, IsNotDestroyedWhileSomebodyWaitsInIt) {
 	    },
 	    "destroyed while somebody waits");
 }
+
+TEST(Channel, ACapacityThatNoMemoryHoldsIsRefused) {
+	const volatile long minus_one = -1;
+	const auto none = static_cast<std::size_t>(minus_one);
+	EXPECT_THROW(lwp::channel<int> c(none), std::bad_alloc);
+	EXPECT_THROW(lwp::channel<char> c(none), std::bad_alloc);
+	using line = std::array<char, 64>;
+	EXPECT_THROW(lwp::channel<line> c(none / sizeof(line)), std::bad_alloc);
+	EXPECT_THROW(lwp::channel<line> c(none / sizeof(line) + 2), std::bad_array_new_length);
+}

@@ -189,6 +189,125 @@ void one_done_is_missing() {
 	group.wait();
 }
 
+void once_and_mutex() {
+	lwp::once_flag flag;
+	lwp::mutex m;
+	lwp::latch both(2);
+	lwp::thread one({.name = "runner"}, [&] {
+		lwp::call_once(flag, [&] {
+			both.arrive_and_wait();
+			std::lock_guard inside(m);
+		});
+	});
+	lwp::thread two({.name = "caller"}, [&] {
+		std::lock_guard hold(m);
+		both.arrive_and_wait();
+		lwp::call_once(flag, [] {});
+	});
+	one.join();
+	two.join();
+}
+
+void two_flags() {
+	lwp::once_flag a, b;
+	lwp::latch both(2);
+	const auto cross = [&](lwp::once_flag &first, lwp::once_flag &second) {
+		lwp::call_once(first, [&] {
+			both.arrive_and_wait();
+			lwp::call_once(second, [] {});
+		});
+	};
+	lwp::thread one({.name = "one"}, cross, std::ref(a), std::ref(b));
+	lwp::thread two({.name = "two"}, cross, std::ref(b), std::ref(a));
+	one.join();
+	two.join();
+}
+
+/// Whoever is later of two closes the circle: the owner, who comes to wait for a waiter, or the notification, which makes that waiter wait for it.
+void notified_and_still_stuck() {
+	lwp::mutex m, kept;
+	lwp::condition_variable cv;
+	int inside = 0;
+	std::atomic<bool> owned{false};
+	const auto wait = [&] {
+		std::unique_lock hold(m);
+		inside++;
+		cv.wait(hold);
+	};
+	lwp::thread one({.name = "waiter"}, [&] {
+		std::lock_guard keep(kept);
+		wait();
+	});
+	lwp::thread two({.name = "companion"}, wait);
+	const auto waiting = [&] {
+		const std::lock_guard hold(m);
+		return inside;
+	};
+	while (waiting() != 2) {
+		lwp::this_thread::yield();
+	}
+	lwp::thread owner({.name = "owner"}, [&] {
+		std::lock_guard hold(m);
+		owned = true;
+		std::lock_guard second(kept);
+	});
+	while (!owned) {
+		lwp::this_thread::yield();
+	}
+	cv.notify_all();
+	one.join();
+	two.join();
+	owner.join();
+}
+
+/// A waiting writer keeps out a reader that another reader waits for.
+void reader_behind_a_writer() {
+	lwp::shared_mutex m;
+	lwp::binary_semaphore shared(0), go(0);
+	lwp::thread reader({.name = "reader"}, [&] {
+		std::shared_lock hold(m);
+		shared.release();
+		go.acquire();
+	});
+	shared.acquire();
+	lwp::thread writer({.name = "writer"}, [&] { std::lock_guard alone(m); });
+	while (m.try_lock_shared()) {  // until the writer waits
+		m.unlock_shared();
+		lwp::this_thread::yield();
+	}
+	std::shared_lock late(m);
+	go.release();
+	reader.join();
+	writer.join();
+}
+
+void semaphores_as_locks() {
+	lwp::binary_semaphore a(1), b(1);
+	lwp::latch both(2);
+	const auto cross = [&](lwp::binary_semaphore &first, lwp::binary_semaphore &second) {
+		first.acquire();
+		both.arrive_and_wait();
+		second.acquire();
+	};
+	lwp::thread one({.name = "one"}, cross, std::ref(a), std::ref(b));
+	lwp::thread two({.name = "two"}, cross, std::ref(b), std::ref(a));
+	one.join();
+	two.join();
+}
+
+void select_of_nobody() {
+	lwp::channel<int> a, b(3);
+	lwp::select(lwp::on_receive(a, [](auto) {}), lwp::on_receive(b, [](auto) {}));
+}
+
+void siblings_wait_for_each_other() {
+	lwp::promise<int> first, second;
+	lwp::scope children;
+	children.start({.name = "elder"}, [&] { first.set_value(second.get_future().get()); });
+	children.start({.name = "younger"}, [&] { second.set_value(first.get_future().get()); });
+	children.join();
+}
+
 // ---- what only looks like one -----------------------------------------------------------------------------------------------------------
 
 void timed_circle() {
@@ -321,6 +440,104 @@ void busy_mutexes() {
 	}
 }
 
+/// The owner of the mutex waits as those did that it moved, but for one that goes on.
+void moved_waiters_go_on() {
+	lwp::mutex m, kept;
+	lwp::condition_variable cv;
+	int inside = 0;
+	bool go = false;
+	const auto wait = [&] {
+		std::unique_lock hold(m);
+		inside++;
+		cv.wait(hold, [&] { return go; });
+	};
+	lwp::thread one(wait);
+	lwp::thread two(wait);
+	lwp::thread keeper([&] {
+		std::lock_guard keep(kept);
+		lwp::this_thread::sleep_for(600ms);
+	});
+	const auto waiting = [&] {
+		const std::lock_guard hold(m);
+		return inside;
+	};
+	while (waiting() != 2) {
+		lwp::this_thread::yield();
+	}
+	{
+		std::lock_guard hold(m);
+		go = true;
+		cv.notify_all();
+		std::lock_guard second(kept);
+	}
+	one.join();
+	two.join();
+	keeper.join();
+}
+
+void once_that_ends() {
+	lwp::once_flag flag;
+	lwp::mutex m;
+	const auto slow = [&] {
+		std::lock_guard inside(m);
+		lwp::this_thread::sleep_for(600ms);
+	};
+	std::vector<lwp::thread> all;
+	for (int i = 0; i < 4; i++) {
+		all.emplace_back([&] { lwp::call_once(flag, slow); });
+	}
+	lwp::call_once(flag, slow);
+	std::lock_guard after(m);
+	for (auto &t : all) {
+		t.join();
+	}
+}
+
+/// A join with a deadline, under a mutex that the other wants: it ends by itself.
+void timed_join_under_mutex() {
+	lwp::mutex m;
+	std::unique_lock hold(m);
+	lwp::thread child([&] { std::lock_guard inner(m); });
+	if (child.try_join_for(600ms)) {
+		std::exit(9);
+	}
+	hold.unlock();
+	child.join();
+}
+
+/// A circle that a stop request opens.
+void stop_to_come() {
+	lwp::timed_mutex a, b;
+	lwp::latch both(2);
+	std::stop_source source;
+	lwp::thread one([&] {
+		std::lock_guard first(a);
+		both.arrive_and_wait();
+		if (b.lock(source.get_token())) {
+			std::exit(9);
+		}
+	});
+	lwp::thread two([&] {
+		std::lock_guard first(b);
+		both.arrive_and_wait();
+		std::lock_guard second(a);
+	});
+	lwp::this_thread::sleep_for(600ms);
+	source.request_stop();
+	one.join();
+	two.join();
+}
+
+void wait_with_a_deadline() {
+	lwp::mutex m;
+	lwp::condition_variable cv;
+	lwp::thread waiter([&] {
+		std::unique_lock hold(m);
+		(void)cv.wait_for(hold, 700ms);
+	});
+	waiter.join();
+}
+
 struct scenario {
 	const char *name;
 	void (*run)();
@@ -347,6 +564,13 @@ const scenario scenarios[] = {
     {"promise_kept_by_nobody", promise_kept_by_nobody, false, {"every LWP sleeps", "future"}},
     {"scope_of_one_that_waits", scope_of_one_that_waits, false, {"every LWP sleeps", "event", "scope"}},
     {"one_done_is_missing", one_done_is_missing, false, {"every LWP sleeps", "wait_group"}},
+    {"once_and_mutex", once_and_mutex, true, {"2 LWPs wait in a circle", "once 0x", "run by LWP", "'runner'", "'caller'"}},
+    {"two_flags", two_flags, true, {"2 LWPs wait in a circle", "once 0x", "'one'", "'two'"}},
+    {"notified_and_still_stuck", notified_and_still_stuck, true, {"2 LWPs wait in a circle", "'owner'", "'waiter'"}},
+    {"reader_behind_a_writer", reader_behind_a_writer, false, {"every LWP sleeps", "rwlock, read", "rwlock, write", "'writer'"}},
+    {"semaphores_as_locks", semaphores_as_locks, false, {"every LWP sleeps", "semaphore", "'one'", "'two'"}},
+    {"select_of_nobody", select_of_nobody, false, {"every LWP sleeps", "select"}},
+    {"siblings_wait_for_each_other", siblings_wait_for_each_other, false, {"every LWP sleeps", "future", "scope", "'elder'", "'younger'"}},
 
     {"timed_circle", timed_circle, false, {}},
     {"long_sleeper", long_sleeper, false, {}},
@@ -357,6 +581,11 @@ const scenario scenarios[] = {
     {"tick_to_come", tick_to_come, false, {}},
     {"signal_to_come", signal_to_come, false, {}},
     {"busy_mutexes", busy_mutexes, false, {}},
+    {"moved_waiters_go_on", moved_waiters_go_on, false, {}},
+    {"once_that_ends", once_that_ends, false, {}},
+    {"wait_with_a_deadline", wait_with_a_deadline, false, {}},
+    {"timed_join_under_mutex", timed_join_under_mutex, false, {}},
+    {"stop_to_come", stop_to_come, false, {}},
 };
 
 // ---- running them --------------------------------------------------------------------------------------------------------------------------

@@ -110,4 +110,23 @@ TEST(Latch, MisuseIsNamed) {
 		    l.count_down(2);
 	    },
 	    "counted down by more");
+	EXPECT_DEATH(
+	    {
+		    lwp::latch l(1);
+		    l.count_down(-1);
+	    },
+	    "or by less than 0");
+	volatile std::ptrdiff_t n = -1;
+	EXPECT_DEATH(lwp::latch l(n), "lwp::latch begins with -1");
+	n = PTRDIFF_MAX;
+	EXPECT_DEATH(lwp::latch l(n), "lwp::latch begins with 9223372036854775807");
+}
+
+TEST(Latch, CountsAsFarAsItSays) {
+	lwp::latch l(lwp::latch::max());
+	l.count_down();
+	EXPECT_FALSE(l.try_wait());
+	l.count_down(lwp::latch::max() - 1);
+	EXPECT_TRUE(l.try_wait());
+	l.wait();
 }

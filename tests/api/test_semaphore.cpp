@@ -204,4 +204,23 @@ TEST(Semaphore, MisuseIsNamed) {
 		    s.release(lwp::binary_semaphore::max());
 	    },
 	    "beyond its max");
+	volatile std::ptrdiff_t n = -1;
+	EXPECT_DEATH(lwp::counting_semaphore<> s(n), "lwp::counting_semaphore begins with -1");
+	n = PTRDIFF_MAX;
+	EXPECT_DEATH(lwp::counting_semaphore<> s(n), "lwp::counting_semaphore begins with 9223372036854775807");
+	EXPECT_DEATH(
+	    {
+		    lwp::counting_semaphore<> s(0);
+		    s.release(-1);
+	    },
+	    "released by less than 0");
+}
+
+TEST(Semaphore, HoldsAsMuchAsItSays) {
+	lwp::counting_semaphore<> s(lwp::counting_semaphore<>::max());
+	s.acquire();
+	EXPECT_TRUE(s.try_acquire());
+	s.release(2);
+	EXPECT_TRUE(s.try_acquire());
+	s.release();
 }

@@ -88,6 +88,15 @@ TEST(WaitGroup, MisuseIsNamed) {
 	    },
 	    "done more often");
 	EXPECT_DEATH(constant.add(-1), "added to by less than 0");
+	EXPECT_DEATH(constant.done(-1), "done more often");
+	volatile std::ptrdiff_t n = -1;
+	EXPECT_DEATH(lwp::wait_group g(n), "lwp::wait_group begins with -1");
+	EXPECT_DEATH(
+	    {
+		    lwp::wait_group g(PTRDIFF_MAX / 2);
+		    g.add();
+	    },
+	    "beyond its limit");
 #if LWP_DEBUG
 	EXPECT_DEATH({ lwp::wait_group g(3); }, "destroyed with 3 of its work left");
 #endif

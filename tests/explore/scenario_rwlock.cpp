@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// The readers/writer lock, and the circle of those that wait for each other.
+// The readers/writer lock.
 #include "explore/world.h"
 #include "sync/rwlock.h"
-#include "sync/waitgraph.h"
 
 using namespace lwp;
 using namespace lwp::kern;
@@ -202,137 +201,6 @@ SCENARIO(rwlock_suspended_writer, 3) {
 	if (suspend(a) == 0) {
 		cont(a);
 	}
-	join(a);
-	join(b);
-}
-
-// ---- circles -------------------------------------------------------------------------------------------------------------------
-
-namespace {
-
-kmutex crossed[3];
-unsigned expected;
-
-/// All of a circle wait for ever: the schedule ends here.  Not told, it ends as a deadlock, which fails.
-void told(lwp_t *const *circle, unsigned count) {
-	EXPECT(count == expected);
-	for (unsigned i = 0; i < count; i++) {
-		for (unsigned k = 0; k < i; k++) {
-			EXPECT(circle[i] != circle[k]);
-		}
-	}
-	finish();
-}
-
-void false_alarm(lwp_t *const *, unsigned count) { fail("a circle of %u is told, and there is none", count); }
-
-void take_two(unsigned i, unsigned n) {
-	lock(crossed[i]);
-	lock(crossed[(i + 1) % n]);
-	unlock(crossed[(i + 1) % n]);
-	unlock(crossed[i]);
-}
-
-void cross(unsigned n) {
-	waitgraph_reporter.store(told);
-	expected = n;
-	lwpid_t ids[3] = {};
-	for (unsigned i = 1; i < n; i++) {
-		ids[i] = start(static_cast<int>(i), [i, n] { take_two(i, n); });
-	}
-	race();
-	take_two(0, n);
-	for (unsigned i = 1; i < n; i++) {
-		join(ids[i]);
-	}
-}
-
-}  // namespace
-
-// Each announces, then looks: of a circle the last to announce sees all others.
-SCENARIO_TSO(circle_of_two, 2) { cross(2); }
-SCENARIO_TSO(circle_of_three, 3) { cross(3); }
-
-// Through a writer of a readers/writer lock.
-SCENARIO_TSO(circle_through_a_writer, 2) {
-	waitgraph_reporter.store(told);
-	expected = 2;
-	shared s;
-	kmutex m{};
-	lwpid_t a = start(1, [&] {
-		EXPECT(s.wrlock() == 0);
-		lock(m);
-		unlock(m);
-		rwlock_wrunlock(&s.rw, me());
-	});
-	race();
-	lock(m);
-	EXPECT(s.rdlock() == 0);
-	rwlock_rdunlock(&s.rw, me());
-	unlock(m);
-	join(a);
-}
-
-// Through a join.
-SCENARIO_TSO(circle_through_a_join, 3) {
-	waitgraph_reporter.store(told);
-	expected = 2;
-	kmutex m{};
-	lwpid_t b = 0;
-	lwpid_t a = start(1, [&] {
-		lock(m);
-		join(b);
-		unlock(m);
-	});
-	b = start(2, [&] {
-		lock(m);
-		unlock(m);
-	});
-	race();
-	join(a);
-}
-
-// One with a deadline goes on by itself: no circle.
-SCENARIO_TSO(circle_not_with_a_deadline, 2) {
-	waitgraph_reporter.store(false_alarm);
-	kmutex m{};
-	kmutex n{};
-	lwpid_t a = start(1, [&] {
-		lock(n);
-		lock(m);
-		unlock(m);
-		unlock(n);
-	});
-	race();
-	lock(m);
-	const int error = lock_until(n, time_in(soon));
-	if (error == 0) {
-		unlock(n);
-	}
-	unlock(m);
-	join(a);
-}
-
-// The same order everywhere: no circle, however they meet.
-SCENARIO_TSO(circle_not_in_order, 3) {
-	waitgraph_reporter.store(false_alarm);
-	kmutex m{};
-	kmutex n{};
-	auto both = [&] {
-		lock(m);
-		lock(n);
-		unlock(n);
-		unlock(m);
-	};
-	lwpid_t a = start(1, both);
-	lwpid_t b = start(2, [&] {
-		lock(n);
-		unlock(n);
-		lock(m);
-		unlock(m);
-	});
-	race();
-	both();
 	join(a);
 	join(b);
 }

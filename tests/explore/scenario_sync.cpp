@@ -109,6 +109,22 @@ SCENARIO(semaphore_release_against_timeout, 2) {
 	EXPECT(semaphore_try(&s) == (error != 0));
 }
 
+// Both releases find the flag of one that gave up, and nobody there: the second adds to what the first has left.
+SCENARIO(semaphore_two_releases_after_a_timeout, 3) {
+	ksemaphore s{};
+	int error = -1;
+	lwpid_t a = start(1, [&] { error = acquire(s, time_in(soon)); });
+	lwpid_t b = start(2, [&] { release(s); });
+	race();
+	release(s);
+	join(a);
+	join(b);
+	EXPECT(error == 0 || error == ETIMEDOUT);
+	EXPECT(semaphore_try(&s));
+	EXPECT(semaphore_try(&s) == (error != 0));
+	EXPECT(!semaphore_try(&s));
+}
+
 SCENARIO(semaphore_release_against_suspend, 3) {
 	ksemaphore s{};
 	lwpid_t a = start(1, [&] { EXPECT(acquire(s) == 0); });
@@ -296,6 +312,20 @@ SCENARIO(countdown_goes_up_again, 2) {
 	EXPECT(countdown_down(&c, 1, me()->l_cpu));
 	EXPECT(countdown_up(&c, 1));
 	EXPECT(countdown_down(&c, 1, me()->l_cpu));
+	join(a);
+}
+
+// The number was 0 -> (it counts anew, and stays) -> who slept goes on all the same: it was told, and does not look again.
+SCENARIO(countdown_goes_up_before_they_look, 2) {
+	kcountdown c{};
+	EXPECT(countdown_up(&c, 1));
+	lwpid_t a = start(1, [&] { EXPECT(await_zero(c) == 0); }, {.waits = false});
+	while (c.cd_waiters.empty()) {
+		let_others();
+	}
+	race();
+	EXPECT(countdown_down(&c, 1, me()->l_cpu));
+	EXPECT(countdown_up(&c, 1));
 	join(a);
 }
 

@@ -6,6 +6,7 @@
 #include "proc/lwp_life.h"
 #include "sync/condvar.h"
 #include "sync/mutex.h"
+#include "sync/once.h"
 #include "sync/rwlock.h"
 
 #include <algorithm>
@@ -38,6 +39,7 @@ struct cast {
 	unsigned count = 0;
 	kmutex m[2]{};
 	krwlock rw{};
+	konce once{};
 	kern::atomic<bool> dismissed{false};
 
 	cast() { lwps[count++] = me(); }
@@ -97,6 +99,9 @@ private:
 		if (rwlock_owner(&rw) == l) {
 			wait_for_it(rw.rw_readers);
 			wait_for_it(rw.rw_writers);
+		}
+		if ((once.on_word.load() & ~(konce::waited | konce::done)) == reinterpret_cast<std::uintptr_t>(l)) {
+			wait_for_it(once.on_waiters);
 		}
 		EXPECT(l->l_priority.load() == best);
 		for (const lwp_t *lender = l->l_lenders.front(); lender != nullptr; lender = decltype(l->l_lenders)::next(lender)) {
@@ -360,6 +365,35 @@ SCENARIO(turnstile_owner_ends, 4) {
 	join(owner);
 	c.dismiss(lids, 2);
 }
+
+// The function ends, by success or failure, while better ones come to wait for it; whoever runs it next has what the others lend.
+namespace {
+
+void end_once_while_others_come(bool done) {
+	cast c;
+	EXPECT(once_begin(&c.once, me()) == 0);
+	lwpid_t lids[2];
+	int i = 0;
+	for (int priority : {40, 50}) {
+		lids[i] = c.play(i + 1, priority, [&] {
+			if (restart([&] { return once_begin(&c.once, me()); }) == 0) {
+				yield();
+				once_end(&c.once, me(), true);
+				userret();
+			}
+		});
+		i++;
+	}
+	race();
+	once_end(&c.once, me(), done);
+	userret();
+	c.dismiss(lids, 2);
+}
+
+}  // namespace
+
+SCENARIO(turnstile_once_ends, 3) { end_once_while_others_come(true); }
+SCENARIO(turnstile_once_fails, 3) { end_once_while_others_come(false); }
 
 // A writer lets readers in while writers come: whatever these lent it has given back.
 SCENARIO(turnstile_writer_lets_readers_in, 4) {

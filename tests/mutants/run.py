@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""Breaks the library's code, one mutant at a time, and fails unless the schedule explorer finds each.
+"""Breaks the library's code, one mutant at a time, and fails unless the schedule explorer, or the test that it names, finds each.
 
     run.py [--budget SECONDS] [--least N] [--jobs N] --build DIR [MUTANT...]    builds and runs; names or beginnings of names
     run.py --fit                                                                only looks whether each mutant's text is still there once
 
-mutants.txt has the mutants.  DIR is a configured build (Ninja) in which the target `explore` is built; it is left as it is: what a mutant
-changes is compiled into a temporary directory.  A mutant of a header compiles everything again that includes it.
+mutants.txt has the mutants.  DIR is a configured build (Ninja) in which the target `explore` is built; it is left as it is, but for the tests that
+mutants name, which are built first: what a mutant changes is compiled into a temporary directory.  A mutant of a header compiles everything again that includes it.
 
 Ends with one line of figures.  Exit status 1 if a mutant survived, does not fit or does not compile, or fewer than --least were run in time.
 """
@@ -27,6 +27,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 SCHEDULES = ["--count", "3000", "--search", "6000", "--first"]
 RUN_MOST = 240  # seconds; a mutant that hangs the explorer itself is found, too
+TEST_MOST = 100  # the same of a test, which waits for up to a minute before it says that something does not come
 MUTANT = re.compile(r"^mutant (\S+)\nfile (\S+)\nby ([^\n]+)\n<<<<\n(.*?)\n====\n(.*?)\n?>>>>$", re.MULTILINE | re.DOTALL)
 
 
@@ -45,13 +46,38 @@ class Mutant:
     def __init__(self, match):
         self.name, self.file, self.by, self.old, self.new = match.groups()
         self.by = self.by.split()
+        self.test = self.by[1] if self.by[0] == "test" and len(self.by) > 1 else ""
+        self.target = self.test or "explore"
+
+    def command(self, program):
+        """What runs the killers, and for how long at most."""
+        if self.test:
+            return [program, "--gtest_filter=" + ":".join(self.by[2:])], TEST_MOST
+        return [program, *SCHEDULES, *self.by], RUN_MOST
+
+    def tests_misfit(self):
+        """The same of the tests that are to find it."""
+        folder, _, name = self.test.partition("_")
+        path = ROOT / "tests" / folder / f"test_{name}.cpp"
+        if not path.is_file():
+            return f"{path} is no file"
+        text = path.read_text()
+        for test in self.by[2:] or ["nothing.named"]:
+            suite, _, case = test.partition(".")
+            # Suite.Case, Suite/<type>.Case, Where/Suite.Case/<parameter>
+            suites, case = suite.split("/"), case.split("/")[0]
+            if not any(f"({s}, {case})" in text for s in suites):
+                return f"no test of {path.name} is called {test}"
+        return ""
 
     def misfit(self):
         """What is wrong with it; empty if it fits."""
         path = ROOT / self.file
         if not path.is_file():
             return f"{self.file} is no file"
-        for name in self.by:
+        if self.test and self.tests_misfit():
+            return self.tests_misfit()
+        for name in [] if self.test else self.by:
             if not any(scenario.startswith(name) for scenario in SCENARIOS):
                 return f"no scenario begins with {name}"
         count = path.read_text().count(self.old)
@@ -70,11 +96,11 @@ def read_mutants():
 
 
 class Build:
-    """How the explorer of a build directory is made."""
+    """How a program of a build directory is made."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, target):
         self.directory = pathlib.Path(directory).resolve()
-        lines = subprocess.run(["ninja", "-t", "commands", "explore"], cwd=self.directory, stdout=subprocess.PIPE, text=True, check=True).stdout
+        lines = subprocess.run(["ninja", "-t", "commands", target], cwd=self.directory, stdout=subprocess.PIPE, text=True, check=True).stdout
         self.compile = {}  # source -> (command, object)
         for line in lines.splitlines():
             words = shlex.split(line)
@@ -121,23 +147,33 @@ def outcome(mutant, build):
                 words[words.index("-MF") + 1] = fresh + ".d"
             words[at:at] = ["-w"]
             first = next(i for i, w in enumerate(words) if w.startswith("-I"))
-            words.insert(first, f"-I{scratch / 'src'}")
+            words[first:first] = [f"-I{scratch / 'src'}", f"-I{scratch / 'include'}"]
             done = subprocess.run(words, cwd=build.directory, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
             if done.returncode != 0:
                 return "broken", "it does not compile:\n" + done.stdout[:2000]
-            link = [fresh if w == obj else w for w in link]
-        program = str(scratch / "explore")
+            if obj in link:
+                link = [fresh if w == obj else w for w in link]
+            else:  # in an archive, which is asked only for what is not there yet
+                link.insert(next(i for i, w in enumerate(link) if w.endswith(".o")), fresh)
+        program = str(scratch / "program")
         link[link.index("-o") + 1] = program
         done = subprocess.run(link, cwd=build.directory, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
         if done.returncode != 0:
             return "broken", "it does not link:\n" + done.stdout[:2000]
+        command, most = mutant.command(program)
         try:
-            done = subprocess.run([program, *SCHEDULES, *mutant.by], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                                  errors="replace", timeout=RUN_MOST, check=False)
+            done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", timeout=most,
+                                  check=False, env=os.environ | {"LWP_VCPUS": "2"})
         except subprocess.TimeoutExpired:
-            return "killed", "the explorer does not end"
-        if done.returncode == 2:
+            return "killed", f"{mutant.target} does not end"
+        if done.returncode == 2 and not mutant.test:
             return "broken", done.stdout[:500]
+        if mutant.test:
+            if " 0 tests from " in done.stdout:
+                return "broken", "no such test"
+            first = re.search(r"Failure\n(.*)|^(lwp: .*)$", done.stdout, re.MULTILINE)
+            return ("SURVIVED", " ".join(mutant.by[2:])) if done.returncode == 0 else (
+                "killed", (first[1] or first[2])[:150] if first else f"exit status {done.returncode}")
         failed = re.search(r"^FAILED  (.*)$", done.stdout, re.MULTILINE)
         if failed:
             count = re.search(r"(\d+) schedules", done.stdout)
@@ -169,14 +205,17 @@ def main():
     if not options.build or not mutants:
         parser.error("--build is needed, and a mutant")
     mutants.sort(key=lambda m: zlib.crc32(m.name.encode()))  # a budget that ends early has seen some of everything
-    build = Build(options.build)
+    tests = sorted({m.test for m in mutants if m.test})
+    if tests:
+        subprocess.run(["ninja", "-j", str(options.jobs), *tests], cwd=options.build, check=True, stdout=subprocess.DEVNULL)
+    builds = {target: Build(options.build, target) for target in sorted({m.target for m in mutants})}
     began = time.monotonic()
     counts = {}
 
     def one(mutant):
         if time.monotonic() - began > options.budget:
             return mutant, "not run", ""
-        return mutant, *outcome(mutant, build)
+        return mutant, *outcome(mutant, builds[mutant.target])
 
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
         for mutant, word, why in pool.map(one, mutants):

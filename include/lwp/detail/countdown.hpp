@@ -3,6 +3,7 @@
 // A number that others count down, and who waits until it is 0: what latches and wait groups are made of.
 #pragma once
 
+#include <lwp/detail/count.hpp>
 #include <lwp/detail/storage.hpp>
 #include <lwp/detail/time.hpp>
 #include <lwp/lwp.h>
@@ -17,7 +18,8 @@ class LWP_API countdown {
 public:
 	static constexpr std::ptrdiff_t count_most = PTRDIFF_MAX / 2;
 
-	constexpr explicit countdown(std::ptrdiff_t count) noexcept : word_(static_cast<std::uint64_t>(count) * 2) {}
+	constexpr countdown(const char *type, std::ptrdiff_t count) noexcept
+	    : word_(static_cast<std::uint64_t>(checked_count(type, count, count_most)) * 2) {}
 	countdown(const countdown &) = delete;
 	countdown &operator=(const countdown &) = delete;
 
@@ -33,7 +35,7 @@ public:
 	}
 	/// `what` is one word for reports.
 	void wait(const char *what) noexcept;
-	[[nodiscard]] bool wait_until(const char *what, steady_time) noexcept;
+	[[nodiscard]] bool wait_until(const char *what, steady_time, const std::stop_token * = nullptr) noexcept;
 
 private:
 	void check_destroyed_slow(const char *type) noexcept;

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <chrono>
+#include <stop_token>
 #include <type_traits>
 
 namespace lwp::detail {
@@ -41,6 +42,14 @@ bool attempt_until(const std::chrono::time_point<Clock, Duration> &deadline, Att
 			}
 		}
 	}
+}
+
+/// The same until a stop is requested, which `attempt` looks at, too.
+template <class Clock, class Duration, class Attempt>
+bool attempt_until(const std::chrono::time_point<Clock, Duration> &deadline, const std::stop_token &stop, Attempt attempt) {
+	bool done = false;
+	(void)attempt_until(deadline, [&](steady_time t) { return (done = attempt(t)) || stop.stop_requested(); });
+	return done;
 }
 
 }  // namespace lwp::detail
