@@ -4,10 +4,12 @@
 # Servers side by side: the example servers, floors written by hand, and what Debian has.  Prints tables of requests a second, ratios and latencies.
 # The server has CPU 0 for itself and one worker, vCPU or thread; the load has CPU 1.  Rounds go over all servers of a table, so that what slows
 # the machine for a while slows all of them; ratios are taken within a round, then their median over the rounds.
+# Random reads of a file are measured the same way, and what an idle connection keeps resident.
 # A peer that is not installed is a line that says so.  Needs nothing but Python's standard library and taskset.
 import argparse
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -78,6 +80,15 @@ class Running:
         self.process.stdout.close()
 
 
+class Nothing:
+    """Where the load is all there is."""
+
+    port = 0
+
+    def stop(self):
+        pass
+
+
 # ---- servers -----------------------------------------------------------------------------------------------------------
 
 
@@ -88,8 +99,8 @@ class Servers:
     def example(self, name, kind):
         return lambda: Running([f"{self.build}/examples/{name}"], {"LWP_IO": kind})
 
-    def floor(self, mode):
-        return lambda: Running([f"{self.build}/bench/floor_uring", mode])
+    def floor(self, *modes):
+        return lambda: Running([f"{self.build}/bench/floor_uring", *modes])
 
     def go_echo(self):
         binary = os.path.join(self.folder, "go_echo")
@@ -123,8 +134,8 @@ class Servers:
 # ---- loads: (requests a second, p50 us, p99 us) ------------------------------------------------------------------------
 
 
-def loaded(command):
-    done = subprocess.run(["taskset", "-c", "1", *command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=600,
+def loaded(command, cpu=1):
+    done = subprocess.run(["taskset", "-c", str(cpu), *command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=600,
                           check=False)
     text = done.stdout.decode(errors="replace")
     if done.returncode != 0:
@@ -134,7 +145,7 @@ def loaded(command):
 
 def round_trips(build, connections, seconds, request=None, reply=None):
     def measure(port):
-        extra = [request, str(reply)] if request else []
+        extra = [word for word in (request, str(reply) if reply else None) if word]
         words = loaded([f"{build}/bench/load", str(port), str(connections), str(seconds), *extra]).split()
         return tuple(float(w) for w in words[:3])
 
@@ -166,6 +177,14 @@ def redis_benchmark(test, pipeline, connections, seconds):
     return measure
 
 
+def random_reads(program, path, seconds, *mode):
+    def measure(_):
+        words = loaded([*program, path, "64", str(seconds), *mode], cpu=0).split()
+        return tuple(float(w) for w in words[:3])
+
+    return measure
+
+
 VALUE = "v" * 64
 
 
@@ -192,9 +211,18 @@ def tables(servers, build, seconds):
         yield f"echo 64 B, {connections} connections", ("floor, one-shot", "floor, multishot"), [
             ("floor, one-shot", servers.floor("oneshot"), trips),
             ("floor, multishot", servers.floor("multishot"), trips),
+            ("floor, one-shot, registered files", servers.floor("oneshot", "files"), trips),
             ("lwp echo, io_uring", servers.example("echo", "uring"), trips),
             ("lwp echo, epoll", servers.example("echo", "epoll"), trips),
             ("Go net", servers.go_echo, trips)]
+    fresh = round_trips(build, 64, seconds, "fresh")
+    yield "echo 64 B, a connection for each", ("floor, one-shot",), [
+        ("floor, one-shot", servers.floor("oneshot"), fresh),
+        ("floor, one-shot, accepts one by one", servers.floor("oneshot", "accept1"), fresh),
+        ("floor, one-shot, registered files", servers.floor("oneshot", "files"), fresh),
+        ("lwp echo, io_uring", servers.example("echo", "uring"), fresh),
+        ("lwp echo, epoll", servers.example("echo", "epoll"), fresh),
+        ("Go net", servers.go_echo, fresh)]
     for connections in (64, 1000):
         load = wrk(connections, seconds)
         yield f"http hello, {connections} connections (wrk)", ("nginx",), [
@@ -216,6 +244,88 @@ def tables(servers, build, seconds):
         ("redis-server", filled(servers.redis, resp, b"+OK"), get),
         ("lwp kv, io_uring", filled(servers.example("kv", "uring"), resp, b"+OK"), get),
         ("lwp kv, epoll", filled(servers.example("kv", "epoll"), resp, b"+OK"), get)]
+
+
+def read_tables(build, path, seconds):
+    """As tables(): 4 KiB at random places of a file, 64 at once."""
+    for title, mode in (("O_DIRECT", ("direct",)), ("in the page cache", ())):
+        def row(*program, mode=mode):
+            return random_reads(program, path, seconds, *mode)
+
+        yield f"random reads of 4 KiB, depth 64, {title}", ("raw io_uring",), [
+            ("raw io_uring", Nothing, row(f"{build}/bench/floor_read", "plain")),
+            ("raw io_uring, registered", Nothing, row(f"{build}/bench/floor_read", "fixed")),
+            ("lwp file, io_uring", Nothing, row("env", "LWP_IO=uring", f"{build}/bench/lwp_read")),
+            ("lwp file, epoll", Nothing, row("env", "LWP_IO=epoll", f"{build}/bench/lwp_read"))]
+
+
+def large_file(folder):
+    """A file of 512 MiB that is no hole, on the disk."""
+    path = os.path.join(folder, "random_read.data")
+    if not os.path.exists(path) or os.path.getsize(path) != 512 << 20:
+        piece = os.urandom(1 << 20)
+        with open(path, "wb") as f:
+            for _ in range(512):
+                f.write(piece)
+            os.fsync(f.fileno())
+    return path
+
+
+# ---- memory ------------------------------------------------------------------------------------------------------------
+
+
+def resident(pid):
+    """Bytes of pages and of the page tables that map them."""
+    with open(f"/proc/{pid}/status", encoding="ascii") as f:
+        return 1024 * sum(int(line.split()[1]) for line in f if line.startswith(("VmRSS:", "VmPTE:")))
+
+
+def idle_bytes(start, request, size, count):
+    """Resident bytes for each of `count` connections that have been used once and are idle."""
+    def use(port):
+        s = socket.create_connection(("127.0.0.1", port), timeout=LIMIT)
+        s.sendall(request)
+        got = 0
+        while got < size:
+            got += len(s.recv(size - got)) or sys.exit("the server ended a connection")
+        return s
+
+    server = start()
+    everybody = []
+    try:
+        everybody.append(use(server.port))
+        before = resident(server.process.pid)
+        everybody.extend(use(server.port) for _ in range(count))
+        return (resident(server.process.pid) - before) / count
+    finally:
+        for s in everybody:
+            s.close()
+        server.stop()
+
+
+def memory_rows(servers):
+    """(name, start, request, bytes of its reply)"""
+    get = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+    yield "floor, one-shot", servers.floor("oneshot"), VALUE.encode(), 64
+    yield "floor, multishot", servers.floor("multishot"), VALUE.encode(), 64
+    yield "Go net", servers.go_echo, VALUE.encode(), 64
+    for kind in ("io_uring", "epoll"):
+        yield f"lwp echo, {kind}", servers.example("echo", kind.removeprefix("io_")), VALUE.encode(), 64
+        yield f"lwp kv, {kind}", servers.example("kv", kind.removeprefix("io_")), b"*1\r\n$4\r\nPING\r\n", 7
+        yield f"lwp httpd, {kind}", servers.example("httpd", kind.removeprefix("io_")), get, 100
+
+
+def memory_table(servers, title, count):
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    lines, missing = [[title, "KiB each"]], []
+    for name, start, request, size in memory_rows(servers):
+        try:
+            lines.append([name, f"{idle_bytes(start, request, size, count) / 1024:.2f}"])
+        except (Missing, subprocess.SubprocessError, OSError) as reason:
+            missing.append(f"{name}: not measured: {reason}")
+    print("\n".join([*aligned(lines), *missing]))
+    print("resident pages and page tables of the server, without what the kernel keeps for a socket; each connection was used once\n", flush=True)
 
 
 def aligned(lines):
@@ -279,6 +389,13 @@ def main():
         for title, floors, rows in tables(Servers(options.build, folder), options.build, options.seconds):
             if re.search(options.filter, title):
                 show(title, floors, *measure_table(rows, options.rounds))
+        for title, floors, rows in read_tables(options.build, os.path.join(options.build, "random_read.data"), options.seconds):
+            if re.search(options.filter, title):
+                large_file(options.build)
+                show(title, floors, *measure_table(rows, options.rounds))
+        title = "memory of 10,000 idle connections"
+        if re.search(options.filter, title):
+            memory_table(Servers(options.build, folder), title, 10_000)
     return 0
 
 

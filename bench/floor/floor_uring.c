@@ -5,7 +5,9 @@
  *   oneshot    each connection has its buffer; receive, send, receive, ...: one request in flight for each connection
  *   multishot  one receive for the life of each connection, buffers from a ring that all share, sent back from there
  *
- * Usage: floor_uring oneshot|multishot.  Prints "listening on 127.0.0.1:PORT", serves until it is killed.
+ * With files, sockets are registered files of the ring and no descriptors; with accept1 each connection is accepted by a request of its own.
+ *
+ * Usage: floor_uring oneshot|multishot [files] [accept1].  Prints "listening on 127.0.0.1:PORT", serves until it is killed.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -24,10 +26,10 @@
 enum { max_fd = 65536, buffer_size = 1024, shared_buffers = 8192, group = 1 };
 
 /* What a completion is of: in the upper half of its user data; the lower half is the descriptor, and of a multishot's send the buffer is above. */
-enum { op_accept = 1, op_recv, op_send };
+enum { op_accept = 1, op_recv, op_send, op_close };
 
 static struct io_uring ring;
-static bool multishot;
+static bool multishot, files, accept1;
 static char (*own)[buffer_size];    /* oneshot: by descriptor */
 static char (*shared)[buffer_size]; /* multishot: by buffer number */
 static struct io_uring_buf_ring *buffers;
@@ -56,7 +58,15 @@ static void name(struct io_uring_sqe *sqe, int op, int fd, int buffer) {
 
 static void ask_accept(int listener) {
 	struct io_uring_sqe *sqe = take();
-	io_uring_prep_multishot_accept(sqe, listener, NULL, NULL, SOCK_CLOEXEC);
+	if (files && accept1) {
+		io_uring_prep_accept_direct(sqe, listener, NULL, NULL, 0, IORING_FILE_INDEX_ALLOC);
+	} else if (files) {
+		io_uring_prep_multishot_accept_direct(sqe, listener, NULL, NULL, 0);
+	} else if (accept1) {
+		io_uring_prep_accept(sqe, listener, NULL, NULL, SOCK_CLOEXEC);
+	} else {
+		io_uring_prep_multishot_accept(sqe, listener, NULL, NULL, SOCK_CLOEXEC);
+	}
 	name(sqe, op_accept, listener, 0);
 }
 
@@ -69,13 +79,25 @@ static void ask_recv(int fd) {
 	} else {
 		io_uring_prep_recv(sqe, fd, own[fd], buffer_size, 0);
 	}
+	sqe->flags |= files ? IOSQE_FIXED_FILE : 0;
 	name(sqe, op_recv, fd, 0);
 }
 
 static void ask_send(int fd, int buffer, const char *bytes, uint32_t size) {
 	struct io_uring_sqe *sqe = take();
 	io_uring_prep_send(sqe, fd, bytes, size, MSG_NOSIGNAL | MSG_WAITALL);
+	sqe->flags |= files ? IOSQE_FIXED_FILE : 0;
 	name(sqe, op_send, fd, buffer);
+}
+
+static void drop(int fd) {
+	if (!files) {
+		close(fd);
+		return;
+	}
+	struct io_uring_sqe *sqe = take();
+	io_uring_prep_close_direct(sqe, (unsigned)fd);
+	name(sqe, op_close, fd, 0);
 }
 
 static void give_back(int buffer) {
@@ -99,12 +121,14 @@ static void handle(const struct io_uring_cqe *cqe) {
 		if (!multishot && cqe->res > 0) {
 			ask_recv(fd);
 		} else if (!multishot) {
-			close(fd);
+			drop(fd);
 		}
+	} else if (op == op_close) {
+		return;
 	} else if (cqe->res == -ENOBUFS) {
 		ask_recv(fd); /* sends will give some back */
 	} else if (cqe->res <= 0) {
-		close(fd);
+		drop(fd);
 	} else if (multishot) {
 		const int buffer = (int)(cqe->flags >> IORING_CQE_BUFFER_SHIFT);
 		ask_send(fd, buffer, shared[buffer], (uint32_t)cqe->res);
@@ -130,9 +154,15 @@ static int listen_somewhere(void) {
 }
 
 int main(int argc, char **argv) {
-	multishot = argc == 2 && strcmp(argv[1], "multishot") == 0;
-	if (argc != 2 || (!multishot && strcmp(argv[1], "oneshot") != 0)) {
-		fputs("usage: floor_uring oneshot|multishot\n", stderr);
+	bool wrong = argc < 2;
+	for (int i = 1; i < argc; i++) {
+		multishot = multishot || strcmp(argv[i], "multishot") == 0;
+		files = files || strcmp(argv[i], "files") == 0;
+		accept1 = accept1 || strcmp(argv[i], "accept1") == 0;
+		wrong = wrong || strstr("oneshot multishot files accept1", argv[i]) == NULL;
+	}
+	if (wrong) {
+		fputs("usage: floor_uring oneshot|multishot [files] [accept1]\n", stderr);
 		return 2;
 	}
 	struct rlimit limit;
@@ -147,6 +177,9 @@ int main(int argc, char **argv) {
 		die("io_uring_setup", -error);
 	}
 	io_uring_register_ring_fd(&ring);
+	if (files && (error = io_uring_register_files_sparse(&ring, (unsigned)limit.rlim_cur)) != 0) {
+		die("io_uring_register_files", -error);
+	}
 	own = calloc(max_fd, sizeof(*own)); /* untouched pages cost nothing */
 	shared = calloc(shared_buffers, sizeof(*shared));
 	if (own == NULL || shared == NULL) {

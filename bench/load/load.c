@@ -3,7 +3,8 @@
  * load: keeps connections to a server busy.  Each sends a request, waits for the whole reply, and sends again, for SECONDS after a warm-up of
  * a quarter of that.  One kernel thread on epoll that never sleeps; every round trip's time is counted.
  *
- * Usage: load PORT CONNECTIONS SECONDS [REQUEST REPLY_SIZE].  Without a request it sends 64 bytes, and waits for 64 (echo).
+ * Usage: load PORT CONNECTIONS SECONDS [fresh | REQUEST REPLY_SIZE].  Without a request it sends 64 bytes, and waits for 64 (echo); with fresh each
+ * time over a new connection, which is then reset.
  * Prints "REQUESTS_PER_SECOND P50_US P99_US MAX_US".
  */
 #include <arpa/inet.h>
@@ -31,6 +32,8 @@ struct peer {
 
 static const char *request = "................................................................";
 static size_t request_size = 64, reply_size = 64;
+static bool fresh;
+static struct sockaddr_in server = {.sin_family = AF_INET};
 
 static void die(const char *what) {
 	perror(what);
@@ -64,17 +67,22 @@ static bool hear(struct peer *p) {
 	return p->missing == 0;
 }
 
-static void connect_all(struct peer *all, long count, int port, int set) {
-	struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK), .sin_port = htons((uint16_t)port)};
+static void connect_one(struct peer *p, int set) {
 	const int one = 1;
-	for (long i = 0; i < count; i++) {
-		all[i].fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-		struct epoll_event e = {.events = EPOLLIN, .data.ptr = &all[i]};
-		if (all[i].fd < 0 || connect(all[i].fd, (struct sockaddr *)&in, sizeof(in)) != 0 ||
-		    setsockopt(all[i].fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)) != 0 || epoll_ctl(set, EPOLL_CTL_ADD, all[i].fd, &e) != 0) {
-			die("connect");
-		}
+	struct epoll_event e = {.events = EPOLLIN, .data.ptr = p};
+	p->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (p->fd < 0 || connect(p->fd, (struct sockaddr *)&server, sizeof(server)) != 0 ||
+	    setsockopt(p->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)) != 0 || epoll_ctl(set, EPOLL_CTL_ADD, p->fd, &e) != 0) {
+		die("connect");
 	}
+}
+
+/* By a reset, which leaves the port free. */
+static void reconnect(struct peer *p, int set) {
+	const struct linger hard = {.l_onoff = 1, .l_linger = 0};
+	setsockopt(p->fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
+	close(p->fd);
+	connect_one(p, set);
 }
 
 static unsigned percentile(const uint32_t *histogram, uint64_t total, double part) {
@@ -91,11 +99,12 @@ static unsigned percentile(const uint32_t *histogram, uint64_t total, double par
 
 int main(int argc, char **argv) {
 	if (argc < 4) {
-		fputs("usage: load PORT CONNECTIONS SECONDS [REQUEST REPLY_SIZE]\n", stderr);
+		fputs("usage: load PORT CONNECTIONS SECONDS [fresh | REQUEST REPLY_SIZE]\n", stderr);
 		return 2;
 	}
 	const long count = atol(argv[2]);
 	const double seconds = atof(argv[3]);
+	fresh = argc == 5 && strcmp(argv[4], "fresh") == 0;
 	if (argc > 5) {
 		request = argv[4];
 		request_size = strlen(request);
@@ -113,7 +122,11 @@ int main(int argc, char **argv) {
 		fputs("load: wrong arguments\n", stderr);
 		return 2;
 	}
-	connect_all(all, count, atoi(argv[1]), set);
+	server.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	server.sin_port = htons((uint16_t)atoi(argv[1]));
+	for (long i = 0; i < count; i++) {
+		connect_one(&all[i], set);
+	}
 	const uint64_t first = now() + (uint64_t)(seconds * 0.25e9), last = first + (uint64_t)(seconds * 1e9);
 	for (long i = 0; i < count; i++) {
 		ask(&all[i]);
@@ -133,6 +146,9 @@ int main(int argc, char **argv) {
 				histogram[us < buckets ? us : buckets - 1]++;
 				total++;
 				longest = us > longest ? us : longest;
+			}
+			if (fresh) {
+				reconnect(p, set);
 			}
 			ask(p);
 		}

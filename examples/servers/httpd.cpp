@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
 // A web server for HTTP/1.1, one LWP for each connection: keep-alive, pipelining, HEAD, static files with Last-Modified, limits and deadlines.
-// Without --root every path is answered by one line of text.
+// Without --root every path is answered by one line of text.  With --tls-cert and --tls-key it speaks HTTPS.
 #include "http.hpp"
 #include "serve.hpp"
+#if LWP_WITH_TLS
+#include "secure.hpp"
+#endif
 
 #include <fcntl.h>
 #include <span>
@@ -213,6 +216,10 @@ int main(int argc, char **argv) {
 	options.add("root", "DIRECTORY", "serve the files under it; none: answer everything with one line", &where.root);
 	options.add("max-head", "BYTES", "longest request line and headers", &most_head);
 	options.add("max-body", "BYTES", "longest body of a request", &most_body);
+#if LWP_WITH_TLS
+	serve::identity identity;
+	identity.add_to(options);
+#endif
 	settings.add_to(options);
 	int status = 0;
 	if (!options.parse(argc, argv, &status)) {
@@ -222,6 +229,18 @@ int main(int argc, char **argv) {
 	http_parser_set_max_header_size(most_head + 4096);  // ours is the one that counts
 	try {
 		serve::server server(settings);
+#if LWP_WITH_TLS
+		if (!identity.certificate.empty()) {
+			const serve::secure_context context(identity);
+			return server.run([&](serve::connection &c) {
+				if (context.shake_hands(c, settings.timeout)) {
+					session(server, where, c).run();
+					std::error_code ignored;
+					c.end(ignored);
+				}
+			});
+		}
+#endif
 		return server.run([&](serve::connection &c) { session(server, where, c).run(); });
 	} catch (const std::exception &e) {
 		std::fprintf(stderr, "httpd: %s\n", e.what());

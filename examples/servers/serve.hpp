@@ -29,6 +29,7 @@
 #include <csignal>
 #include <cstdio>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <stop_token>
 #include <string>
@@ -66,6 +67,20 @@ struct settings {
 
 class server;
 
+/// What a server puts between its connections and their sockets, as TLS.  Used like a stream.
+class layer {
+public:
+	layer() = default;
+	layer(const layer &) = delete;
+	layer &operator=(const layer &) = delete;
+	virtual ~layer() = default;
+	virtual std::size_t read(lwp::mutable_bytes buffer, std::error_code &error, const lwp::io_limit &limit) = 0;
+	virtual void write(lwp::const_bytes bytes, std::error_code &error, const lwp::io_limit &limit) = 0;
+	/// No more will be written.
+	virtual void end(std::error_code &error, const lwp::io_limit &limit) = 0;
+	[[nodiscard]] virtual int socket() const = 0;
+};
+
 // ---- one connection ------------------------------------------------------------------------------------------------------
 
 /// A connected socket; used by one LWP that reads and, if it likes, another that writes.
@@ -80,10 +95,15 @@ public:
 	std::size_t read_next(lwp::mutable_bytes buffer, std::error_code &error);
 	/// Waits for the rest of what has begun, until `deadline`.  Bytes | 0 end of the stream.  std::errc::timed_out: the deadline
 	std::size_t read_rest(lwp::mutable_bytes buffer, std::error_code &error, time_point deadline) {
-		return stream_.read(buffer, error, {.deadline = deadline});
+		return read(buffer, error, {.deadline = deadline});
 	}
 	/// Sends all of it.  False: the peer is gone, or has not taken what fits into a socket within --timeout.
 	bool write(std::string_view bytes);
+	/// make(socket) gives the layer that everything goes through from now on.  It must not block.
+	template <class Make>
+	void cover(Make make);
+	/// Tells the peer, through the layer if there is one, that no more will be written.
+	void end(std::error_code &error);
 	/// Before closing on a peer that may still be sending: it gets what was written to it, rather than a reset that overtakes it.
 	void linger();
 	/// A stream of `talk`'s own that is to be cut when this one is; null before it is closed.
@@ -94,8 +114,14 @@ public:
 
 private:
 	friend class server;
+	std::size_t read(lwp::mutable_bytes buffer, std::error_code &error, const lwp::io_limit &limit) {
+		return layer_ ? layer_->read(buffer, error, limit) : stream_.read(buffer, error, limit);
+	}
+	[[nodiscard]] int socket() const { return layer_ ? layer_->socket() : stream_.native_handle(); }
+
 	server &server_;
 	lwp::tcp_stream stream_;
+	std::unique_ptr<layer> layer_;  // both change under all_lock_
 	std::atomic<bool> at_rest_{false};
 	const lwp::stream_socket *tied_ = nullptr;  // under all_lock_, as the next
 	connection *prev_ = nullptr, *next_ = nullptr;
@@ -267,7 +293,7 @@ private:
 		count_--;
 	}
 	static void cut(const connection &c) {
-		shutdown(c.stream_.native_handle(), SHUT_RDWR);
+		shutdown(c.socket(), SHUT_RDWR);
 		if (c.tied_ != nullptr) {
 			shutdown(c.tied_->native_handle(), SHUT_RDWR);
 		}
@@ -286,7 +312,7 @@ private:
 		std::lock_guard held(all_lock_);
 		for (const connection *c = all_; c != nullptr; c = c->next_) {
 			if (c->at_rest_) {
-				shutdown(c->stream_.native_handle(), SHUT_RD);
+				shutdown(c->socket(), SHUT_RD);
 			}
 		}
 	}
@@ -322,9 +348,9 @@ inline std::stop_token connection::cut_token() const { return server_.cut_.get_t
 inline std::size_t connection::read_next(lwp::mutable_bytes buffer, std::error_code &error) {
 	at_rest_ = true;
 	if (server_.ending_) {  // who ended us may have looked before we said that we rest
-		shutdown(stream_.native_handle(), SHUT_RD);
+		shutdown(socket(), SHUT_RD);
 	}
-	const std::size_t n = stream_.read(buffer, error, lwp::within(seconds(server_.limits().idle)));
+	const std::size_t n = read(buffer, error, lwp::within(seconds(server_.limits().idle)));
 	at_rest_.store(false, std::memory_order_relaxed);  // relaxed: seen late, it only ends a connection whose next byte came after the end
 	return n;
 }
@@ -333,14 +359,28 @@ inline bool connection::write(std::string_view bytes) {
 	constexpr std::size_t piece = 256 * 1024;  // large ones get --timeout for each of these
 	std::error_code error;
 	for (std::size_t at = 0; at < bytes.size() && !error; at += piece) {
-		stream_.write_all(bytes.substr(at, piece), error, lwp::within(seconds(server_.limits().timeout)));
+		const lwp::io_limit limit = lwp::within(seconds(server_.limits().timeout));
+		layer_ ? layer_->write(bytes.substr(at, piece), error, limit) : void(stream_.write_all(bytes.substr(at, piece), error, limit));
 	}
 	return !error;
 }
 
+template <class Make>
+void connection::cover(Make make) {
+	std::lock_guard held(server_.all_lock_);
+	layer_ = make(std::move(stream_));
+	if (server_.cut_.stop_requested()) {
+		server::cut(*this);
+	}
+}
+
+inline void connection::end(std::error_code &error) {
+	layer_ ? layer_->end(error, lwp::within(std::chrono::seconds(1))) : stream_.shutdown_write(error);
+}
+
 inline void connection::linger() {
 	std::error_code error;
-	stream_.shutdown_write(error);
+	end(error);
 	char scrap[4096];
 	const time_point end = after(1);
 	for (std::size_t most = 1 << 20; most >= sizeof(scrap) && read_rest({scrap, sizeof(scrap)}, error, end) > 0; most -= sizeof(scrap)) {

@@ -8,7 +8,7 @@
  *
  * A descriptor in blocking mode blocks the calling LWP, and its vCPU runs others.  One with O_NONBLOCK (or MSG_DONTWAIT) gives EAGAIN, as ever.
  * The library never leaves a descriptor in another mode than it found it in.  SO_RCVTIMEO and SO_SNDTIMEO are kept: EAGAIN at the timeout
- * (connect: EINPROGRESS), never early, some milliseconds late if the vCPU is busy.
+ * (connect: EINPROGRESS), never early, some milliseconds late if the vCPU is busy or the mode or timeout was set a moment before.
  *
  * EINTR: when _lwp_wakeup() interrupts the LWP, or a handler without SA_RESTART that lwp_sigaction() has set (signal.h); then nothing was
  * transferred.  Signals of the OS with any other handler interrupt no call.
@@ -22,7 +22,8 @@
  * The calls are carried out by one io_uring for each vCPU that does I/O; where the kernel has none, forbids it, or lacks the memory, by
  * epoll and a few helper threads.  LWP_IO=uring or LWP_IO=epoll in the environment insists on one (the program ends with a message if there is no
  * io_uring); LWP_DEBUG=io prints which one is used, and why, on standard error.
- * The library's descriptors are all close-on-exec, and a forked child must call exec or _exit before it calls the library.
+ * The library's descriptors are all close-on-exec.  A forked child may make system calls, exec and _exit; it must not call the library, whose rings it does not
+ * have.  Operations of the parent go on, whatever the child does.
  */
 #ifndef LWP_IO_H
 #define LWP_IO_H

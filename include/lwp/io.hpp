@@ -273,7 +273,9 @@ public:
 	std::int64_t seek(std::int64_t offset, int whence, std::error_code &error) noexcept;
 
 private:
+	file(int fd, bool direct) noexcept;
 	bool seekable_ = false;
+	bool cached_ = false;  // read through the page cache
 };
 
 // ---- pipes ---------------------------------------------------------------------------------------------------------
@@ -322,6 +324,40 @@ concept io_sink = requires(S &s, const_bytes b, std::error_code &e, const io_lim
 
 }  // namespace detail
 
+namespace detail {
+
+/// A piece of memory, of which the bytes from `first` to `last` are in use.
+struct io_buffer {
+	explicit io_buffer(std::size_t size) : capacity(size != 0 ? size : 1), bytes(new char[capacity]) {}
+	io_buffer(io_buffer &&o) noexcept
+	    : capacity(std::exchange(o.capacity, 0)), bytes(std::move(o.bytes)), first(std::exchange(o.first, 0)),
+	      last(std::exchange(o.last, 0)) {}
+	io_buffer &operator=(io_buffer &&o) noexcept {
+		io_buffer taken(std::move(o));
+		std::swap(capacity, taken.capacity);
+		bytes.swap(taken.bytes);
+		std::swap(first, taken.first);
+		std::swap(last, taken.last);
+		return *this;
+	}
+
+	[[nodiscard]] std::size_t used() const noexcept { return last - first; }
+	[[nodiscard]] std::size_t room() const noexcept { return capacity - last; }
+	[[nodiscard]] std::string_view text() const noexcept { return {bytes.get() + first, used()}; }
+	/// All of the room again if nothing is in use.
+	void rewind() noexcept {
+		if (first == last) {
+			first = last = 0;
+		}
+	}
+
+	std::size_t capacity;
+	std::unique_ptr<char[]> bytes;
+	std::size_t first = 0, last = 0;
+};
+
+}  // namespace detail
+
 inline constexpr std::size_t default_buffer = 16 * 1024;  ///< bytes
 
 /// Reads through a buffer of fixed size, which is also the limit of what one line or record may be: memory is bounded whatever a peer sends.
@@ -340,13 +376,10 @@ public:
 		          return static_cast<Source *>(s)->read(b, e, l);
 	          },
 	          capacity) {}
-	reader(reader &&) noexcept;
-	reader &operator=(reader &&) noexcept;
-	~reader();
 
-	[[nodiscard]] std::size_t capacity() const noexcept { return capacity_; }
+	[[nodiscard]] std::size_t capacity() const noexcept { return buffer_.capacity; }
 	/// What has been read from the source and not from here.  Never blocks.
-	[[nodiscard]] std::string_view buffered() const noexcept;
+	[[nodiscard]] std::string_view buffered() const noexcept { return buffer_.text(); }
 	/// Passes over the first `count` buffered bytes; count <= buffered().size().
 	void consume(std::size_t count) noexcept;
 
@@ -370,35 +403,32 @@ public:
 	/// The next line without its end, which is "\n" or "\r\n"; blocks until that came.  The last line need not have an end.  No value at the end of the stream
 	/// (and with an error).
 	/// io_errc::too_long there is no end among the first `most` bytes, or in a full buffer; nothing is consumed.
-	std::optional<std::string_view> read_line(const io_limit &limit = {}) { return read_line(capacity_, limit); }
+	std::optional<std::string_view> read_line(const io_limit &limit = {}) { return read_line(capacity(), limit); }
 	std::optional<std::string_view> read_line(std::size_t most, const io_limit &limit = {});
 	std::optional<std::string_view> read_line(std::error_code &error, const io_limit &limit = {}) noexcept {
-		return read_line(capacity_, error, limit);
+		return read_line(capacity(), error, limit);
 	}
 	std::optional<std::string_view> read_line(std::size_t most, std::error_code &error, const io_limit &limit = {}) noexcept;
 
 	/// All up to the next `delimiter` and with it; blocks until that came.  At the end of the stream what is left, without it; no value if nothing is.
 	/// `delimiter` is not empty.  io_errc::too_long as read_line(); `most` counts the delimiter.
 	std::optional<std::string_view> read_until(std::string_view delimiter, const io_limit &limit = {}) {
-		return read_until(delimiter, capacity_, limit);
+		return read_until(delimiter, capacity(), limit);
 	}
 	std::optional<std::string_view> read_until(std::string_view delimiter, std::size_t most, const io_limit &limit = {});
 	std::optional<std::string_view> read_until(std::string_view delimiter, std::error_code &error, const io_limit &limit = {}) noexcept {
-		return read_until(delimiter, capacity_, error, limit);
+		return read_until(delimiter, capacity(), error, limit);
 	}
 	std::optional<std::string_view> read_until(
 	    std::string_view delimiter, std::size_t most, std::error_code &error, const io_limit &limit = {}) noexcept;
 
 private:
 	using read_call = std::size_t(void *, mutable_bytes, std::error_code &, const io_limit &) noexcept;
-	reader(void *source, read_call *read, std::size_t capacity);
+	reader(void *source, read_call *call, std::size_t capacity) : source_(source), read_(call), buffer_(capacity) {}
 
 	void *source_;
 	read_call *read_;
-	std::unique_ptr<char[]> buffer_;
-	std::size_t capacity_;
-	std::size_t first_ = 0;  // what is buffered begins here
-	std::size_t last_ = 0;   // and ends before this
+	detail::io_buffer buffer_;
 };
 
 /// Writes through a buffer of fixed size.  The sink (anything with stream's write_all()) must outlive it and stay where it is.  One LWP at a time.
@@ -416,13 +446,10 @@ public:
 		          return static_cast<Sink *>(s)->write_all(b, e, l);
 	          },
 	          capacity) {}
-	writer(writer &&) noexcept;
-	writer &operator=(writer &&) noexcept;
-	~writer();
 
-	[[nodiscard]] std::size_t capacity() const noexcept { return capacity_; }
+	[[nodiscard]] std::size_t capacity() const noexcept { return buffer_.capacity; }
 	/// How many bytes flush() would send.
-	[[nodiscard]] std::size_t buffered() const noexcept { return last_ - first_; }
+	[[nodiscard]] std::size_t buffered() const noexcept { return buffer_.used(); }
 
 	/// Appends; blocks only while the buffer is full and the sink takes nothing.  Large pieces go past the buffer.  bytes.size(); with an error, how many of
 	/// them are buffered or sent.
@@ -435,15 +462,12 @@ public:
 
 private:
 	using write_call = std::size_t(void *, const_bytes, std::error_code &, const io_limit &) noexcept;
-	writer(void *sink, write_call *write, std::size_t capacity);
+	writer(void *sink, write_call *call, std::size_t capacity) : sink_(sink), write_(call), buffer_(capacity) {}
 	std::size_t sent(const_bytes bytes, std::error_code &error, const io_limit &limit) noexcept;
 
 	void *sink_;
 	write_call *write_;
-	std::unique_ptr<char[]> buffer_;
-	std::size_t capacity_;
-	std::size_t first_ = 0;
-	std::size_t last_ = 0;
+	detail::io_buffer buffer_;
 	bool failed_ = false;  // what the sink said last
 };
 

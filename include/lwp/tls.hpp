@@ -124,6 +124,18 @@ public:
 	void session_tickets(std::size_t count);
 	void session_tickets(std::size_t count, std::error_code &error) noexcept;
 
+	/// Of a server: clients that ask for `name` (SNI), or with "*.example.org" for a name with one label in place of the star, are shown the certificate of
+	/// `other`, and get its application protocols; all else is ours.  What nobody has named is answered by our own certificate.  EINVAL: one of the two is no server's, or
+	/// both are the same, or the name is empty.
+	void certificate_for(std::string_view name, const tls_context &other);
+	void certificate_for(std::string_view name, const tls_context &other, std::error_code &error) noexcept;
+
+	/// Of a client: keeps the newest session of each server, by name, and offers it, once, to the next connection with that name: a handshake without
+	/// certificates.  The server was verified when the session began, and is not again.  A TLS 1.2 session is kept only if its stream was shut down by either side.
+	/// EINVAL of a server, which lets clients resume as it is.
+	void resume_sessions();
+	void resume_sessions(std::error_code &error) noexcept;
+
 	[[nodiscard]] tls_side side() const noexcept;
 	/// For what is not here: ciphers, groups, callbacks.  It stays ours.  Null if the constructor has failed.
 	[[nodiscard]] ssl_ctx_st *native_handle() const noexcept;
@@ -215,6 +227,9 @@ public:
 	[[nodiscard]] std::string server_name() const;
 	/// Subject of the peer's certificate as RFC 2253 has it, "CN=alice,O=Example"; empty: it has shown none.  Verified if the context verifies.
 	[[nodiscard]] std::string peer_subject() const;
+
+	/// Whether the handshake has resumed a session.
+	[[nodiscard]] bool resumed() const;
 
 	/// The socket, for its addresses and options; -1 as descriptor without a stream.  To read from it or write to it breaks the stream.
 	[[nodiscard]] const tcp_stream &socket() const noexcept;

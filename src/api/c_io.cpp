@@ -34,16 +34,27 @@ long posix(long result) noexcept {
 
 const char *at(const void *p, std::size_t offset) noexcept { return static_cast<const char *>(p) + offset; }
 
-long write_all(int fd, const void *buffer, std::size_t size, off_t offset = io_here) noexcept {
-	return io_whole(size, [=](std::size_t done) {
-		return io_simple(
-		    io_kind::write, fd, at(buffer, done), size - done, 0, offset == io_here ? io_here : offset + static_cast<off_t>(done));
-	});
+/// Until all of it is done, an error comes, or the other side ends.
+long whole(io_kind kind, int fd, const void *buffer, std::size_t size, int flags, off_t offset = io_here) noexcept {
+	lwp_t *l = curlwp();
+	if (fd < 0) {
+		return -EBADF;
+	}
+	io_op op(l, kind, fd);
+	op.o_addr = const_cast<void *>(buffer);
+	op.o_len = size;
+	op.o_flags = flags;
+	op.o_off = offset;
+	std::size_t done = 0;
+	const long result = io_run_all(l, &op, {}, &done);
+	return done != 0 ? static_cast<long>(done) : result;
 }
 
-long send_all(int fd, const void *buffer, std::size_t size, int flags) noexcept {
-	return io_whole(size, [=](std::size_t done) { return io_simple(io_kind::send, fd, at(buffer, done), size - done, flags); });
+long write_all(int fd, const void *buffer, std::size_t size, off_t offset = io_here) noexcept {
+	return whole(io_kind::write, fd, buffer, size, 0, offset);
 }
+
+long send_all(int fd, const void *buffer, std::size_t size, int flags) noexcept { return whole(io_kind::send, fd, buffer, size, flags); }
 
 /// After the first `done` bytes of some buffers were transferred: the rest of them, one by one, by one(buffer, size).
 template <class One>
@@ -338,7 +349,7 @@ int lwp_connect(int fd, const struct sockaddr *address, socklen_t length) {
 
 ssize_t lwp_recv(int fd, void *buffer, size_t size, int flags) {
 	if ((flags & (MSG_WAITALL | MSG_PEEK | MSG_DONTWAIT)) == MSG_WAITALL) {
-		return posix(io_whole(size, [=](size_t done) { return io_simple(io_kind::recv, fd, at(buffer, done), size - done, flags); }));
+		return posix(whole(io_kind::recv, fd, buffer, size, flags));
 	}
 	return posix(io_simple(io_kind::recv, fd, buffer, size, flags));
 }

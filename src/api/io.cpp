@@ -51,18 +51,17 @@ std::size_t checked(std::size_t n, const std::error_code &error, const char *wha
 	return n;
 }
 
-/// Until `size` is done: some(offset, error) gives how much it did.  0 without an error is the end.
-template <class Some>
-std::size_t all_of(std::size_t size, std::error_code &error, Some some) noexcept {
+/// `op`, of one buffer, until all of it is done.  How much was; without an error less means the end.
+std::size_t all_of(lwp_t *l, io_op &op, std::error_code &error, const io_limit &limit) noexcept {
 	error.clear();
-	std::size_t done = 0;
-	while (done < size) {
-		const std::size_t n = some(done, error);
-		done += n;
-		if (error || n == 0) {
-			break;
-		}
+	if (op.o_len == 0) {
+		return 0;
 	}
+	if (op.o_fd < 0) {
+		return counted(-EBADF, error);
+	}
+	std::size_t done = 0;
+	(void)counted(io_run_all(l, &op, limit, &done), error);
 	return done;
 }
 
@@ -99,6 +98,28 @@ std::size_t gather(std::span<const const_bytes> pieces, std::size_t skip, iovec 
 	}
 	return n;
 }
+
+/// Pieces on their way: sendmsg() or writev(), of so many at once as fit.
+struct gathering : io_parts {
+	gathering(std::span<const const_bytes> p, io_op *op) noexcept
+	    : io_parts{[](io_parts &self, io_op *o) noexcept { return static_cast<gathering &>(self).fill(o); }}, pieces(p) {
+		message.msg_iov = iov;
+		(void)fill(op);
+	}
+	bool fill(io_op *op) noexcept {
+		const std::size_t n = gather(pieces, done, iov);
+		message.msg_iovlen = n;
+		const bool socket = op->o_kind == io_kind::sendmsg;
+		op->o_addr = socket ? static_cast<void *>(&message) : iov;
+		op->o_len = socket ? 1 : n;
+		op->o_flags = socket ? MSG_NOSIGNAL : 0;
+		return n != 0;
+	}
+
+	std::span<const const_bytes> pieces;
+	msghdr message{};
+	iovec iov[pieces_at_once];
+};
 
 }  // namespace
 
@@ -153,9 +174,11 @@ std::size_t stream::read(mutable_bytes buffer, std::error_code &error, const io_
 }
 
 std::size_t stream::read_exactly(mutable_bytes buffer, std::error_code &error, const io_limit &limit) noexcept {
-	const std::size_t done =
-	    all_of(buffer.size(), error, [&](std::size_t at, std::error_code &e) noexcept { return read(buffer.from(at), e, limit); });
-	return end_is_error(done, buffer.size(), error);
+	lwp_t *l = curlwp();
+	io_op op(l, kind_ == kind::socket ? io_kind::recv : io_kind::read, native_handle());
+	op.o_addr = buffer.data();
+	op.o_len = buffer.size();
+	return end_is_error(all_of(l, op, error, limit), buffer.size(), error);
 }
 
 std::size_t stream::write_some(const_bytes bytes, std::error_code &error, const io_limit &limit) noexcept {
@@ -166,9 +189,13 @@ std::size_t stream::write_some(const_bytes bytes, std::error_code &error, const 
 }
 
 std::size_t stream::write_all(const_bytes bytes, std::error_code &error, const io_limit &limit) noexcept {
-	const std::size_t done =
-	    all_of(bytes.size(), error, [&](std::size_t at, std::error_code &e) noexcept { return write_some(bytes.from(at), e, limit); });
-	return short_is_error(done, bytes.size(), error);
+	lwp_t *l = curlwp();
+	const bool socket = kind_ == kind::socket;
+	io_op op(l, socket ? io_kind::send : io_kind::write, native_handle());
+	op.o_addr = const_cast<std::byte *>(bytes.data());
+	op.o_len = bytes.size();
+	op.o_flags = socket ? MSG_NOSIGNAL : 0;
+	return short_is_error(all_of(l, op, error, limit), bytes.size(), error);
 }
 
 std::size_t stream::write_gather(std::span<const const_bytes> pieces, std::error_code &error, const io_limit &limit) noexcept {
@@ -176,18 +203,19 @@ std::size_t stream::write_gather(std::span<const const_bytes> pieces, std::error
 	for (const const_bytes &piece : pieces) {
 		size += piece.size();
 	}
-	const std::size_t done = all_of(size, error, [&](std::size_t at, std::error_code &e) noexcept {
-		iovec iov[pieces_at_once];
-		const std::size_t n = gather(pieces, at, iov);
-		if (kind_ != kind::socket) {
-			return counted(io_simple(io_kind::writev, native_handle(), iov, n, 0, io_here, &limit), e);
-		}
-		msghdr message{};
-		message.msg_iov = iov;
-		message.msg_iovlen = n;
-		return counted(io_simple(io_kind::sendmsg, native_handle(), &message, 1, MSG_NOSIGNAL, io_here, &limit), e);
-	});
-	return short_is_error(done, size, error);
+	error.clear();
+	if (size == 0) {
+		return 0;
+	}
+	if (!is_open()) {
+		return counted(-EBADF, error);
+	}
+	lwp_t *l = curlwp();
+	const bool socket = kind_ == kind::socket;
+	io_op op(l, socket ? io_kind::sendmsg : io_kind::writev, native_handle());
+	gathering all(pieces, &op);
+	(void)counted(io_run_parts(l, &op, limit, all), error);
+	return short_is_error(all.done, size, error);
 }
 
 std::size_t stream::read(mutable_bytes buffer, const io_limit &limit) {
@@ -234,10 +262,17 @@ int flags_of(const open_options &o) noexcept {
 	return flags | o.flags | O_CLOEXEC;
 }
 
-/// One positioned transfer.  `seekable`: the file has positions, so nobody needs to ask before each.
-std::size_t transfer_at(io_kind kind, int fd, bool seekable, std::int64_t offset, const void *data, std::size_t size,
-    std::error_code &error, const io_limit &limit) noexcept {
+/// What is known of a file, so that nobody needs to ask before each transfer.
+struct known {
+	int fd;
+	bool seekable, cached;
+};
+
+/// A positioned transfer: of some bytes, or of all.
+std::size_t transfer_at(io_kind kind, known of, std::int64_t offset, const void *data, std::size_t size, bool whole, std::error_code &error,
+    const io_limit &limit) noexcept {
 	lwp_t *l = curlwp();
+	const int fd = of.fd;
 	if (fd < 0 || offset < 0) {
 		return counted(fd < 0 ? -EBADF : -EINVAL, error);
 	}
@@ -245,13 +280,17 @@ std::size_t transfer_at(io_kind kind, int fd, bool seekable, std::int64_t offset
 	op.o_addr = const_cast<void *>(data);
 	op.o_len = size;
 	op.o_off = offset;
-	op.o_seekable = seekable;
-	return counted(io_run(l, &op, limit), error);
+	op.o_seekable = of.seekable;
+	op.o_cached = of.cached;
+	return whole ? all_of(l, op, error, limit) : counted(io_run(l, &op, limit), error);
 }
 
 }  // namespace
 
-file::file(int fd) noexcept : stream(fd, kind::any), seekable_(sys::call(SYS_lseek, fd, 0, SEEK_CUR) >= 0) {}
+file::file(int fd, bool direct) noexcept
+    : stream(fd, kind::any), seekable_(sys::call(SYS_lseek, fd, 0, SEEK_CUR) >= 0), cached_(seekable_ && !direct) {}
+
+file::file(int fd) noexcept : file(fd, (sys::call(SYS_fcntl, fd, F_GETFL) & O_DIRECT) != 0) {}
 
 file::file(const std::string &path, const open_options &options, std::error_code &error, const io_limit &limit) noexcept
     : stream(-1, kind::any) {
@@ -264,7 +303,7 @@ file::file(const std::string &path, const open_options &options, std::error_code
 	const long result = path.find('\0') != std::string::npos ? -EINVAL : io_run(l, &op, limit);
 	(void)counted(result, error);
 	if (result >= 0) {
-		*this = file(static_cast<int>(result));
+		*this = file(static_cast<int>(result), (op.o_flags & O_DIRECT) != 0);
 	}
 }
 
@@ -275,24 +314,22 @@ file::file(const std::string &path, const open_options &options, const io_limit 
 }
 
 std::size_t file::read_at(std::int64_t offset, mutable_bytes buffer, std::error_code &error, const io_limit &limit) noexcept {
-	return transfer_at(io_kind::read, native_handle(), seekable_, offset, buffer.data(), buffer.size(), error, limit);
+	return transfer_at(io_kind::read, {native_handle(), seekable_, cached_}, offset, buffer.data(), buffer.size(), false, error, limit);
 }
 
 std::size_t file::read_exactly_at(std::int64_t offset, mutable_bytes buffer, std::error_code &error, const io_limit &limit) noexcept {
-	const std::size_t done = all_of(buffer.size(), error, [&](std::size_t at, std::error_code &e) noexcept {
-		return read_at(offset + static_cast<std::int64_t>(at), buffer.from(at), e, limit);
-	});
+	const std::size_t done =
+	    transfer_at(io_kind::read, {native_handle(), seekable_, cached_}, offset, buffer.data(), buffer.size(), true, error, limit);
 	return end_is_error(done, buffer.size(), error);
 }
 
 std::size_t file::write_some_at(std::int64_t offset, const_bytes bytes, std::error_code &error, const io_limit &limit) noexcept {
-	return transfer_at(io_kind::write, native_handle(), seekable_, offset, bytes.data(), bytes.size(), error, limit);
+	return transfer_at(io_kind::write, {native_handle(), seekable_, cached_}, offset, bytes.data(), bytes.size(), false, error, limit);
 }
 
 std::size_t file::write_all_at(std::int64_t offset, const_bytes bytes, std::error_code &error, const io_limit &limit) noexcept {
-	const std::size_t done = all_of(bytes.size(), error, [&](std::size_t at, std::error_code &e) noexcept {
-		return write_some_at(offset + static_cast<std::int64_t>(at), bytes.from(at), e, limit);
-	});
+	const std::size_t done =
+	    transfer_at(io_kind::write, {native_handle(), seekable_, cached_}, offset, bytes.data(), bytes.size(), true, error, limit);
 	return short_is_error(done, bytes.size(), error);
 }
 

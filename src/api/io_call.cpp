@@ -25,19 +25,43 @@ struct ender {
 	}
 };
 
-/// A kernel thread that blocks by itself can be reached by a descriptor only.
-long run_bound(lwp_t *l, io_op *op, const std::stop_token &stop) noexcept {
-	const long fd = sys::call(SYS_eventfd2, 0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (fd < 0) {
-		return fd;
+/// Waits for what has begun.
+void await(lwp_t *l, io_op *op) noexcept {
+	l->l_interrupted = false;
+	while (io_wait(l, op) == ERESTART) {
+		lwp_userret(l);
+		if (l->l_interrupted) {
+			io_cancel(op, io_end::interrupted);  // a handler without SA_RESTART: EINTR, unless it is done already
+		}
 	}
-	op->o_stopfd = static_cast<int>(fd);
+}
+
+/// carry_out(), which begins and finishes `op`, with a limit.
+template <class CarryOut>
+long within_limit(lwp_t *l, io_op *op, const io_limit &limit, CarryOut carry_out) noexcept {
+	if (const int error = io_limit_reached(limit); error != 0) {
+		lwp_userret(l);
+		return error;
+	}
+	op->o_deadline = to_nanotime(limit.deadline);
+	if (!limit.stop.stop_possible()) {
+		return carry_out();
+	}
+	if (l->l_cpu->vc_bound) {  // a kernel thread that blocks by itself can be reached by a descriptor only
+		const long fd = sys::call(SYS_eventfd2, 0, EFD_CLOEXEC | EFD_NONBLOCK);
+		if (fd < 0) {
+			return fd;
+		}
+		op->o_stopfd = static_cast<int>(fd);
+	}
 	long result;
 	{
-		const std::stop_callback<ender> callback(stop, ender{op});
-		result = io_run(l, op);
+		const std::stop_callback<ender> callback(limit.stop, ender{op});
+		result = carry_out();
 	}
-	(void)sys::call(SYS_close, fd);
+	if (op->o_stopfd >= 0) {
+		(void)sys::call(SYS_close, op->o_stopfd);
+	}
 	return result;
 }
 
@@ -45,16 +69,23 @@ long run_bound(lwp_t *l, io_op *op, const std::stop_token &stop) noexcept {
 
 long io_run(lwp_t *l, io_op *op) noexcept {
 	if (io_begin(l, op)) {
-		l->l_interrupted = false;
-		while (io_wait(l, op) == ERESTART) {
-			lwp_userret(l);
-			if (l->l_interrupted) {
-				io_cancel(op, io_end::interrupted);  // a handler without SA_RESTART: EINTR, unless it is done already
-			}
-		}
+		await(l, op);
 	}
 	const long result = io_finish(l, op);
 	lwp_userret(l);
+	return result;
+}
+
+long io_run_all(lwp_t *l, io_op *op, const io_limit &limit, std::size_t *done) noexcept {
+	io_parts parts{[](io_parts &, io_op *o) noexcept {
+		const auto n = static_cast<std::size_t>(o->o_result);
+		o->o_addr = static_cast<char *>(o->o_addr) + n;
+		o->o_len -= n;
+		o->o_off += o->o_off != io_here ? o->o_result : 0;
+		return o->o_len != 0;
+	}};
+	const long result = io_run_parts(l, op, limit, parts);
+	*done = parts.done;
 	return result;
 }
 
@@ -66,19 +97,30 @@ int io_limit_reached(const io_limit &limit) noexcept {
 }
 
 long io_run(lwp_t *l, io_op *op, const io_limit &limit) noexcept {
-	if (const int error = io_limit_reached(limit); error != 0) {
+	return within_limit(l, op, limit, [=]() noexcept { return io_run(l, op); });
+}
+
+long io_run_parts(lwp_t *l, io_op *op, const io_limit &limit, io_parts &parts) noexcept {
+	return within_limit(l, op, limit, [&]() noexcept {
+		bool begun = io_begin(l, op);
+		for (;;) {
+			if (begun) {
+				await(l, op);
+			}
+			if (op->o_result <= 0) {
+				break;
+			}
+			parts.done += static_cast<std::size_t>(op->o_result);
+			if (!parts.next(parts, op)) {
+				break;
+			}
+			lwp_userret(l);
+			begun = io_begin_next(l, op);
+		}
+		const long result = io_finish(l, op);
 		lwp_userret(l);
-		return error;
-	}
-	op->o_deadline = to_nanotime(limit.deadline);
-	if (!limit.stop.stop_possible()) {
-		return io_run(l, op);
-	}
-	if (l->l_cpu->vc_bound) {
-		return run_bound(l, op, limit.stop);
-	}
-	const std::stop_callback<ender> callback(limit.stop, ender{op});
-	return io_run(l, op);
+		return result;
+	});
 }
 
 long io_simple(io_kind kind, int fd, const void *addr, std::size_t len, int flags, off_t off, const io_limit *limit) noexcept {

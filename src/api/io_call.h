@@ -15,6 +15,19 @@ namespace lwp::kern {
 long io_run(lwp_t *, io_op *) noexcept;
 /// To its end or the limit: ETIMEDOUT | ECANCELED.  If the limit has come already, nothing is begun.
 long io_run(lwp_t *, io_op *, const io_limit &) noexcept;
+
+/// How an operation is carried on until all is done.
+struct io_parts {
+	/// Says by `op` what is to come after done bytes; false: nothing.
+	bool (*next)(io_parts &, io_op *op) noexcept;
+	std::size_t done = 0;
+};
+/// Part after part, as one operation: its descriptor is looked at once, and a close ends all of it.  The last part's result: 0 the end of the
+/// stream, -errno what ended it; parts.done tells how much was done before.
+long io_run_parts(lwp_t *, io_op *, const io_limit &, io_parts &) noexcept;
+/// The same for one buffer.
+long io_run_all(lwp_t *, io_op *, const io_limit &, std::size_t *done) noexcept;
+
 /// 0 | -ETIMEDOUT | -ECANCELED: it has come.
 [[nodiscard]] int io_limit_reached(const io_limit &) noexcept;
 

@@ -20,10 +20,12 @@ struct entry {
 	list<io_op, &io_op::o_fdlink> e_ops;  // f: in flight
 	closer *e_closer = nullptr;           // f: waits for them to end
 	bool e_closing = false;               // f: close(2) runs
+	atomic<std::uint32_t> e_plain{0};     // a: when it was found plain, in units of plain_unit; a hint
 };
 
 // Descriptors are small numbers: a table of tables.  Beyond a million they share entries, so an operation's own number counts.
 constexpr unsigned entries = 4096, chunks = 256;
+constexpr nanotime plain_unit = 1 << 20;  // 1 ms
 struct chunk {
 	entry c_entry[entries];
 };
@@ -78,14 +80,13 @@ bool any_on(const entry *e, int fd) noexcept {
 
 short events_of(const io_op *op) noexcept { return op->o_kind == io_kind::poll ? static_cast<short>(op->o_flags) : io_events(op->o_kind); }
 
-/// Whether it waits at `p`.  The state first: it is that of an operation of ours only if the port is, and ours change under our hands alone.
+/// Whether it waits at `p`.  Ours change under our hands alone.
 bool waits_at(const io_op *op, int fd, const port *p) noexcept {
 	if (op->o_fd != fd) {
 		return false;
 	}
-	const io_state s =
-	    op->o_state.load(std::memory_order_acquire);  // pairs with the store in port_began(): o_port is of that time or later
-	return (s == io_state::pending || s == io_state::cancelling) && op->o_port.load(std::memory_order_relaxed) == p && !op->o_helped;
+	const std::uintptr_t at = op->o_at.load(std::memory_order_acquire);  // pairs with the store in port_began()
+	return (at == io_at(p, io_state::pending) || at == io_at(p, io_state::cancelling)) && !op->o_helped;
 }
 
 }  // namespace
@@ -122,6 +123,15 @@ void descriptor_leave(io_op *op, vcpu_t *me) noexcept {
 	if (LWP_UNLIKELY(waiting != nullptr)) {
 		grant_give(&waiting->c_grant, me);
 	}
+}
+
+bool descriptor_plain(int fd, nanotime when) noexcept {
+	const auto then = entry_of(fd)->e_plain.load(std::memory_order_relaxed);  // relaxed: a hint
+	return static_cast<std::uint32_t>(when / plain_unit) - then < plain_for / plain_unit;
+}
+
+void descriptor_found_plain(int fd, nanotime when) noexcept {
+	entry_of(fd)->e_plain.store(static_cast<std::uint32_t>(when / plain_unit), std::memory_order_relaxed);  // relaxed: a hint
 }
 
 short descriptor_wanted(int fd, const port *p) noexcept {
@@ -182,6 +192,7 @@ int descriptor_close(lwp_t *l, int fd) noexcept {
 		e->e_closer = nullptr;
 	}
 	e->e_closing = true;
+	e->e_plain.store(0, std::memory_order_relaxed);  // relaxed: a hint
 	lock.unlock(l->l_cpu);
 	const long result = sys::call(SYS_close, fd);
 	lock.lock(l->l_cpu);

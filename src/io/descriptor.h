@@ -21,6 +21,11 @@ namespace lwp::kern {
 /// After its end.
 void descriptor_leave(io_op *, vcpu_t *me) noexcept;
 
+/// Whether `fd` was found without mode and timeouts of its own, not long before `when`.  Hints, by the ports' kernel threads.
+[[nodiscard]] bool descriptor_plain(int fd, nanotime when) noexcept;
+void descriptor_found_plain(int fd, nanotime when) noexcept;
+constexpr nanotime plain_for = 10'000'000;
+
 /// The events that operations pending at `p` wait for on `fd`.  By the port's kernel thread, as the next one.
 [[nodiscard]] short descriptor_wanted(int fd, const port *p) noexcept;
 /// One of them that one of `events` is for, or null.

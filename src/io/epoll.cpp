@@ -26,7 +26,6 @@ namespace lwp::kern {
 namespace {
 
 constexpr std::uint64_t wake_data = UINT64_MAX;
-constexpr unsigned streak_most = 16;  // so often an LWP may succeed at once before others have their turn
 
 enum class verdict { over, wait, help };
 
@@ -71,6 +70,9 @@ verdict attempt(io_op *op, bool first) noexcept {
 	}
 	if ((op->o_kind == io_kind::readv || op->o_kind == io_kind::writev) && first && is_file(op)) {
 		return verdict::help;  // it would take what is there and not say that there is more
+	}
+	if (first && op->o_seekable && !op->o_cached) {
+		return verdict::help;  // O_DIRECT: the attempt would wait for the device
 	}
 	long result;
 	do {

@@ -25,7 +25,7 @@ void *helper_main(void *) {
 		io_op *op = jobs.pop_front();
 		if (op != nullptr) {
 			::pthread_mutex_unlock(&lock);
-			port *p = op->o_port.load(std::memory_order_relaxed);  // relaxed: ordered by `lock`
+			port *p = io_port_of(op->o_at.load(std::memory_order_relaxed));  // relaxed: ordered by `lock`
 			op->o_result = op->o_call != nullptr ? op->o_call(op) : io_call(op);
 			port_helped(p, op);
 			::pthread_mutex_lock(&lock);

@@ -53,7 +53,7 @@ bool over(io_op *op, long result) noexcept {
 // Connecting a unix socket to a listener whose backlog is full.  The kernel tells nobody when there is room again: such a socket polls as writable, a
 // ring tries some times and then leaves a kernel thread of its own in connect(2), where a cancel does not always reach it.  So no port gets
 // the operation; its LWP tries now and then.  It is entered at its descriptor meanwhile, so lwp_close() waits for it as for others, and whoever
-// asks for an end (o_state is idle) is seen before the next attempt.
+// asks for an end (it is idle) is seen before the next attempt.
 constexpr nanotime backlog_again = 1'000'000;
 
 bool connect_unix(io_op *op) noexcept {
@@ -138,6 +138,29 @@ bool io_begin(lwp_t *l, io_op *op) noexcept {
 	return p != nullptr ? p->po_backend->b_begin(l, op) : over(op, -error);
 }
 
+bool io_begin_next(lwp_t *l, io_op *op) noexcept {
+	if (op->o_timed && op->o_deadline == never) {
+		callout_halt(&op->o_timer);  // SO_RCVTIMEO and SO_SNDTIMEO bind each call
+		op->o_timed = false;
+	}
+	if (op->o_end.load(std::memory_order_relaxed) != io_end::none) {  // relaxed: io_finish() acquires
+		return over(op, -ECANCELED);
+	}
+	// Parts that end at once arm no timer, however many there are.
+	if (op->o_deadline != never && now() >= op->o_deadline) {
+		return over(op, -ETIMEDOUT);
+	}
+	if (LWP_UNLIKELY(l->l_cpu->vc_bound)) {
+		return over(op, io_direct(op));
+	}
+	LWP_ASSERT(op->o_listed);
+	op->o_before = 0;
+	op->o_helped = false;
+	int error;
+	port *p = port_here(l->l_cpu, &error);
+	return p != nullptr ? p->po_backend->b_begin(l, op) : over(op, -error);
+}
+
 int io_wait(lwp_t *l, io_op *op) noexcept {
 	if (LWP_UNLIKELY(op->o_later)) {
 		return await_backlog(l, op);
@@ -145,7 +168,7 @@ int io_wait(lwp_t *l, io_op *op) noexcept {
 	for (;;) {
 		// What has been asked to end ends soon, and cannot be left before.
 		if (op->o_grant.g_given.exchange(false, std::memory_order_acquire)) {  // pairs with the release in grant_give()
-			if (op->o_port.load(std::memory_order_relaxed)->po_backend->b_again(l, op)) {
+			if (io_port_of(op->o_at.load(std::memory_order_relaxed))->po_backend->b_again(l, op)) {
 				return 0;
 			}
 		}

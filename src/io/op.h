@@ -7,8 +7,8 @@
 // the completion.  So the memory that the kernel may write to stays valid until it is done with it, and no late completion can meet another
 // operation.  Of several that ask the first gives the reason, and if the operation succeeds all the same, its result counts.
 //
-// Keys: !  the LWP, before it begins and after it was woken     p  the kernel thread of o_port
-//       f  the lock of its descriptor (descriptor.h)              c  po_lock of o_port
+// Keys: !  the LWP, before it begins and after it was woken     p  the kernel thread of its port
+//       f  the lock of its descriptor (descriptor.h)              c  po_lock of its port
 //       a  atomic, rule beside it
 #pragma once
 
@@ -61,6 +61,15 @@ enum class io_end : std::uint8_t {
 
 enum class io_state : std::uint8_t { idle, pending, cancelling, done };
 
+/// State and port in one word.  An operation may be begun again, at another port, while somebody who asks for its end looks at the old one: he
+/// exchanges what he has seen, so he never takes one port's lock for another's operation.
+constexpr std::uintptr_t io_state_bits = 3;
+inline std::uintptr_t io_at(const port *p, io_state s) noexcept {
+	return reinterpret_cast<std::uintptr_t>(p) | static_cast<std::uintptr_t>(s);
+}
+inline port *io_port_of(std::uintptr_t at) noexcept { return reinterpret_cast<port *>(at & ~io_state_bits); }
+inline io_state io_state_of(std::uintptr_t at) noexcept { return static_cast<io_state>(at & io_state_bits); }
+
 inline constexpr off_t io_here = -1;  ///< the file's own position
 
 struct io_op {
@@ -81,20 +90,21 @@ struct io_op {
 	nanotime o_deadline = never;        // !
 	long o_result = 0;                  // p, then !: 0 or more, or -errno
 
-	atomic<io_end> o_end{io_end::none};        // a: the first reason to end it
-	atomic<io_state> o_state{io_state::idle};  // a: to cancelling under po_lock by who asks; to done by who completes it
-	bool o_fresh = false;                      // p: on po_fresh
-	bool o_queued = false;                     // c: on po_asked
-	bool o_listed = false;                     // f: on its descriptor's list
-	bool o_timed = false;                      // p, !: o_timer is armed or was
-	bool o_helped = false;                     // !: a helper thread carries it out
-	bool o_seekable = false;                   // !: its file has positions, the caller knows
-	bool o_later = false;                      // !: no port has it; io_wait() tries it now and then
-	nanotime o_give_up = never;                // !: when its socket's timeout ends that
-	atomic<port *> o_port{nullptr};            // a: who holds it, fixed while pending; written before o_state becomes that
-	std::size_t o_before = 0;                  // !: bytes of it that are done already
+	atomic<io_end> o_end{io_end::none};  // a: the first reason to end it
+	atomic<std::uintptr_t> o_at{
+	    0};  // a: io_at(): to cancelling under po_lock by who asks, to done by who completes it; the port is fixed meanwhile
+	std::uint8_t o_unasked = 0;  // p: 1 on po_fresh, 2 on po_later, 0 on neither
+	bool o_queued = false;       // c: on po_asked
+	bool o_listed = false;       // f: on its descriptor's list
+	bool o_timed = false;        // p, !: o_timer is armed or was
+	bool o_helped = false;       // !: a helper thread carries it out
+	bool o_seekable = false;     // !: its file has positions, the caller knows
+	bool o_cached = false;       // !: and is read through the page cache
+	bool o_later = false;        // !: no port has it; io_wait() tries it now and then
+	nanotime o_give_up = never;  // !: when its socket's timeout ends that
+	std::size_t o_before = 0;    // !: bytes of it that are done already
 	timer o_timer;
-	list_link<io_op> o_link;     // p: po_fresh; of a helper's: the helpers' lock, then c
+	list_link<io_op> o_link;     // p: po_fresh, po_later; of a helper's: the helpers' lock, then c
 	list_link<io_op> o_asklink;  // c
 	list_link<io_op> o_fdlink;   // f
 };
@@ -108,6 +118,9 @@ int io_timeout_option(io_kind) noexcept;
 
 /// Begins.  False: it is over already and o_result is valid.  By the LWP that owns it.
 [[nodiscard]] bool io_begin(lwp_t *, io_op *) noexcept;
+/// Begins another part of what has ended, as io_begin(): o_addr, o_len and o_off say which.  The descriptor is not left in between, so all parts
+/// are one operation to whoever closes it; a request to end it that came in between is kept.
+[[nodiscard]] bool io_begin_next(lwp_t *, io_op *) noexcept;
 /// Waits for what has begun.  0 | ERESTART: pass the boundary and call again.
 [[nodiscard]] int io_wait(lwp_t *, io_op *) noexcept;
 /// After either: its result, 0 or more or -errno.  Nobody refers to it any more.

@@ -3,6 +3,7 @@
 
 #include "base/assert.h"
 #include "base/sys.h"
+#include "io/descriptor.h"
 #include "io/direct.h"
 #include "sched/idle.h"
 #include "sched/spare.h"
@@ -76,18 +77,23 @@ void arm_timer(port *p, io_op *op, nanotime deadline, void (*fn)(void *)) noexce
 	op->o_timed = true;
 }
 
+void arm_deadline(port *p, io_op *op) noexcept {
+	arm_timer(p, op, op->o_deadline, [](void *arg) { io_cancel(static_cast<io_op *>(arg), io_end::deadline); });
+}
+
 /// Has the port end the operation, if it is pending: once.
 void ask(io_op *op) noexcept {
-	if (op->o_state.load(std::memory_order_seq_cst) != io_state::pending) {
+	std::uintptr_t at = op->o_at.load(std::memory_order_seq_cst);
+	if (io_state_of(at) != io_state::pending) {
 		return;  // it looks at o_end before it waits, or is over
 	}
-	port *p = op->o_port.load(std::memory_order_relaxed);  // relaxed: ordered by o_state
+	port *p = io_port_of(at);
 	vcpu_t *me = curcpu_or_null();
 	{
 		lock_scope hold(p->po_lock, me);
-		io_state pending = io_state::pending;
-		// acquire, release: the exchange in port_complete() comes before, or finds this and waits for po_lock
-		if (!op->o_state.compare_exchange_strong(pending, io_state::cancelling, std::memory_order_acq_rel, std::memory_order_relaxed)) {
+		// acquire, release: the exchange in port_complete() comes before, or finds this and waits for po_lock.  If it came before and the operation was
+		// begun again elsewhere, that was after we looked, thus after o_end was set, which port_began() sees.
+		if (!op->o_at.compare_exchange_strong(at, io_at(p, io_state::cancelling), std::memory_order_acq_rel, std::memory_order_relaxed)) {
 			return;
 		}
 		op->o_queued = true;
@@ -99,17 +105,42 @@ void ask(io_op *op) noexcept {
 	}
 }
 
+void ask_kernel(port *p, io_op *op, nanotime when) noexcept {
+	op->o_unasked = 0;
+	if (op->o_deadline != never && !op->o_timed) {
+		arm_deadline(p, op);
+	}
+	if (p->po_backend->b_waits_always && io_nonblocking(op->o_fd)) {
+		io_cancel(op, io_end::nonblocking);
+	} else if (const nanotime time = op->o_timed || op->o_deadline != never ? 0 : io_socket_timeout(op); time != 0) {
+		arm_timer(p, op, after(when, time), [](void *arg) { io_cancel(static_cast<io_op *>(arg), io_end::socket_timeout); });
+	} else {
+		descriptor_found_plain(op->o_fd, when);
+	}
+}
+
+bool any_unasked(const port *p) noexcept { return !p->po_fresh.empty() || !p->po_later.empty(); }
+
 /// SO_RCVTIMEO and SO_SNDTIMEO bind the kernel's own waits only, and a ring waits also where O_NONBLOCK is set.  To ask for them costs as much
 /// as a tenth of a message, so it is done when the vCPU has nothing else to do, or after some milliseconds, and for those that still wait.
-void sweep(port *p, nanotime when) noexcept {
+/// Where the answer was no a moment ago it is asked after another moment: most operations are over by then.
+void sweep(port *p, nanotime when, bool all = false) noexcept {
 	p->po_swept = when;
-	while (io_op *op = p->po_fresh.pop_front()) {
-		op->o_fresh = false;
-		if (p->po_backend->b_waits_always && io_nonblocking(op->o_fd)) {
-			io_cancel(op, io_end::nonblocking);
-		} else if (const nanotime time = op->o_timed ? 0 : io_socket_timeout(op); time != 0) {
-			arm_timer(p, op, after(when, time), [](void *arg) { io_cancel(static_cast<io_op *>(arg), io_end::socket_timeout); });
+	if (!p->po_later.empty() && (all || when - p->po_later_since >= plain_for)) {
+		while (io_op *op = p->po_later.pop_front()) {
+			ask_kernel(p, op, when);
 		}
+	}
+	while (io_op *op = p->po_fresh.pop_front()) {
+		if (all || !descriptor_plain(op->o_fd, when)) {
+			ask_kernel(p, op, when);
+			continue;
+		}
+		if (p->po_later.empty()) {
+			p->po_later_since = when;
+		}
+		op->o_unasked = 2;
+		p->po_later.push_back(op);
 	}
 }
 
@@ -147,8 +178,11 @@ bool port_park(vcpu_t *vc, nanotime deadline) {
 	port *p = port_of(vc);
 	{
 		lock_scope hold(p->po_use, vc);
-		if (!p->po_fresh.empty()) {
+		if (any_unasked(p)) {
 			sweep(p, now());
+		}
+		if (!p->po_later.empty()) {
+			deadline = std::min(deadline, p->po_later_since + plain_for);  // then we come here again
 		}
 		p->po_parked = true;  // the monitor, if it has polled for us, is through, and does not begin again even if it takes us for blocked
 		deadline = std::min(deadline, vc->vc_deadline.load(std::memory_order_relaxed));  // relaxed: only we arm timers here
@@ -172,7 +206,7 @@ void poll_locked(port *p, nanotime when) noexcept {
 		read_mail(p);
 	}
 	p->po_backend->b_poll(p);
-	if (LWP_UNLIKELY(!p->po_fresh.empty() && when - p->po_swept > sweep_after)) {
+	if (LWP_UNLIKELY(any_unasked(p) && when - p->po_swept > sweep_after)) {
 		sweep(p, when);
 	}
 }
@@ -189,6 +223,9 @@ void port_poll_away(vcpu_t *vc, nanotime when) {
 	lock_scope hold(p->po_use, curcpu_or_null());
 	if (is_off(vc) && !p->po_parked && p->po_backend != nullptr) {
 		poll_locked(p, when);
+		if (any_unasked(p)) {
+			sweep(p, when, true);  // no more come there meanwhile, and the monitor waits for timers and completions only
+		}
 	}
 }
 
@@ -236,6 +273,13 @@ LWP_NOINLINE port *port_make(vcpu_t *vc, int *error) noexcept {
 	return p;
 }
 
+/// A deadline for which the timer may be armed when the operation is asked about: most are over before that.  Nobody but this vCPU could end the
+/// operation, so nobody needs to see its timer while the vCPU is busy.
+bool far_away(const port *p, nanotime deadline) noexcept {
+	constexpr nanotime far = 5 * plain_for;
+	return deadline > p->po_vcpu->vc_polled && deadline - p->po_vcpu->vc_polled > far;
+}
+
 }  // namespace
 
 port *port_here(vcpu_t *vc, int *error) noexcept {
@@ -245,15 +289,15 @@ port *port_here(vcpu_t *vc, int *error) noexcept {
 
 void port_complete(port *p, io_op *op, long result) noexcept {
 	vcpu_t *me = curcpu_or_null();
-	LWP_ASSERT(op->o_port.load(std::memory_order_relaxed) == p);
-	if (op->o_fresh) {
-		p->po_fresh.remove(op);
-		op->o_fresh = false;
+	LWP_ASSERT(io_port_of(op->o_at.load(std::memory_order_relaxed)) == p);
+	if (op->o_unasked != 0) {
+		(op->o_unasked == 1 ? p->po_fresh : p->po_later).remove(op);
+		op->o_unasked = 0;
 	}
 	atomic<unsigned> &pending = p->po_vcpu->vc_pending;
 	pending.store(pending.load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);  // relaxed: under po_use, else a hint
 	// acquire, release: who asks for an end finds it done, or we find that he has asked and wait for him below
-	if (LWP_UNLIKELY(op->o_state.exchange(io_state::done, std::memory_order_acq_rel) == io_state::cancelling)) {
+	if (LWP_UNLIKELY(io_state_of(op->o_at.exchange(io_at(p, io_state::done), std::memory_order_acq_rel)) == io_state::cancelling)) {
 		lock_scope hold(p->po_lock, me);
 		if (op->o_queued) {
 			p->po_asked.remove(op);
@@ -265,17 +309,17 @@ void port_complete(port *p, io_op *op, long result) noexcept {
 }
 
 void port_began(port *p, io_op *op) noexcept {
-	op->o_port.store(p, std::memory_order_relaxed);  // relaxed: ordered by o_state
 	atomic<unsigned> &pending = p->po_vcpu->vc_pending;
 	pending.store(pending.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);  // relaxed: under po_use, else a hint
 	// seq_cst, as in io_cancel(): either it sees that we are pending, or we see below that it came
-	op->o_state.store(io_state::pending, std::memory_order_seq_cst);
-	if (io_timeout_option(op->o_kind) != 0 && !op->o_helped) {
+	op->o_at.store(io_at(p, io_state::pending), std::memory_order_seq_cst);
+	const bool unasked = io_timeout_option(op->o_kind) != 0 && !op->o_helped;
+	if (unasked) {
 		p->po_fresh.push_back(op);
-		op->o_fresh = true;
+		op->o_unasked = 1;
 	}
-	if (op->o_deadline != never && !op->o_timed) {
-		arm_timer(p, op, op->o_deadline, [](void *arg) { io_cancel(static_cast<io_op *>(arg), io_end::deadline); });
+	if (op->o_deadline != never && !op->o_timed && !(unasked && far_away(p, op->o_deadline))) {
+		arm_deadline(p, op);
 	}
 	if (LWP_UNLIKELY(op->o_end.load(std::memory_order_seq_cst) != io_end::none)) {
 		ask(op);

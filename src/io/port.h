@@ -42,12 +42,16 @@ struct backend {
 
 extern const backend uring_backend, epoll_backend;
 
+constexpr unsigned streak_most = 16;  // so often an LWP may succeed at once before others have their turn
+
 struct port {
 	vcpu_t *po_vcpu = nullptr;             // (
 	const backend *po_backend = nullptr;   // p: null while there is none
 	int po_wakefd = -1;                    // (: an eventfd; kept for ever, since whoever wakes us may be late
 	nanotime po_swept = 0;                 // p: when po_fresh was last looked through
 	list<io_op, &io_op::o_link> po_fresh;  // p: begun since then; their sockets may have timeouts
+	list<io_op, &io_op::o_link> po_later;  // p: the same, on descriptors that had none a moment ago
+	nanotime po_later_since = 0;           // p: when the first of those came there
 	bool po_rearm = false;                 // p: the eventfd must be armed again
 	bool po_parked = false;                // p: its kernel thread waits in it, and will look by itself
 
@@ -57,6 +61,8 @@ struct port {
 	int po_epoll = -1;           // p
 	int po_nevents = 0;          // p: in po_events, not looked at
 	unsigned po_streak = 0;      // o: operations that succeeded at once, one after the other
+	unsigned po_misses = 0;      // o: reads that the page cache did not have, the last ones; up to miss_most
+	unsigned po_skip = 0;        // o: reads for which it is not asked, after those
 	epoll_event po_events[64];   // p
 
 	spinlock po_use{lock_rank::port, "po_use"};
@@ -66,6 +72,8 @@ struct port {
 	list<io_op, &io_op::o_link> po_helped;    // c: ended by helper threads
 	atomic<bool> po_mail{false};              // a: there is something in one of them; written under po_lock
 };
+
+static_assert(alignof(port) > io_state_bits);
 
 /// The port of the caller's vCPU, made if there is none.  Null: it cannot be made, *error says why.
 port *port_here(vcpu_t *vc, int *error) noexcept;

@@ -126,7 +126,31 @@ std::error_code tls_connection::start(const tls_peer &peer) {
 	    (peer.name.empty() && verifies && !peer.any_name)) {
 		return std::make_error_code(std::errc::invalid_argument);
 	}
-	return peer.name.empty() ? std::error_code() : expect(ssl_, peer.name, peer.any_name);
+	if (peer.name.empty()) {
+		return {};
+	}
+	if (settings_->sessions) {
+		server_ = (peer.any_name ? "*" : "=") + peer.name;  // a session of whoever it was does not stand for one that was verified by name
+		if (SSL_SESSION *session = settings_->sessions->take(server_); session != nullptr) {
+			(void)SSL_set_session(ssl_, session);  // else it begins a new one
+			SSL_SESSION_free(session);
+			ERR_clear_error();
+		}
+	}
+	return expect(ssl_, peer.name, peer.any_name);
+}
+
+int tls_connection::keep_session(SSL *ssl, SSL_SESSION *session) noexcept {
+	const tls_connection *c = of(SSL_get_rbio(ssl));
+	try {
+		if (c->server_.empty()) {
+			return 0;
+		}
+		c->settings_->sessions->keep(c->server_, session);
+		return 1;
+	} catch (const std::bad_alloc &) {
+		return 0;
+	}
 }
 
 class tls_connection::inside {

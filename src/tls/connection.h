@@ -47,11 +47,11 @@ public:
 	void shutdown(std::error_code &error, const io_limit &limit) noexcept;
 	void close(std::error_code &error) noexcept;
 
-	/// ask(ssl) if the handshake is done, else an empty string.
+	/// ask(ssl) if the handshake is done, else what is empty of that type.
 	template <class Ask>
-	[[nodiscard]] std::string about(Ask ask) {
+	[[nodiscard]] auto about(Ask ask) {
 		const std::lock_guard<mutex> lock(lock_);
-		return handshaken_ ? ask(ssl_) : std::string();
+		return handshaken_ ? ask(ssl_) : decltype(ask(ssl_))();
 	}
 
 	[[nodiscard]] const tcp_stream &socket() const noexcept { return socket_; }
@@ -60,6 +60,8 @@ public:
 	// OpenSSL's I/O; with lock_ held, as they are called by its calls.
 	int bio_read(char *to, int size) noexcept;
 	int bio_write(const char *from, int size) noexcept;
+	/// SSL_CTX_sess_set_new_cb(3): 1, the session is ours.
+	static int keep_session(SSL *ssl, SSL_SESSION *session) noexcept;
 
 private:
 	using locked = std::unique_lock<mutex>;
@@ -86,6 +88,7 @@ private:
 	const std::shared_ptr<tls_settings> settings_;  // (
 	tcp_stream socket_;                             // (: until close(), when nobody else is inside; a unix_stream's number too
 	SSL *ssl_ = nullptr;                            // (: the pointer; m: what it points to
+	std::string server_;                            // (: a client's, whose session this is; empty: none is kept
 
 	mutex lock_;
 	condition_variable_any changed_;  // m: a role is free, or all are to leave, or all have left

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
 // tls_context: OpenSSL's SSL_CTX with safe defaults.  Files are read by lwp::file, so that only the LWP blocks, and OpenSSL parses memory.
+#include "tls/connection.h"
 #include "tls/error.h"
 #include "tls/settings.h"
 
@@ -138,6 +139,18 @@ int choose_protocol(SSL *, const unsigned char **chosen, unsigned char *length, 
 	return found == OPENSSL_NPN_NEGOTIATED ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_ALERT_FATAL;
 }
 
+/// Of a server.  `arg` as above.
+int choose_certificate(SSL *ssl, int *, void *arg) {
+	const auto *settings = static_cast<const tls_settings *>(arg);
+	const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
+	try {
+		const tls_settings *other = name != nullptr ? settings->names.find(name) : nullptr;
+		return other == nullptr || SSL_set_SSL_CTX(ssl, other->ctx) != nullptr ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_ALERT_FATAL;
+	} catch (const std::bad_alloc &) {
+		return SSL_TLSEXT_ERR_ALERT_FATAL;
+	}
+}
+
 std::error_code set_up(SSL_CTX *ctx, tls_side side) noexcept {
 	SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
 	SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
@@ -254,6 +267,33 @@ void tls_context::session_tickets(std::size_t count, std::error_code &error) noe
 	with(settings_, error, [&](SSL_CTX *ctx) { return result(SSL_CTX_set_num_tickets(ctx, count)); });
 }
 
+void tls_context::certificate_for(std::string_view name, const tls_context &other, std::error_code &error) noexcept {
+	with(settings_, error, [&](SSL_CTX *ctx) {
+		if (side() != tls_side::server || !other.settings_ || other.side() != tls_side::server || other.settings_ == settings_ ||
+		    name.empty()) {
+			return invalid();
+		}
+		settings_->names.add(name, other.settings_);
+		SSL_CTX_set_tlsext_servername_callback(ctx, choose_certificate);
+		SSL_CTX_set_tlsext_servername_arg(ctx, settings_.get());
+		return std::error_code();
+	});
+}
+
+void tls_context::resume_sessions(std::error_code &error) noexcept {
+	with(settings_, error, [&](SSL_CTX *ctx) {
+		if (side() != tls_side::client) {
+			return invalid();
+		}
+		if (!settings_->sessions) {
+			settings_->sessions = std::make_unique<detail::tls_sessions>();
+		}
+		SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
+		SSL_CTX_sess_set_new_cb(ctx, detail::tls_connection::keep_session);
+		return std::error_code();
+	});
+}
+
 tls_side tls_context::side() const noexcept { return settings_ ? settings_->side : tls_side::client; }
 
 ssl_ctx_st *tls_context::native_handle() const noexcept { return settings_ ? settings_->ctx : nullptr; }
@@ -330,6 +370,18 @@ void tls_context::session_tickets(std::size_t count) {
 	std::error_code error;
 	session_tickets(count, error);
 	tls_throw_if(error, "session_tickets");
+}
+
+void tls_context::certificate_for(std::string_view name, const tls_context &other) {
+	std::error_code error;
+	certificate_for(name, other, error);
+	tls_throw_if(error, "certificate_for");
+}
+
+void tls_context::resume_sessions() {
+	std::error_code error;
+	resume_sessions(error);
+	tls_throw_if(error, "resume_sessions");
 }
 
 }  // namespace lwp

@@ -3,6 +3,8 @@
 // What the copies of a tls_context and its streams share.  Written by its setters, only read afterwards.
 #pragma once
 
+#include "tls/session.h"
+
 #include <lwp/tls.hpp>
 
 #include <openssl/ssl.h>
@@ -20,7 +22,9 @@ struct tls_settings {
 
 	const tls_side side;
 	SSL_CTX *ctx = nullptr;
-	std::string protocols;  // a server's, as on the wire: a byte of length before each
+	std::string protocols;                   // a server's, as on the wire: a byte of length before each
+	tls_names names;                         // a server's
+	std::unique_ptr<tls_sessions> sessions;  // a client's that resumes; it has a lock of its own
 };
 
 }  // namespace lwp::detail

@@ -184,6 +184,10 @@ std::string tls_stream::server_name() const {
 	                   : std::string();
 }
 
+bool tls_stream::resumed() const {
+	return connection_ && connection_->about([](SSL *ssl) { return SSL_session_reused(ssl) == 1; });
+}
+
 std::string tls_stream::peer_subject() const { return connection_ ? connection_->about(subject_of) : std::string(); }
 
 const tcp_stream &tls_stream::socket() const noexcept {

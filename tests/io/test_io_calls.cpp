@@ -70,6 +70,34 @@ TEST(IoRead, NonblockingDescriptorGivesEagain) {
 	EXPECT_EQ(errno_of(lwp_recv(s.a, &c, 1, 0)), EAGAIN);
 }
 
+// What was found out about a descriptor a moment ago holds for a moment only.
+TEST(IoRead, ModesAndTimeoutsThatChangeAreSeen) {
+	for (int i = 0; i < 5; i++) {
+		socket_pair s(SOCK_STREAM);
+		subject reader([&](subject &self) {
+			char c;
+			for (int k = 0; k < 3; k++) {  // each waits, in blocking mode and for as long as it takes
+				self.about_to_block();
+				EXPECT_EQ(lwp_recv(s.a, &c, 1, 0), 1);
+			}
+		});
+		for (int k = 0; k < 3; k++) {
+			reader.await_blocked();
+			EXPECT_EQ(lwp_send(s.b, "x", 1, 0), 1);
+		}
+		collect(reader.lid());
+		char c;
+		const timeval tv{0, 1000};
+		if (i % 2 == 0) {
+			const int flags = fcntl(s.a, F_GETFL);
+			EXPECT_EQ(fcntl(s.a, F_SETFL, flags | O_NONBLOCK), 0);
+		} else {
+			EXPECT_EQ(setsockopt(s.a, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv)), 0);
+		}
+		EXPECT_EQ(errno_of(lwp_recv(s.a, &c, 1, 0)), EAGAIN);
+	}
+}
+
 TEST(IoRead, Errors) {
 	pipe_pair p;
 	char c;

@@ -10,8 +10,10 @@
 
 #include "io_support.h"
 
+#include <csignal>
 #include <map>
 #include <memory>
+#include <sys/time.h>
 #include <thread>
 #include <vector>
 
@@ -100,6 +102,8 @@ void echo_storm(unsigned clients, unsigned turns) {
 	EXPECT_EQ(right, clients * turns);
 }
 
+std::atomic<unsigned> signals{0};
+
 /// CPU time of all kernel threads, in milliseconds.
 double cpu_ms() {
 	timespec t{};
@@ -108,6 +112,21 @@ double cpu_ms() {
 }
 
 }  // namespace
+
+// A handler without SA_RESTART interrupts whatever system call a vCPU is in, its ring's among them.  No call of ours ends by that.
+TEST(IoStorm, SignalsInterruptNobody) {
+	struct sigaction mine {
+	}, old{};
+	mine.sa_handler = [](int) { signals.fetch_add(1, std::memory_order_relaxed); };
+	ASSERT_EQ(::sigaction(SIGALRM, &mine, &old), 0);
+	const itimerval often{{0, 300}, {0, 300}}, off{};
+	ASSERT_EQ(::setitimer(ITIMER_REAL, &often, nullptr), 0);
+	for (int i = 0; i < 20 && signals.load(std::memory_order_relaxed) < 20; i++) {
+		echo_storm(20, 20);
+	}
+	EXPECT_EQ(::setitimer(ITIMER_REAL, &off, nullptr), 0);
+	EXPECT_EQ(::sigaction(SIGALRM, &old, nullptr), 0);
+}
 
 TEST(IoStorm, AThousandEcho) { echo_storm(1000, LWP_TEST_ASAN || LWP_TEST_TSAN ? 3 : 20); }
 

@@ -231,6 +231,27 @@ TEST_F(Process, ADetachedOneIsCollected) {
 	EXPECT_TRUE(wait_until([pid] { return ::kill(pid, 0) == -1; }));
 }
 
+// The library waits for its end and does not bring it about.
+TEST_F(Process, ADetachedOneLives) {
+	lwp::pipe says;
+	auto [ours, childs] = lwp::unix_stream::pair();
+	process p(shell("cat; echo closed; read x <&2; echo $x"),
+	    {.in = stdio::pipe(), .out = stdio::from(says.write_end.native_handle()), .error = stdio::from(childs)});
+	says.write_end.close();
+	childs.close();
+	const pid_t pid = p.id();
+	p.detach();
+	lwp::reader out(says.read_end);
+	EXPECT_EQ(out.read_line(far()), "closed");  // the library's LWP has begun, and closed its input
+	for (int i = 0; i < 100; i++) {
+		lwp_yield();
+	}
+	ours.write_all("alive\n");
+	EXPECT_EQ(out.read_line(far()), "alive");
+	EXPECT_FALSE(out.read_line(far()).has_value());
+	EXPECT_TRUE(wait_until([pid] { return ::kill(pid, 0) == -1; }));  // a zombie would still be there
+}
+
 TEST_F(Process, AGroupIsKilledAsOne) {
 	process p(shell("sleep 1000 & echo $!; wait"), {.in = stdio::null(), .out = stdio::pipe(), .new_group = true});
 	lwp::reader out(p.standard_output());

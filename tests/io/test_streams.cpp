@@ -5,8 +5,10 @@
 // io: uring epoll denied
 #include "io_support.h"
 
+#include <algorithm>
 #include <array>
 #include <csignal>
+#include <cstdlib>
 #include <sys/resource.h>
 #include <thread>
 #include <vector>
@@ -384,6 +386,26 @@ TEST(Limit, KernelThreadsFromOutsideKeepLimitsToo) {
 	t.join();
 }
 
+// Without a deadline there is the stop alone: the wait must look at it all the same.
+TEST(Limit, AStopAloneReachesAKernelThreadFromOutside) {
+	auto [a, b] = unix_stream::pair();
+	std::stop_source stop;
+	std::atomic<bool> begun{false}, over{false};
+	std::error_code error;
+	std::thread t([&, &s = a] {
+		char c = 0;
+		begun = true;
+		s.read({&c, 1}, error, {.stop = stop.get_token()});
+		over = true;
+	});
+	EXPECT_TRUE(wait_until([&] { return begun.load(); }));
+	stop.request_stop();
+	EXPECT_TRUE(wait_until([&] { return over.load(); })) << "the stop did not end it";
+	b.write_all("x");  // then this does
+	t.join();
+	EXPECT_EQ(error, std::errc::operation_canceled);
+}
+
 TEST(Limit, CloseEndsWhatIsBlocked) {
 	auto [a, b] = unix_stream::pair();
 	std::error_code error;
@@ -528,4 +550,44 @@ TEST(Pipe, NoneLeft) {
 	EXPECT_EQ(error, std::errc::too_many_files_open);
 	EXPECT_EQ(thrown, std::errc::too_many_files_open);
 	EXPECT_FALSE(p.read_end.is_open() || p.write_end.is_open());
+}
+
+// What the page cache has comes at once, the rest from the disk; a read may meet the edge between them, and the end of the file.
+TEST(File, ReadsAreRightWhateverThePageCacheHas) {
+	constexpr std::size_t size = 256 * 1024 + 1000;
+	lwp::file f = temporary();
+	const std::string out = pattern(size);
+	f.write_all(out);
+	f.sync();
+	dice d(seed());
+	std::string got;
+	for (int i = 0; i < 200; i++) {
+		const auto from = static_cast<off_t>(d.below(size));
+		(void)::posix_fadvise(f.native_handle(), from & ~4095, d.below(64 * 1024), POSIX_FADV_DONTNEED);
+		const std::size_t at = d.below(size + 10);
+		got.assign(d.below(100'000), '\0');
+		const std::size_t n = f.read_at(static_cast<std::int64_t>(at), got);
+		EXPECT_EQ(n, std::min(got.size(), size - std::min(at, size)));
+		EXPECT_TRUE(got.compare(0, n, out, std::min(at, size), n) == 0);
+	}
+}
+
+TEST(File, DirectReads) {
+	char name[] = "./lwp_direct_XXXXXX";  // not in /tmp, which may have no such reads
+	const int fd = ::mkostemp(name, O_CLOEXEC);
+	ASSERT_GE(fd, 0);
+	const std::string out = pattern(64 * 1024);
+	lwp::file(fd).write_all(out);
+	std::error_code error;
+	lwp::file f(name, {.flags = O_DIRECT}, error);
+	EXPECT_EQ(::unlink(name), 0);
+	if (error == std::errc::invalid_argument) {
+		GTEST_SKIP() << "this file system has no O_DIRECT";
+	}
+	ASSERT_FALSE(error) << error.message();
+	const std::unique_ptr<char, decltype(&std::free)> buffer(static_cast<char *>(std::aligned_alloc(4096, 8192)), std::free);
+	for (std::size_t at = 0; at < out.size(); at += 8192) {
+		const std::size_t n = f.read_exactly_at(static_cast<std::int64_t>(at), {buffer.get(), 8192});
+		EXPECT_TRUE(std::string_view(buffer.get(), n) == std::string_view(out).substr(at, 8192));
+	}
 }

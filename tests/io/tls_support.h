@@ -190,6 +190,20 @@ struct tls_pair {
 	tls_stream client, server;
 };
 
+/// The client refuses the certificate for `why`, and the server learns that it was refused.
+inline void expect_refused(tls_pair &p, int why) {
+	const auto [ours, theirs] = p.handshakes();
+	EXPECT_EQ(ours, std::error_code(why, lwp::x509_category())) << ours.message();
+	EXPECT_EQ(&theirs.category(), &lwp::openssl_category()) << theirs.message();
+}
+
+inline void say_and_hear(tls_stream &from, tls_stream &to, const std::string &text) {
+	EXPECT_EQ(from.write_all(text, far()), text.size());
+	std::string got(text.size(), '\0');
+	EXPECT_EQ(to.read_exactly(got, far()), text.size());
+	EXPECT_EQ(got, text);
+}
+
 inline std::string read_to_end(tls_stream &s, std::error_code &error) {
 	std::string all;
 	char buffer[20000];

@@ -1,0 +1,306 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# httpd under attack: what a client that means well notices of it.  The server has CPU 0 and one vCPU; that client and the attackers have CPU 1, where
+# it comes first (they are nice).  For each attack, beside the same client with nobody else there:
+#
+#   kept, new    microseconds (p99, and its ratio to the idle server's) of requests over one connection that is kept, and of requests over new ones
+#   MiB          the server's resident memory at its highest
+#   recovers     seconds until every descriptor of the attack is free again and a new client is served, once the attackers have stopped
+#
+# Status 1 if a ratio is above 3, memory above what the attack's connections may cost, or the server does not recover.
+# Needs Python's standard library and taskset.
+import argparse
+import gc
+import multiprocessing
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+LIMIT = 60  # seconds for anything to start, to answer or to recover
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+BASE = 48 << 20  # what the server may take without any connection
+
+
+class Server:
+    """httpd on CPU 0."""
+
+    def __init__(self, build, root, kind, descriptors, timeout):
+        self.process = subprocess.Popen(  # pylint: disable=consider-using-with
+            ["sh", "-c", f'ulimit -n {descriptors} && exec "$@"', "sh", "taskset", "-c", "0", f"{build}/examples/httpd", "--port=0", f"--root={root}",
+             f"--timeout={timeout}", f"--idle={timeout}"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env={**os.environ, "LWP_IO": kind})
+        line = self.process.stdout.readline().decode()
+        if not line.startswith("listening on "):
+            sys.exit(f"hostile: httpd said {line!r}")
+        self.port = int(line.rsplit(":", 1)[1])
+        self.pid = self.process.pid
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        if self.process.wait(LIMIT) != 0:
+            sys.exit(f"hostile: httpd ended with {self.process.returncode}")
+        self.process.stdout.close()
+
+    def resident(self):
+        with open(f"/proc/{self.pid}/status", encoding="ascii") as f:
+            return next(1024 * int(line.split()[1]) for line in f if line.startswith("VmRSS:"))
+
+    def descriptors(self):
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+
+def connect(port, buffer=0):
+    s = socket.socket()
+    if buffer:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+    s.settimeout(LIMIT)
+    s.connect(("127.0.0.1", port))
+    return s
+
+
+# ---- the client that means well ----------------------------------------------------------------------------------------
+
+
+def ask(s):
+    """One request over `s`; the whole answer comes at once, since it is small."""
+    s.sendall(GET)
+    if not s.recv(4096).startswith(b"HTTP/1.1 200"):
+        raise OSError("no answer")
+
+
+def well_meaning(port, seconds, fresh, pipe):
+    """A request each millisecond, measured once it is told to.  (kept: [us], new: [us])"""
+    os.sched_setaffinity(0, {1})
+    gc.disable()
+    s = connect(port)
+    ask(s)
+    pipe.send("ready")
+    while not pipe.poll(0.001):
+        ask(s)
+    kept, new = [], []
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        for turn in range(10):
+            time.sleep(0.001)
+            begin = time.perf_counter_ns()
+            if fresh and turn == 9:
+                with connect(port) as one:
+                    ask(one)
+                new.append((time.perf_counter_ns() - begin) / 1000)
+            else:
+                ask(s)
+                kept.append((time.perf_counter_ns() - begin) / 1000)
+    pipe.send((kept, new))
+
+
+def p99(values):
+    return sorted(values)[int(len(values) * 0.99)] if values else 0.0
+
+
+# ---- attackers: each a process that goes on until it is killed ---------------------------------------------------------
+
+
+def keep(count, port, begin, go_on, buffer=0):
+    """`count` connections, each begun by begin(s) and kept alive by go_on(s); those that the server has cut are made anew."""
+    everybody = [None] * count
+    while True:
+        for i, s in enumerate(everybody):
+            try:
+                if s is None:
+                    everybody[i] = s = connect(port, buffer)
+                    s.setblocking(False)
+                    begin(s)
+                else:
+                    go_on(s)
+            except BlockingIOError:
+                pass
+            except OSError:
+                if s is not None:
+                    s.close()
+                everybody[i] = None
+            if i % 10 == 9:
+                time.sleep(0.001)
+
+
+def slowloris(port, count):
+    keep(count, port, lambda s: s.send(b"GET / HTTP/1.1\r\nHost: x\r\n"), lambda s: s.send(b"X"))
+
+
+def half_open(port, count):
+    """Peers that vanish: no end of the stream ever comes.  Where that is not permitted they are silent."""
+    everybody = []
+    for i in range(count):
+        s = connect(port)
+        try:
+            s.setsockopt(socket.IPPROTO_TCP, 19, 1)  # TCP_REPAIR: a close then sends nothing
+            s.close()
+        except OSError:
+            everybody.append(s)
+        if i % 10 == 9:
+            time.sleep(0.001)
+    signal.pause()
+
+
+def resets(port, count):
+    while True:
+        for i in range(count):
+            try:
+                s = connect(port)
+                s.send((b"", b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n", b"GET /")[i % 3])
+                s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+                s.close()
+            except OSError:
+                pass
+
+
+def garbage(port, count):
+    while True:
+        for _ in range(count):
+            try:
+                with connect(port) as s:
+                    s.send(os.urandom(2000))
+                    s.recv(4096)
+            except OSError:
+                pass
+
+
+def slow_readers(port, count):
+    def sip(s):
+        if not s.recv(100):
+            raise OSError("cut")
+
+    keep(count, port, lambda s: s.send(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n" * 5), sip, buffer=4096)
+
+
+# name, what it does, connections, descriptors of the server, whether new clients can come in, bytes that a connection may cost
+ATTACKS = [
+    ("slowloris", slowloris, 5000, 20000, True, 16 << 10),
+    ("half-open", half_open, 5000, 20000, True, 16 << 10),
+    ("resets", resets, 1000, 20000, True, 256 << 10),
+    ("garbage", garbage, 1000, 20000, True, 64 << 10),
+    ("slow readers", slow_readers, 500, 20000, True, 256 << 10),
+    ("no descriptors", slowloris, 1000, 256, False, 16 << 10),
+]
+
+
+def attacker(attack, port, count):
+    os.sched_setaffinity(0, {1})
+    os.nice(19)
+    attack(port, count)
+
+
+# ---- one attack --------------------------------------------------------------------------------------------------------
+
+
+def measure(server, seconds, fresh, attack=lambda: None):
+    """(p99 of kept, p99 of new, the highest resident memory); attack() begins once the client that means well has its connection."""
+    ours, theirs = multiprocessing.Pipe()
+    client = multiprocessing.Process(target=well_meaning, args=(server.port, seconds, fresh, theirs))
+    client.start()
+    ours.recv()
+    attack()
+    ours.send("go")
+    most = 0
+    end = time.monotonic() + seconds + LIMIT
+    answer = None
+    while not isinstance(answer, tuple):
+        if ours.poll(0.05):
+            answer = ours.recv()
+        most = max(most, server.resident())
+        if time.monotonic() > end or (client.exitcode or 0) != 0:
+            client.kill()
+            sys.exit("hostile: the client that means well was not served")
+    client.join()
+    return p99(answer[0]), p99(answer[1]), most
+
+
+def recovery(server, before):
+    begin = time.monotonic()
+    while time.monotonic() - begin < LIMIT:
+        try:
+            if server.descriptors() <= before:
+                with connect(server.port) as s:
+                    ask(s)
+                return time.monotonic() - begin
+        except OSError:
+            pass
+        time.sleep(0.05)
+    return None
+
+
+def run(name, attack, count, server, seconds, fresh, each):
+    """A line of the table, and what is wrong."""
+    before = server.descriptors()
+    idle_kept, idle_new, _ = measure(server, seconds, fresh)
+    enemy = multiprocessing.Process(target=attacker, args=(attack, server.port, count))
+
+    def begin():
+        enemy.start()
+        time.sleep(2)  # it gets under way
+
+    try:
+        kept, new, most = measure(server, seconds, fresh, begin)
+    finally:
+        enemy.kill()
+        enemy.join()
+    took = recovery(server, before)
+    wrong = []
+    if kept > 3 * idle_kept or new > 3 * idle_new:
+        wrong.append(f"{name}: p99 is more than 3 times the idle server's")
+    if most > BASE + count * each:
+        wrong.append(f"{name}: {most >> 20} MiB is more than {(BASE + count * each) >> 20}")
+    if took is None:
+        wrong.append(f"{name}: not recovered after {LIMIT} s")
+    ratio = f"{new / idle_new:.2f}" if fresh else "-"
+    line = [name, str(count), f"{idle_kept:,.0f}", f"{kept:,.0f}", f"{kept / idle_kept:.2f}", f"{idle_new:,.0f}" if fresh else "-", f"{new:,.0f}" if fresh else "-",
+            ratio, f"{most / (1 << 20):.1f}", "never" if took is None else f"{took:.1f}"]
+    return line, wrong
+
+
+def show(lines):
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    for line in lines:
+        print("  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths))).rstrip())
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Attacks httpd and measures what another client notices.")
+    parser.add_argument("--build", required=True, help="the build directory")
+    parser.add_argument("--seconds", type=float, default=5, help="of each measurement (default: %(default)s)")
+    parser.add_argument("--io", default="uring", help="uring or epoll (default: %(default)s)")
+    parser.add_argument("filter", nargs="?", default="", help="only the attack of this name")
+    options = parser.parse_args()
+    if len(os.sched_getaffinity(0)) < 2:
+        sys.exit("needs two CPUs: one for the server, one for everybody else")
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    lines = [["attack", "connections", "kept: idle", "attacked", "ratio", "new: idle", "attacked", "ratio", "MiB", "recovers"]]
+    wrong = []
+    with tempfile.TemporaryDirectory() as root:
+        with open(os.path.join(root, "index.html"), "wb") as f:
+            f.write(b"<p>front page\n")
+        with open(os.path.join(root, "large"), "wb") as f:
+            f.write(os.urandom(3 << 20))
+        for name, attack, count, descriptors, fresh, each in ATTACKS:
+            if options.filter not in ("", name):
+                continue
+            sys.stderr.write(f"  {name}\n")
+            server = Server(options.build, root, options.io, min(descriptors, hard), timeout=5)
+            try:
+                line, bad = run(name, attack, count, server, options.seconds, fresh, each)
+            finally:
+                server.stop()
+            lines.append(line)
+            wrong += bad
+    show(lines)
+    print("\n".join(wrong))
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
