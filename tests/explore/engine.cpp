@@ -474,6 +474,8 @@ void fail(const char *format, ...) noexcept {
 	leave();
 }
 
+void advance_clock(std::uint64_t to) noexcept { e->time = std::max(e->time, to); }
+
 void note(const char *text) noexcept {
 	if (e->plan->record) {
 		record(e->current, op::note, nullptr, text, 0, 0, 0);

@@ -91,6 +91,8 @@ void let_others() noexcept;
 /// The schedule is over.
 [[noreturn]] void finish() noexcept;
 [[noreturn]] void fail(const char *format, ...) noexcept __attribute__((format(printf, 1, 2)));
+/// It is at least this late.
+void advance_clock(std::uint64_t to) noexcept;
 /// Says something in the columns of a failing schedule.  A literal.
 void note(const char *text) noexcept;
 /// Which kthread runs.

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""Breaks the library's code, one mutant at a time, and fails unless the schedule explorer, or the test that it names, finds each.
+"""Breaks the library's code, one mutant at a time, and fails unless the schedule explorer, the reference model, or the test that it names, finds each.
 
-    run.py [--budget SECONDS] [--least N] [--jobs N] --build DIR [MUTANT...]    builds and runs; names or beginnings of names
-    run.py --fit                                                                only looks whether each mutant's text is still there once
+    run.py [--of model] [--budget SECONDS] [--least N] [--jobs N] --build DIR [MUTANT...]    builds and runs; names or beginnings of names
+    run.py --fit                                                                             only looks whether each text is still there once
 
-mutants.txt has the mutants.  DIR is a configured build (Ninja) in which the target `explore` is built; it is left as it is, but for the tests that
-mutants name, which are built first: what a mutant changes is compiled into a temporary directory.  A mutant of a header compiles everything again that includes it.
+mutants.txt has the mutants for the explorer and for tests, model.txt those for the model.  DIR is a configured build (Ninja) in which the target
+(`explore`, `model`) is built; it is left as it is, but for the tests that mutants name, which are built first: what a mutant changes is compiled into a
+temporary directory.  A mutant of a header compiles everything again that includes it.
 
 Ends with one line of figures.  Exit status 1 if a mutant survived, does not fit or does not compile, or fewer than --least were run in time.
 """
@@ -26,6 +27,7 @@ import zlib
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 SCHEDULES = ["--count", "3000", "--search", "6000", "--first"]
+SEQUENCES = ["--count", "8000", "--first"]
 RUN_MOST = 240  # seconds; a mutant that hangs the explorer itself is found, too
 TEST_MOST = 100  # the same of a test, which waits for up to a minute before it says that something does not come
 MUTANT = re.compile(r"^mutant (\S+)\nfile (\S+)\nby ([^\n]+)\n<<<<\n(.*?)\n====\n(.*?)\n?>>>>$", re.MULTILINE | re.DOTALL)
@@ -43,17 +45,18 @@ SCENARIOS = scenario_names()
 class Mutant:
     """One way to break one file."""
 
-    def __init__(self, match):
+    def __init__(self, match, of):
+        self.of = of
         self.name, self.file, self.by, self.old, self.new = match.groups()
         self.by = self.by.split()
         self.test = self.by[1] if self.by[0] == "test" and len(self.by) > 1 else ""
-        self.target = self.test or "explore"
+        self.target = self.test or of
 
     def command(self, program):
         """What runs the killers, and for how long at most."""
         if self.test:
             return [program, "--gtest_filter=" + ":".join(self.by[2:])], TEST_MOST
-        return [program, *SCHEDULES, *self.by], RUN_MOST
+        return [program, *(SEQUENCES if self.of == "model" else [*SCHEDULES, *self.by])], RUN_MOST
 
     def tests_misfit(self):
         """The same of the tests that are to find it."""
@@ -77,21 +80,22 @@ class Mutant:
             return f"{self.file} is no file"
         if self.test and self.tests_misfit():
             return self.tests_misfit()
-        for name in [] if self.test else self.by:
+        for name in self.by if self.target == "explore" else ():
             if not any(scenario.startswith(name) for scenario in SCENARIOS):
                 return f"no scenario begins with {name}"
         count = path.read_text().count(self.old)
         return "" if count == 1 else f"its text is there {count} times in {self.file}"
 
 
-def read_mutants():
-    text = (HERE / "mutants.txt").read_text()
-    mutants = [Mutant(m) for m in MUTANT.finditer(text)]
+def read_mutants(of):
+    name = "model.txt" if of == "model" else "mutants.txt"
+    text = (HERE / name).read_text()
+    mutants = [Mutant(m, of) for m in MUTANT.finditer(text)]
     if len(mutants) != len(re.findall(r"^mutant ", text, re.MULTILINE)):
-        sys.exit("mutants.txt: an entry is malformed")
+        sys.exit(f"{name}: an entry is malformed")
     names = [m.name for m in mutants]
     if len(set(names)) != len(names):
-        sys.exit("mutants.txt: a name is there twice")
+        sys.exit(f"{name}: a name is there twice")
     return mutants
 
 
@@ -186,6 +190,7 @@ def outcome(mutant, build):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fit", action="store_true")
+    parser.add_argument("--of", choices=["explore", "model"], default="explore")
     parser.add_argument("--build")
     parser.add_argument("--budget", type=float, default=1e9)
     parser.add_argument("--least", type=int, default=0)
@@ -193,7 +198,9 @@ def main():
     parser.add_argument("names", nargs="*")
     options = parser.parse_args()
 
-    mutants = read_mutants()
+    mutants = read_mutants(options.of)
+    if options.fit:
+        mutants += read_mutants("model")
     misfits = [(m.name, m.misfit()) for m in mutants if m.misfit()]
     for name, why in misfits:
         print(f"{name}: {why}")
