@@ -27,6 +27,10 @@ if(LWP_WITH_TLS)
 	install(FILES "${PROJECT_SOURCE_DIR}/include/lwp/tls.hpp" DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}/lwp")
 endif()
 
+# One archive for both kinds: what it needs of the library is the library's public face.
+install(TARGETS lwp_testing EXPORT lwp_testing ARCHIVE DESTINATION "${CMAKE_INSTALL_LIBDIR}")
+install(EXPORT lwp_testing NAMESPACE lwp:: FILE lwp-testing.cmake DESTINATION "${package_dir}")
+
 configure_package_config_file("${PROJECT_SOURCE_DIR}/cmake/lwpConfig.cmake.in" "${PROJECT_BINARY_DIR}/lwpConfig.cmake"
 	INSTALL_DESTINATION "${package_dir}" NO_SET_AND_CHECK_MACRO)
 write_basic_package_version_file("${PROJECT_BINARY_DIR}/lwpConfigVersion.cmake" COMPATIBILITY SameMinorVersion)
@@ -39,7 +43,8 @@ cmake_path(RELATIVE_PATH CMAKE_INSTALL_PREFIX BASE_DIRECTORY "${lwp_pc_dir}" OUT
 cmake_path(RELATIVE_PATH CMAKE_INSTALL_FULL_LIBDIR BASE_DIRECTORY "${CMAKE_INSTALL_PREFIX}" OUTPUT_VARIABLE lwp_pc_libdir)
 cmake_path(RELATIVE_PATH CMAKE_INSTALL_FULL_INCLUDEDIR BASE_DIRECTORY "${CMAKE_INSTALL_PREFIX}" OUTPUT_VARIABLE lwp_pc_includedir)
 list(JOIN LWP_SANITIZE_FLAGS " " lwp_pc_sanitize)
-set(lwp_pc_files lwp)
+list(JOIN lwp_testing_link_options " " lwp_pc_testing)
+set(lwp_pc_files lwp lwp-testing)
 if(LWP_WITH_TLS)
 	list(APPEND lwp_pc_files lwp-tls)
 endif()

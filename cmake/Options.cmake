@@ -17,6 +17,7 @@ set_property(CACHE LWP_SANITIZE PROPERTY STRINGS "" address thread undefined)
 option(LWP_DEBUG "Check the library's invariants and lock ranks at run time" OFF)
 option(LWP_WERROR "Warnings are errors" OFF)
 option(LWP_PORTABLE_SWITCH "Switch with the public boost::context::fiber only" OFF)
+option(LWP_COVERAGE "Count what of the library is executed (tools/coverage.py; gcc)" OFF)
 option(LWP_VALGRIND "Tell Valgrind about LWP stacks if its header is installed" OFF)
 
 if(PROJECT_IS_TOP_LEVEL AND NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)

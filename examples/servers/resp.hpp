@@ -5,6 +5,7 @@
 // Nothing is copied: the words of a request are views of the input.  Never blocks.
 #pragma once
 
+#include <algorithm>
 #include <charconv>
 #include <cstdint>
 #include <string>
@@ -68,8 +69,11 @@ private:
 		if (!rest_.empty() && rest_.front() != mark) {
 			return fail(complaint);
 		}
+		if (std::min(rest_.find('\n'), rest_.size()) > longest_number) {  // whether its end has come or not
+			return fail(complaint);
+		}
 		if (const outcome o = line(text); o != outcome::request) {
-			return rest_.size() > longest_number ? fail(complaint) : o;
+			return o;
 		}
 		text.remove_prefix(1);
 		const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), *out);

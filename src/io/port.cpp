@@ -6,6 +6,7 @@
 #include "io/descriptor.h"
 #include "io/direct.h"
 #include "sched/idle.h"
+#include "sched/point.h"
 #include "sched/spare.h"
 
 #include <algorithm>
@@ -246,6 +247,10 @@ void port_close(vcpu_t *vc) {
 const parker port_parker = {port_park, port_unpark, port_poll, port_close, port_poll_away, port_awaited};
 
 LWP_NOINLINE port *port_make(vcpu_t *vc, int *error) noexcept {
+	if (sched_point != nullptr) {  // time is not real there, nor is anything that would come from outside
+		*error = ENOTSUP;
+		return nullptr;
+	}
 	port *p = port_of(vc);
 	if (p == nullptr) {
 		p = new (std::nothrow) port;

@@ -12,6 +12,7 @@
 #include "sched/account.h"
 #include "sched/idle.h"
 #include "sched/ncpu.h"
+#include "sched/point.h"
 #include "sched/spare.h"
 #include "sched/switch.h"
 #include "sync/condvar.h"
@@ -371,7 +372,8 @@ int start(const runtime_options &o, bool home) noexcept {
 	pset_forget();
 	(void)lwp_account(o.accounting || account_wanted());
 	::pthread_sigmask(SIG_SETMASK, nullptr, &signal_mask);
-	spares.sp_make = make_spare;
+	const bool monitored = sched_point == nullptr;  // else all happens on this kernel thread
+	spares.sp_make = monitored ? make_spare : nullptr;
 	unsigned made = 0;
 	int error = 0;
 	// A vCPU sees those before it only, until all are there.
@@ -382,10 +384,10 @@ int start(const runtime_options &o, bool home) noexcept {
 	if (static bool biased = false; error == 0 && !std::exchange(biased, true)) {  // r
 		condvar_bias(sched.sd_all, count);                                         // once and for all: there is no LWP yet, so nobody waits
 	}
-	if (error == 0) {
+	if (error == 0 && monitored) {
 		error = monitor_start();
 	}
-	if (error == 0 && home && (error = become_lwp1(sched.sd_vcpu[0])) != 0) {
+	if (error == 0 && home && (error = become_lwp1(sched.sd_vcpu[0])) != 0 && monitored) {
 		monitor_stop();
 	}
 	if (error != 0) {
@@ -548,7 +550,9 @@ void runtime_stop() noexcept {
 	for (lwp_move_to(l, 0); l->l_cpu != vc; lwp_userret(l)) {
 		sys::yield();  // it is on its way back; then the substitute gives us up at the boundary
 	}
-	monitor_stop();
+	if (sched_point == nullptr) {
+		monitor_stop();
+	}
 	unmake_vcpus(1);
 	std::lock_guard hold(runtime_lock);
 	vcpu_close_parker(vc);

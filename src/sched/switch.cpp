@@ -7,12 +7,15 @@
 #include "sched/callout.h"
 #include "sched/idle.h"
 #include "sched/place.h"
+#include "sched/point.h"
 #include "sched/priority.h"
 #include "sched/spare.h"
 
 #include <algorithm>
 
 namespace lwp::kern {
+
+void (*sched_point)(lwp_t *) = nullptr;
 
 /// One look at an LWP, see lwp_look_at(); on the stack of who looks.
 struct lwp_look {
@@ -354,7 +357,29 @@ LWP_NOINLINE void lwp_move_cpu(lwp_t *l) noexcept {
 	go_to_and_unlock(l, vc, sched_takecpu(l, vc));
 }
 
+LWP_NOINLINE void lwp_give_way(lwp_t *l, lwp_t *to) noexcept {
+	vcpu_t *vc = l->l_cpu;
+	vc->vc_lwplock.lock(vc);
+	vc->vc_rqlock.lock(vc);
+	vc->vc_rq.remove(to);
+	lwp_setstat(l, lwp_stat::run, &vc->vc_rqlock);
+	vc->vc_rq.push(l, queue_end::line);
+	lwp_setstat(to, lwp_stat::onproc, &vc->vc_lwplock);
+	cpu_switchto(vc, l, to, &vc->vc_rqlock);
+	tick(l);
+}
+
+LWP_NOINLINE void vcpu_put_first(vcpu_t *vc, lwp_t *l) noexcept {
+	lock_scope hold(vc->vc_rqlock, vc);
+	vc->vc_rq.remove(l);
+	vc->vc_rq.push(l, queue_end::newest_first);
+}
+
 LWP_NOINLINE void lwp_preempt_cpu(lwp_t *l) noexcept {
+	if (LWP_UNLIKELY(sched_point != nullptr)) {
+		sched_point(l);
+		return;
+	}
 	vcpu_t *vc = l->l_cpu;
 	if (LWP_UNLIKELY(vc->vc_duty.load(std::memory_order_relaxed) != vcpu_duty::acts && !vc->vc_bound)) {  // relaxed: our own
 		if (l->l_blocking == 0) {  // inside a region the LWP keeps its kernel thread

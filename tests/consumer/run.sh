@@ -31,7 +31,7 @@ prefix=$work/prefix
 mkdir "$work/source"
 cp "$here/CMakeLists.txt" "$here"/hello* "$work/source"
 
-programs=(hello hello_c)
+programs=(hello hello_c hello_testing)
 if [ -e "$prefix/include/lwp/tls.hpp" ]; then
 	programs+=(hello_tls)
 else
@@ -73,12 +73,17 @@ read -ra libs <<<"$(pkg-config --libs lwp)"
 LD_LIBRARY_PATH=$libdir run "$work/pc_hello"
 LD_LIBRARY_PATH=$libdir run "$work/pc_hello_c"
 
+say "pkg-config, testing"
+read -ra testing <<<"$(pkg-config --libs lwp-testing)"
+"$cxx" -std=c++20 "${cflags[@]}" "$here/hello_testing.cpp" "${testing[@]}" -o "$work/pc_hello_testing"
+LD_LIBRARY_PATH=$libdir run "$work/pc_hello_testing"
+
 say "pkg-config, static"
 read -ra libs <<<"$(pkg-config --static --libs lwp)"
 static=("${libs[@]/#-llwp/-l:liblwp.a}")
 "$cxx" -std=c++20 "${cflags[@]}" "$here/hello.cpp" "${static[@]}" -o "$work/pc_hello_static"
 "$cc" "${cflags[@]}" "$here/hello_c.c" "${static[@]}" -o "$work/pc_hello_c_static"
-if [ ${#programs[@]} = 3 ]; then
+if [ ${#programs[@]} = 4 ]; then
 	say "pkg-config, TLS streams"
 	read -ra libs <<<"$(pkg-config --libs lwp-tls)"
 	"$cxx" -std=c++20 "${cflags[@]}" "$here/hello_tls.cpp" "${libs[@]}" -o "$work/pc_hello_tls"

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include <climits>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -270,9 +271,23 @@ std::size_t status_kib(const char *key) {
 
 }  // namespace lwp::test
 
+extern "C" void __gcov_dump() __attribute__((weak));  // a build that measures coverage
+
 namespace {
 bool in_death_test_child = false;
-}
+
+/// What the end of a process by abort() has executed is counted, too.
+const bool counts_aborts = [] {
+	if (__gcov_dump != nullptr) {
+		std::signal(SIGABRT, [](int) {
+			std::signal(SIGABRT, SIG_DFL);
+			__gcov_dump();
+			std::raise(SIGABRT);
+		});
+	}
+	return true;
+}();
+}  // namespace
 
 // The child of a death test ends wherever it stands, with LWPs alive: what their stacks refer to is no leak.
 extern "C" int __lsan_is_turned_off() { return in_death_test_child ? 1 : 0; }
