@@ -41,6 +41,9 @@ typedef int32_t lwpid_t;
 #define LWP_DETACHED 0x00000040UL
 /** _lwp_create(): it does not run before _lwp_continue(). */
 #define LWP_SUSPENDED 0x00000080UL
+/** _lwp_create(): it runs without the big lock, or with it held (big_lock.hpp).  Neither: as its creator. */
+#define LWP_MPSAFE 0x00000100UL
+#define LWP_BIGLOCK 0x00000200UL
 
 /** Longest name with its terminating NUL; _lwp_setname() cuts what is longer. */
 #define LWP_MAXNAME 16
@@ -61,7 +64,7 @@ LWP_API void _lwp_makecontext(ucontext_t *context, void (*start)(void *), void *
  * Starts an LWP from a context made by _lwp_makecontext().  Its id is stored in *new_lwp before it can run.
  * It inherits scheduling class, priority, affinity and processor set from the caller.  Never blocks.
  * Errors (no LWP exists afterwards): EINVAL the context was not made by _lwp_makecontext(), its stack is smaller than 16 KiB
- * or larger than 1 GiB, an unknown flag, or a null pointer | EAGAIN too many LWPs | ENOMEM no memory for the LWP or its stack.
+ * or larger than 1 GiB, an unknown flag, LWP_MPSAFE with LWP_BIGLOCK, or a null pointer | EAGAIN too many LWPs | ENOMEM no memory for the LWP or its stack.
  */
 LWP_API int _lwp_create(const ucontext_t *context, unsigned long flags, lwpid_t *new_lwp);
 
@@ -150,6 +153,31 @@ LWP_API int lwp_yield(void);
  */
 LWP_API void lwp_blocking_enter(void);
 LWP_API void lwp_blocking_leave(void);
+
+/* ---- stacks in memory --------------------------------------------------------------------------------------- */
+
+/**
+ * While `lid` (0: the caller) is held its stack stays in memory, however long it sleeps (runtime_options::stack_pager_ms); if it is not there it is brought
+ * back.  Holds are counted, and end with the LWP.  For LWPs that must not be late when they are woken.  Never blocks the caller for another LWP.
+ * Errors: ESRCH no such living LWP | lwp_hold(): EAGAIN 65535 times already | lwp_rele(): EINVAL it is not held.
+ */
+LWP_API int lwp_hold(lwpid_t lid);
+LWP_API int lwp_rele(lwpid_t lid);
+
+/* ---- the big lock ------------------------------------------------------------------------------------------- */
+
+/**
+ * At most one LWP has the big lock.  Those made with LWP_BIGLOCK have it whenever they run; whoever else asks for it here has it until it has let go of
+ * it as often.  It is let go of wherever its LWP stops running of its own accord, and taken again before that call returns: in every call that blocks,
+ * in lwp_yield(), between lwp_blocking_enter() and _leave(), while it is suspended or stopped, and when it ends.  The first blocks.  Of those that wait
+ * the best, and of equals the first, has it next.
+ * lwp_big_lock_try() returns 0 or EBUSY.  One exit more than enters, or either between lwp_blocking_enter() and _leave(), aborts with a message.
+ */
+LWP_API void lwp_big_lock_enter(void);
+LWP_API int lwp_big_lock_try(void);
+LWP_API void lwp_big_lock_exit(void);
+/** How often the caller has it; 0: not.  An LWP made with LWP_BIGLOCK begins with 1. */
+LWP_API unsigned lwp_big_locks(void);
 
 /* ---- name, private pointer, control block ---------------------------------------------------------------- */
 

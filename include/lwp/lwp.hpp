@@ -5,14 +5,17 @@
 
 #include <lwp/affinity.hpp>
 #include <lwp/barrier.hpp>
+#include <lwp/big_lock.hpp>
 #include <lwp/blocking.hpp>
 #include <lwp/channel.hpp>
 #include <lwp/condition_variable.hpp>
+#include <lwp/credential.hpp>
 #include <lwp/deadlock.hpp>
 #include <lwp/event.hpp>
 #include <lwp/future.hpp>
 #include <lwp/io.h>
 #include <lwp/io.hpp>
+#include <lwp/kauth.h>
 #include <lwp/latch.hpp>
 #include <lwp/lwp.h>
 #include <lwp/mutex.hpp>

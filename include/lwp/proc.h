@@ -11,6 +11,8 @@
 
 #include <lwp/lwp.h>
 
+#include <sys/types.h>
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -26,6 +28,44 @@ LWP_API int lwp_proc_stop(void);
 LWP_API int lwp_proc_continue(void);
 /** 1 if the proc is stopped, or some of it still on its way; else 0. */
 LWP_API int lwp_proc_stopped(void);
+
+/* ---- who there is -------------------------------------------------------------------------------------------- */
+
+/** States, by NetBSD's names and numbers. */
+enum { LSIDL = 1, LSRUN = 2, LSSLEEP = 3, LSSTOP = 4, LSZOMB = 5, LSONPROC = 7, LSSUSPENDED = 8 };
+
+#define KI_WMESGLEN 16
+
+/** One LWP as it was when it was looked at (NetBSD's struct kinfo_lwp). */
+struct kinfo_lwp {
+	lwpid_t l_lid;
+	int l_stat;  /**< LSRUN and so on; LSZOMB: ended, and nobody has waited for it */
+	int l_cpuid; /**< LSRUN, LSONPROC: index of its virtual CPU; LWPCTL_CPU_NONE: it is on none, or is a kernel thread of the application */
+	int l_class; /**< SCHED_OTHER, SCHED_FIFO, SCHED_RR */
+	int l_priority;            /**< what it runs and waits with, 0 to 223 */
+	int l_usrpri;              /**< what it was given, on the same scale */
+	int l_detached;            /**< nobody can wait for it */
+	int l_inmem;               /**< its stack is in memory */
+	int l_holdcnt;             /**< and is held there so often, by lwp_hold() */
+	uint32_t l_slptime;        /**< how long it has slept, in seconds; 0 if it does not */
+	uint64_t l_wchan;          /**< what it sleeps on, as a number; 0 if it does not */
+	char l_wmesg[KI_WMESGLEN]; /**< why, in one word */
+	char l_name[LWP_MAXNAME];
+};
+
+/**
+ * Looks at every LWP, the caller and kernel threads that have called the library among them; fills in up to `room` of `lwps`, in no order, and returns how
+ * many there are.  Looked at one by one, while none is made nor ends.  Costs a look at each; never blocks.
+ * Errors: EINVAL NULL with a `room` other than 0.
+ */
+LWP_API ssize_t lwp_proc_list(struct kinfo_lwp *lwps, size_t room);
+
+/**
+ * The LWP that stands for the process: the one that ran the last signal handler, if it lives; else one that is LSONPROC, or if there is none LSRUN, LSSLEEP,
+ * LSSTOP, LSSUSPENDED (NetBSD's proc_representative_lwp).  *nrlwps, unless that is NULL: how many are LSONPROC or LSRUN.  Never fails: the
+ * caller lives.
+ */
+LWP_API lwpid_t lwp_proc_representative(unsigned *nrlwps);
 
 /**
  * Calls fn(arg) once in the LWP `lid` (0: the caller), where that leaves its next call of the library; a sleeper is woken for it and sleeps on

@@ -4,12 +4,16 @@
 #pragma once
 
 #include <lwp/lwp.h>
+#include <lwp/proc.h>
 
 #include <chrono>
 #include <string>
 #include <vector>
 
 namespace lwp {
+
+/// Every LWP, by rising id: lwp_proc_list().  Throws std::bad_alloc.
+LWP_API std::vector<kinfo_lwp> every_lwp();
 
 /// One LWP of a stopped world.
 struct stopped_lwp {

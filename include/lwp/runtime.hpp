@@ -22,6 +22,9 @@ struct runtime_options {
 	/// Whether the time that each LWP has a vCPU is counted (usage.h), from the start; LWP_ACCOUNT=1 in the environment says so too.  It makes a switch
 	/// some two times as dear.
 	bool accounting = false;
+	/// An LWP that has slept for so many milliseconds gives back the memory of its stack that it does not use; it may be a moment late when it is
+	/// woken after that.  0: LWP_STACK_PAGER from the environment, in milliseconds, else never.
+	unsigned stack_pager_ms = 0;
 };
 
 /// What the runtime holds and has done.  Counters only grow; the rest is a snapshot that may be torn while LWPs run.
@@ -40,6 +43,8 @@ struct runtime_stats {
 	std::uint64_t blocking_regions;  ///< regions entered by lwp::blocking() or lwp_blocking_enter()
 	std::uint64_t blocked_found;     ///< vCPUs that were found blocked in the kernel by an LWP that had not said so
 	std::uint64_t blocked_unhelped;  ///< times when all substitutes were in use and a vCPU stayed blocked
+	std::uint64_t stacks_paged_out;  ///< LWPs whose stacks the pager took out of memory
+	std::uint64_t stacks_paged_in;   ///< and brought back
 	unsigned spare_vcpus;            ///< substitutes made, in use or not
 };
 

@@ -3,7 +3,7 @@
  * Scheduling of living LWPs: NetBSD's calls.  pset.h has those about processor sets.
  *
  * `pid` is 0 or the id of this process; any other is ESRCH.  Any LWP may call, none of these blocks unless it says so, and all of them
- * return 0, or -1 with errno set.  Nothing is refused for want of privilege.
+ * return 0, or -1 with errno set.  EPERM "privilege": the caller's credential lacks LWP_PRIV_SCHED (kauth.h); every process begins with one that has it.
  *
  * Priorities run from 0 to 63 within a class, higher is better, and each real-time LWP is better than each time-sharing one.  An LWP
  * of the best priority that is queued on a virtual CPU runs there next; a better one that comes runs when the one that runs now makes its next
@@ -38,7 +38,8 @@ extern "C" {
  * Gives `lid` (0: every LWP of the process) a class and a priority.  `policy` is SCHED_OTHER, SCHED_FIFO, SCHED_RR or LWP_SCHED_NONE;
  * param->sched_priority is 0 to 63 for the real-time classes, or LWP_PRI_NONE.  What the LWP had used up of a time-sharing priority is
  * forgotten.  One that is queued goes to the end of its new line, one that sleeps among others to its new place.
- * Errors: EINVAL an unknown class, a priority out of range, a priority for SCHED_OTHER, or a null pointer | ESRCH no such living LWP.
+ * Errors: EINVAL an unknown class, a priority out of range, a priority for SCHED_OTHER, or a null pointer | ESRCH no such living LWP | EPERM privilege,
+ * for a real-time class that the LWP does not have or a better priority than it was given; of all LWPs (`lid` 0) none is changed then.
  */
 LWP_API int _sched_setparam(pid_t pid, lwpid_t lid, int policy, const struct sched_param *param);
 
@@ -52,7 +53,7 @@ LWP_API int _sched_getparam(pid_t pid, lwpid_t lid, int *policy, struct sched_pa
 /**
  * Priority protection, for mutexes with a ceiling.  `priority` 0 to 63: the caller runs at least with this real-time priority until it has taken back
  * each of its protections; the best of them counts until the last is gone.  -1 takes one back.  -2 asks: returns the priority.
- * Errors: EPERM out of range, or too many | EINVAL nothing to take back | ENOENT asked, and not protected.
+ * Errors: EPERM out of range, too many, or privilege for a better one than the caller was given | EINVAL nothing to take back | ENOENT asked, and not protected.
  */
 LWP_API int _sched_protect(int priority);
 

@@ -30,6 +30,13 @@ enum class sched_policy : unsigned char {
 	rr,       ///< real time: round robin among equals
 };
 
+/// Whether an LWP runs beside others that were written to take turns (big_lock.hpp).
+enum class mp_safety : unsigned char {
+	inherit,   ///< as the creator
+	safe,      ///< runs without the big lock: all LWPs do, unless somebody says otherwise
+	big_lock,  ///< has the big lock whenever it runs
+};
+
 /// How an LWP is made: lwp::thread t({.name = "worker", .stack_size = 256 * 1024}, f);
 struct attributes {
 	const char *name = nullptr;  ///< cut to LWP_MAXNAME - 1 bytes
@@ -38,6 +45,7 @@ struct attributes {
 	int vcpu = -1;               ///< run on this vCPU only; -1: where the creator may; affinity.hpp changes it later
 	bool detached = false;       ///< nobody joins; the thread object is not joinable
 	sched_policy policy = sched_policy::inherit;
+	mp_safety mp = mp_safety::inherit;
 };
 
 namespace detail {
@@ -120,7 +128,7 @@ public:
 	thread() noexcept = default;
 
 	/// [thread.thread.constr]  Throws std::system_error: EAGAIN too many LWPs | ENOMEM no memory for its stack | EINVAL callable and arguments take more than half of
-	/// its stack; and what copying the arguments throws.
+	/// its stack | EPERM an attribute asks for what the caller's credential has no privilege for (kauth.h); and what copying the arguments throws.
 	template <class F, class... Args>
 		requires(!std::is_same_v<std::remove_cvref_t<F>, thread> && !std::is_same_v<std::remove_cvref_t<F>, attributes> &&
 		    std::is_invocable_v<std::decay_t<F>, std::decay_t<Args>...>)

@@ -39,7 +39,11 @@ extern "C" {
 
 void lwp_blocking_enter(void) {
 	lwp_t *l = curlwp();
-	if (l->l_blocking++ == 0 && !l->l_cpu->vc_bound) {
+	if (l->l_blocking++ != 0) {
+		return;
+	}
+	biglock_out(l, big_hold::away);
+	if (!l->l_cpu->vc_bound) {
 		begin(l->l_cpu);
 	}
 }
@@ -52,6 +56,10 @@ void lwp_blocking_leave(void) {
 	}
 	if (l->l_cpu->vc_duty.load(std::memory_order_relaxed) != vcpu_duty::acts) {  // relaxed: our own
 		lwp_to_duty(l);
+	}
+	if (LWP_UNLIKELY(l->l_bighas == big_hold::away)) {
+		l->l_bighas = big_hold::none;
+		biglock_in(l);
 	}
 	lwp_userret(l);
 }

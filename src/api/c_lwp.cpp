@@ -6,6 +6,7 @@
 #include "base/assert.h"
 #include "core/lwpctl.h"
 #include "proc/lwp_life.h"
+#include "proc/pager.h"
 #include "proc/runtime.h"
 #include "proc/signal.h"
 #include "sched/switch.h"
@@ -62,7 +63,9 @@ void _lwp_makecontext(ucontext_t *context, void (*start)(void *), void *arg, voi
 
 int _lwp_create(const ucontext_t *context, unsigned long flags, lwpid_t *new_lwp) {
 	lwp_t *l = curlwp();
-	if (context == nullptr || new_lwp == nullptr || context->uc_link != &made_by_us || (flags & ~(LWP_DETACHED | LWP_SUSPENDED)) != 0) {
+	if (context == nullptr || new_lwp == nullptr || context->uc_link != &made_by_us ||
+	    (flags & ~(LWP_DETACHED | LWP_SUSPENDED | LWP_MPSAFE | LWP_BIGLOCK)) != 0 ||
+	    (flags & (LWP_MPSAFE | LWP_BIGLOCK)) == (LWP_MPSAFE | LWP_BIGLOCK)) {
 		return c_result(EINVAL);
 	}
 	start_record record;
@@ -75,6 +78,7 @@ int _lwp_create(const ucontext_t *context, unsigned long flags, lwpid_t *new_lwp
 	o.stack_size = context->uc_stack.ss_size;
 	o.detached = (flags & LWP_DETACHED) != 0;
 	o.suspended = (flags & LWP_SUSPENDED) != 0;
+	o.mpsafe = (flags & LWP_MPSAFE) != 0 ? 1 : (flags & LWP_BIGLOCK) != 0 ? 0 : -1;
 	o.private_ = record.private_;
 	lwp_t *fresh;
 	int error = newlwp(l, o, &fresh);
@@ -189,6 +193,29 @@ int lwp_yield(void) {
 	lwp_userret(l);
 	return 0;
 }
+
+int lwp_hold(lwpid_t lid) { return c_result(uvm_lwp_hold(curlwp(), lid)); }
+
+int lwp_rele(lwpid_t lid) { return c_result(uvm_lwp_rele(curlwp(), lid)); }
+
+void lwp_big_lock_enter(void) {
+	lwp_t *l = curlwp();
+	biglock_enter(&l->l_proc->p_biglock, l);
+	lwp_userret(l);
+}
+
+int lwp_big_lock_try(void) {
+	lwp_t *l = curlwp();
+	return biglock_try_enter(&l->l_proc->p_biglock, l) ? 0 : EBUSY;
+}
+
+void lwp_big_lock_exit(void) {
+	lwp_t *l = curlwp();
+	biglock_exit(l);
+	lwp_userret(l);
+}
+
+unsigned lwp_big_locks(void) { return curlwp()->l_biglocks; }
 
 int _lwp_setname(lwpid_t lid, const char *name) {
 	lwp_t *l = curlwp();

@@ -3,6 +3,7 @@
 // The calls on the proc as a whole, and the guard that stops the world.
 #include "api/errno.h"
 #include "core/lwp_state.h"
+#include "proc/list.h"
 #include "proc/lwp_life.h"
 #include "proc/runtime.h"
 #include "proc/signal.h"
@@ -10,6 +11,7 @@
 #include <lwp/proc.h>
 #include <lwp/proc.hpp>
 
+#include <algorithm>
 #include <cerrno>
 #include <system_error>
 
@@ -45,6 +47,25 @@ int lwp_proc_stopped(void) {
 	return proc_is_stopped(l->l_proc, l->l_cpu) ? 1 : 0;  // no boundary: who asks may be about to continue the proc
 }
 
+ssize_t lwp_proc_list(struct kinfo_lwp *lwps, size_t room) {
+	const lwp_t *l = curlwp();
+	if (lwps == nullptr && room != 0) {
+		return c_result(EINVAL);
+	}
+	return static_cast<ssize_t>(proc_list(l->l_proc, lwps, room, l->l_cpu));
+}
+
+lwpid_t lwp_proc_representative(unsigned *nrlwps) {
+	lwp_t *l = curlwp();
+	std::size_t running = 0;
+	const proc_scope hold(l->l_proc, l->l_cpu);
+	const lwp_t *found = proc_representative_lwp(l->l_proc, &running);
+	if (nrlwps != nullptr) {
+		*nrlwps = static_cast<unsigned>(running);
+	}
+	return lwp_lid(found != nullptr ? found : l);
+}
+
 int lwp_need_userret(lwpid_t lid, void (*fn)(void *), void *arg) {
 	lwp_t *l = curlwp();
 	if (fn == nullptr) {
@@ -76,6 +97,20 @@ void lwp_proc_abort(int sig) { proc_die(curlwp(), signal_valid(sig) ? sig : SIGA
 }  // extern "C"
 
 namespace lwp {
+
+std::vector<kinfo_lwp> every_lwp() {
+	const lwp_t *l = curlwp();
+	std::vector<kinfo_lwp> all(proc_nlwps(l->l_proc, l->l_cpu) + 16);
+	for (std::size_t n; (n = proc_list(l->l_proc, all.data(), all.size(), l->l_cpu)) != all.size();) {
+		if (n < all.size()) {
+			all.resize(n);
+			break;
+		}
+		all.resize(n + n / 8 + 16);  // some were made meanwhile
+	}
+	std::sort(all.begin(), all.end(), [](const kinfo_lwp &a, const kinfo_lwp &b) { return a.l_lid < b.l_lid; });
+	return all;
+}
 
 stop_the_world::stop_the_world() : stopped_(world_stop(curlwp(), never) == 0) {}
 

@@ -40,6 +40,7 @@ nascent thread_prepare(const attributes &attr, std::size_t size, std::size_t ali
 	o.priority = attr.priority;
 	o.policy = static_cast<int>(attr.policy) - 1;
 	o.detached = attr.detached;
+	o.mpsafe = attr.mp == mp_safety::inherit ? -1 : attr.mp == mp_safety::safe ? 1 : 0;
 	o.room = (size + 63) / 64 * 64 + (align > 64 ? align : 0);
 	lwp_t *l;
 	if (int error = newlwp(curlwp(), o, &l)) {

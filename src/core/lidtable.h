@@ -99,6 +99,20 @@ public:
 		}
 	}
 
+	/// The same for `most` buckets from `from` on, which moves on.  False: the last ones.  The table may change between two calls; what is in it all the
+	/// time is met at least once.
+	template <class Fn>
+	bool for_some(std::uint32_t &from, std::uint32_t most, Fn fn) const {
+		const std::uint32_t n = buckets(layout_.load(std::memory_order_relaxed));  // relaxed: we hold the lock
+		for (; most != 0 && from < n; from++, most--) {
+			for (lid_node *node = bucket(from)->load(std::memory_order_relaxed); node != nullptr;
+			     node = node->ln_next.load(std::memory_order_relaxed)) {
+				fn(node);
+			}
+		}
+		return from < n;
+	}
+
 private:
 	// Segment 0 is part of the table; segment s > 0 holds as many buckets as all before it together.  23 of them hold every id.
 	using bucket_t = atomic<lid_node *>;

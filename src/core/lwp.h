@@ -20,6 +20,7 @@
 #include "base/list.h"
 #include "base/spinlock.h"
 #include "core/cpu_account.h"
+#include "core/cred.h"
 #include "core/lidtable.h"
 #include "core/specific.h"
 #include "core/vcpu_mask.h"
@@ -32,6 +33,7 @@
 
 namespace lwp::kern {
 
+struct biglock;
 struct lwp_t;
 struct proc_t;
 struct procpart;
@@ -53,9 +55,12 @@ inline constexpr pri_t pri_span = 64;  ///< priorities of a class: pri_user and 
 /// l_flag.  Written with the LWP locked; LW_USERRET is also tested without a lock at the boundary.
 enum : std::uint32_t {
 	LW_IDLE = 0x00000001,       // a vCPU's idle LWP
+	LW_INMEM = 0x00000004,      // its stack is in memory: it may run (proc/pager.h)
 	LW_SINTR = 0x00000080,      // its sleep may be interrupted
 	LW_TIMED = 0x00000100,      // its sleep has a deadline
 	LW_SYSTEM = 0x00000200,     // not the application's
+	LW_PAGING = 0x00000800,     // somebody works on what of its stack is in memory
+	LW_CRMOD = 0x00000400,      // its credential is no longer the proc's: no reason to end a sleep
 	LW_WSTOP = 0x00010000,      // to stand still: its proc is stopped, or another stops the world
 	LW_WSUSPEND = 0x00020000,   // to be suspended at the boundary
 	LW_WMIGRATE = 0x00040000,   // to look, at the boundary, whether it may be on this vCPU, and else to leave (sched/place.h)
@@ -69,7 +74,21 @@ enum : std::uint32_t {
 	LW_GRANTED = 0x20000000,    // what it waits for was given before it slept (sync/rendezvous.h)
 	LW_BOUND = 0x80000000,      // runs on one vCPU only
 	LW_USERRET = LW_WSTOP | LW_WSUSPEND | LW_WEXIT | LW_WCORE | LW_WREBOOT | LW_PENDSIG | LW_WUSERRET,
-	LW_BOUNDARY = LW_USERRET | LW_WMIGRATE,  // a sleep needs not end for the second: whoever wakes it queues it where it may be
+	// What the boundary looks at.  For the last two a sleep needs not end: who wakes it queues it where it may be, and nothing waits for the credential.
+	LW_BOUNDARY = LW_USERRET | LW_WMIGRATE | LW_CRMOD,
+};
+
+/// l_pflag, written by the LWP itself; before it runs, by its creator.
+enum : std::uint8_t {
+	LP_MPSAFE = 0x01,  // runs without the big lock
+};
+
+/// What an LWP with l_biglocks has of the big lock (sync/biglock.h).
+enum class big_hold : std::uint8_t {
+	none,  // nothing: it waits for it, or is asleep
+	held,
+	kept,  // held, and not let go of in sleeps
+	away,  // let go of while it blocks its kernel thread: sleeps meanwhile do not bring it back
 };
 
 /// l_bound, where it is not the index of a vCPU.
@@ -134,6 +153,10 @@ struct alignas(64) lwp_t : lid_node {  // lid_node: l_lid and the id table's lin
 	list<lwp_t, &lwp_t::l_lendlink> l_lenders;  // T: of its own: who lends to it, one for each thing that others wait for
 	atomic<std::uint32_t> l_blocks{0};          // a: a wait_phase, and how many waits on an owner it has begun (sync/waitgraph.h)
 	std::int16_t l_psid;                        // l: its processor set; 0: the default one
+	std::uint16_t l_holdcnt;                    // l: its stack stays in memory (uvm_lwp_hold())
+	std::uint16_t l_biglocks;                   // !: how often it has the big lock, also while it sleeps
+	big_hold l_bighas;                          // !; whoever hands the lock over, to one that sleeps for it: l
+	std::uint8_t l_pflag;                       // !
 	std::uint8_t l_prflag;                      // p
 	atomic<bool> l_oncpu;                       // a: its stack may be in use: from building until whoever runs after its end has left it
 	bool l_fresh;                               // !: l_ctx must be made anew before it runs
@@ -153,6 +176,8 @@ struct alignas(64) lwp_t : lid_node {  // lid_node: l_lid and the id table's lin
 	void (*l_func)(void *);    // !
 	void *l_arg;               // !
 	void *l_private;           // !
+	biglock *l_biglock;        // !: with l_biglocks: which
+	kauth_cred *l_cred;        // !: what it works with (proc/cred.h)
 	specref l_specific;        // !: see core/specific.h for key_delete
 	stack l_stack;             // !
 	char l_name[LWP_MAXNAME];  // p

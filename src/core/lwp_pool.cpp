@@ -54,7 +54,7 @@ void scrub(lwp_t *l) noexcept {
 	l->l_protdepth = 0;
 	l->l_lendsto = nullptr;
 	l->l_lendlink = {};
-	l->l_flag.store(0, std::memory_order_relaxed);  // relaxed: nobody knows it
+	l->l_flag.store(LW_INMEM, std::memory_order_relaxed);  // relaxed: nobody knows it
 	l->l_ctl.store(nullptr, std::memory_order_relaxed);
 	l->l_wchan = nullptr;
 	l->l_wmesg = nullptr;
@@ -69,12 +69,17 @@ void scrub(lwp_t *l) noexcept {
 	l->l_ncsw = 0;
 	l->l_nivcsw = 0;
 	l->l_account = {};
+	l->l_biglocks = 0;
+	l->l_bighas = big_hold::none;
+	l->l_pflag = LP_MPSAFE;
+	l->l_biglock = nullptr;
 	l->l_prflag = 0;
 	l->l_oncpu.store(false, std::memory_order_relaxed);
 	l->l_fresh = true;
 	l->l_stacked = false;
 	l->l_adopted = false;
 	l->l_farwait = false;
+	l->l_holdcnt = 0;
 	l->l_blocking = 0;
 	l->l_room = 0;
 	l->l_refcnt = 1;
@@ -86,6 +91,7 @@ void scrub(lwp_t *l) noexcept {
 	l->l_func = nullptr;
 	l->l_arg = nullptr;
 	l->l_private = nullptr;
+	l->l_cred = &cred0;
 	l->l_stack = stack{};
 	l->l_name[0] = '\0';
 	l->l_kthread = {};

@@ -9,11 +9,13 @@
 //   LW_WSUSPEND         LSSUSPENDED until it is continued
 //   LW_WCORE, LW_WREBOOT  LSSUSPENDED for good (Q13): whoever set it ends the process
 //   LW_WUSERRET         calls its return hook, once; a hook is an LWP's, not the proc's (Q14)
+//   LW_CRMOD            takes the proc's credential (cred.h)                    nothing waits for it, and a hook's calls take it first
 //   LW_WMIGRATE         goes on on a vCPU where it may run                      last; set and cleared with the LWP locked, see sched/place.h
 //
 // Each bit is set under pp_lock of the LWP's part and the LWP's lock.  The LWP tests it again under pp_lock and keeps that until it has left
 // LSONPROC, so what undoes the bit in between is never lost (Q3).  After each that made it wait it begins again from the first.
 #include "base/assert.h"
+#include "proc/cred.h"
 #include "proc/lwp_life.h"
 #include "proc/signal.h"
 #include "sched/switch.h"
@@ -76,14 +78,16 @@ bool lwp_halt_and_unlock(proc_t *p, lwp_t *l, part_hold &hold, lwp_stat to) noex
 	proc_cv_broadcast(p, me);  // who waits for us to stop needs pp_lock to look: by then we have
 	me->vc_lwplock.lock(me);
 	lwp_setstat(l, to, &me->vc_lwplock);
+	biglock_leave_locked(l);
 	hold.unlock(me);
 	// vc_lwplock is held across the switch: a continue that comes now waits until we are off our stack.
 	mi_switch_and_unlock(l, nullptr);
+	biglock_return(l);
 	return true;
 }
 
 LWP_NOINLINE void lwp_userret_slow(lwp_t *l) noexcept {
-	for (std::uint32_t flags = lwp_flags(l); (flags & LW_USERRET) != 0; flags = lwp_flags(l)) {
+	for (std::uint32_t flags = lwp_flags(l); (flags & (LW_USERRET | LW_CRMOD)) != 0; flags = lwp_flags(l)) {
 		if ((flags & (LW_WEXIT | LW_WCORE)) == LW_WEXIT && may_end(l)) {
 #if LWP_DEBUG
 			// Mutexes that it owns stay locked: it has no say in it.
@@ -99,8 +103,10 @@ LWP_NOINLINE void lwp_userret_slow(lwp_t *l) noexcept {
 			signal_deliver(l);
 		} else if ((flags & (LW_WSUSPEND | LW_WREBOOT | LW_WCORE | LW_WEXIT)) != 0) {
 			stand_still(l, LW_WSUSPEND | LW_WREBOOT | LW_WCORE | LW_WEXIT, lwp_stat::suspended);
-		} else {
+		} else if ((flags & LW_WUSERRET) != 0) {
 			call_hook(l);
+		} else {
+			lwp_update_creds(l);
 		}
 	}
 	if ((lwp_flags(l) & LW_WMIGRATE) != 0 && l->l_blocking == 0) {  // inside a region it keeps its kernel thread

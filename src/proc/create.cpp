@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include "base/assert.h"
 #include "core/lwp_pool.h"
+#include "proc/cred.h"
 #include "proc/lwp_life.h"
 #include "proc/runtime.h"
 #include "sched/place.h"
@@ -19,8 +20,14 @@ std::uint32_t room_for(std::size_t bytes) noexcept {
 	return bytes <= room_usual ? room_usual : static_cast<std::uint32_t>((bytes + 63) / 64 * 64);
 }
 
+/// The first thing it does (NetBSD's lwp_startup).
+void startup(lwp_t *l) noexcept {
+	biglock_return(l);
+	lwp_userret(l);
+}
+
 void start_routine(void *arg) noexcept {
-	static constexpr lwp_hooks hooks = {lwp_userret, lwp_end};
+	static constexpr lwp_hooks hooks = {startup, lwp_end};
 	lwp_run_units(static_cast<lwp_t *>(arg), hooks);
 }
 
@@ -89,8 +96,8 @@ void set_name(lwp_t *l, const char *name) noexcept {
 	l->l_name[n] = '\0';
 }
 
-/// Class and priority from the options or the template.  0 | EINVAL
-int set_scheduling(lwp_t *l, const lwp_t *l1, const lwp_options &o) noexcept {
+/// Class and priority from the options or the template.  0 | EINVAL | EPERM better than the template's
+int set_scheduling(lwp_t *l, lwp_t *l1, const lwp_options &o) noexcept {
 	if (o.priority < -1 || o.priority > 63 || o.policy < -1 || o.policy > 2) {
 		return EINVAL;
 	}
@@ -103,6 +110,10 @@ int set_scheduling(lwp_t *l, const lwp_t *l1, const lwp_options &o) noexcept {
 		l->l_basepri = l1->l_basepri;  // what it was given: neither lent nor used up
 	} else {
 		l->l_basepri = l->l_class == sched_class::other ? pri_default : pri_user_rt;
+	}
+	const bool better = (o.priority >= 0 && l->l_basepri > l1->l_basepri) || (l->l_class != sched_class::other && !same_class);
+	if (LWP_UNLIKELY(better) && lwp_authorize(l1, priv_sched) != 0) {
+		return EPERM;
 	}
 	l->l_decay = 0;
 	l->l_protpri = pri_none;
@@ -138,6 +149,9 @@ int newlwp(lwp_t *l1, const lwp_options &o, lwp_t **out) noexcept {
 	if (o.vcpu < -1 || o.vcpu >= static_cast<int>(sched.sd_count.load(std::memory_order_relaxed))) {  // relaxed: fixed while LWPs live
 		return EINVAL;
 	}
+	if (LWP_UNLIKELY(o.vcpu >= 0 && o.vcpu != l1->l_bound) && lwp_authorize(l1, priv_affinity) != 0) {
+		return EPERM;
+	}
 	const std::uint32_t room = room_for(o.room);
 	if (room > stack_size / 2) {
 		return EINVAL;
@@ -170,8 +184,13 @@ int newlwp(lwp_t *l1, const lwp_options &o, lwp_t **out) noexcept {
 	l->l_nivcsw = 0;
 	l->l_account = {};
 	l->l_private = o.private_;
+	l->l_pflag = o.mpsafe < 0 ? l1->l_pflag : static_cast<std::uint8_t>(o.mpsafe != 0 ? LP_MPSAFE : 0);
+	l->l_biglock = &l->l_proc->p_biglock;
+	l->l_biglocks = (l->l_pflag & LP_MPSAFE) != 0 ? 0 : 1;
+	l->l_bighas = big_hold::none;
 	l->l_prflag = o.detached ? LPR_DETACHED : 0;
 	l->l_refcnt = 1;
+	l->l_holdcnt = 0;
 	l->l_blocking = 0;  // it may have ended inside a region
 	l->l_pins = 0;      // as a handler's longjmp may have left it
 	l->l_sigpend = 0;
@@ -244,6 +263,7 @@ LWP_ALWAYS_INLINE int enter_and_run(lwp_t *l1, lwp_t *l2, void (*func)(void *), 
 	inherit_places(l1, l2);
 	lwp_setstat(l2, lwp_stat::idl, &home->vc_lwplock);
 	*lid = lwp_lid(l2);
+	l2->l_cred = cred_hold(p->p_cred);
 	pp->pp_nlwps++;
 	pp->pp_allowance--;
 	if ((l2->l_prflag & LPR_DETACHED) != 0) {
@@ -256,7 +276,7 @@ LWP_ALWAYS_INLINE int enter_and_run(lwp_t *l1, lwp_t *l2, void (*func)(void *), 
 	// A signal of the proc that all others mask is for the new one, if it does not.
 	l2->l_sigmask = l1->l_sigmask;
 	const bool signalled = LWP_UNLIKELY((p->p_sigpend.load(std::memory_order_relaxed) & ~l2->l_sigmask) != 0);  // relaxed: under a pp_lock
-	l2->l_flag.store(p->p_post | (signalled ? LW_PENDSIG : 0U) | (asleep ? LW_WSUSPEND : 0U) | (still ? LW_WSTOP : 0U),
+	l2->l_flag.store(LW_INMEM | p->p_post | (signalled ? LW_PENDSIG : 0U) | (asleep ? LW_WSUSPEND : 0U) | (still ? LW_WSTOP : 0U),
 	    std::memory_order_relaxed);  // relaxed: locked
 	if (LWP_UNLIKELY(asleep)) {
 		lwp_setstat(l2, lwp_stat::suspended, &home->vc_lwplock);

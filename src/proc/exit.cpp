@@ -3,6 +3,7 @@
 #include "base/sys.h"
 #include "core/lwp_pool.h"
 #include "core/lwpctl.h"
+#include "proc/cred.h"
 #include "proc/lwp_life.h"
 #include "proc/runtime.h"
 #include "proc/signal.h"
@@ -182,10 +183,17 @@ void lwp_end(lwp_t *l) noexcept {
 		end_if_last(p, l, me);
 	}
 	pp->pp_nzlwps++;
-	if (LWP_UNLIKELY(!specific_empty(l->l_specific))) {
+	if (LWP_UNLIKELY(!specific_empty(l->l_specific) || l->l_cred != &cred0)) {
 		// Destructors are the application's: they may sleep, and wake up on another vCPU.
 		hold.unlock(me);
 		specific_fini(l->l_specific);
+		lwp_drop_creds(l);
+		me = l->l_cpu;
+		hold.lock(me);
+	}
+	if (LWP_UNLIKELY(l->l_biglocks != 0)) {
+		hold.unlock(me);
+		biglock_drop(l);  // no code of the application runs in it any more
 		me = l->l_cpu;
 		hold.lock(me);
 	}

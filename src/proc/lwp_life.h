@@ -17,6 +17,7 @@ struct lwp_options {
 	int vcpu = -1;               // bound to this one, or -1: as the creator
 	int priority = -1;           // within its class, or -1: as the creator
 	int policy = -1;             // a sched_class, or -1: as the creator
+	int mpsafe = -1;             // runs without the big lock: 1, 0, or -1: as the creator
 	bool detached = false;
 	bool suspended = false;
 	std::size_t room = 0;  // bytes on its stack for the creator's use, 64-aligned
@@ -24,7 +25,7 @@ struct lwp_options {
 };
 
 /// Builds an LWP from the template `l1`: LSIDL, in no table.  Its memory is the dead detached LWP's that waits in the slot of this vCPU's
-/// part, or that of one that ended on this vCPU, or new.  0 | EINVAL | ENOMEM
+/// part, or that of one that ended on this vCPU, or new.  0 | EINVAL | ENOMEM | EPERM
 [[nodiscard]] int newlwp(lwp_t *l1, const lwp_options &, lwp_t **out) noexcept;
 /// Where its creator's bytes are.
 void *lwp_room(const lwp_t *) noexcept;
@@ -112,7 +113,7 @@ LWP_ALWAYS_INLINE void lwp_userret(lwp_t *l) noexcept {
 
 // ---- priority.cpp
 
-/// `policy` a sched_class or -1, `priority` 0 to 63 or -1, `lid` 0: all.  0 | EINVAL | ESRCH
+/// `policy` a sched_class or -1, `priority` 0 to 63 or -1, `lid` 0: all.  0 | EINVAL | ESRCH | EPERM
 [[nodiscard]] int lwp_setparam(lwp_t *l, lwpid_t lid, int policy, int priority) noexcept;
 /// 0 | ESRCH
 [[nodiscard]] int lwp_getparam(lwp_t *l, lwpid_t lid, int *policy, int *priority) noexcept;

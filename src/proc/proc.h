@@ -13,6 +13,7 @@
 #include "core/lidtable.h"
 #include "core/lwp_lock.h"
 #include "core/lwp_state.h"
+#include "sync/biglock.h"
 #include "sync/sleepq.h"
 
 #include <cstddef>
@@ -83,10 +84,13 @@ struct proc_t {
 	lwp_t *p_world = nullptr;                        // P: who has stopped the world, that is everybody else
 	unsigned p_worlds = 0;                           // P: how often, one in the other
 	atomic<std::uint64_t> p_sigpend{0};              // a: sent to the proc and taken by nobody yet; set under all locks, taken under any
+	atomic<lwpid_t> p_siglwp{0};                     // a: who took the last signal; written under a pp_lock
 	std::uint32_t p_post = 0;                        // P: LW_WEXIT and the like: posted to all, so to those that are made from now on
 	atomic<const struct proc_ops *> p_ops{nullptr};  // a: what is called around an LWP's life
+	kauth_cred *p_cred = &cred0;                     // P: what its LWPs work with, counted (proc/cred.h)
 	char p_lwpcv = 0;                                // its address is the channel: somebody was suspended, continued, dereferenced, freed
 	std::uint32_t p_nadopted = 0;                    // P: kernel threads of the application, all in part 0
+	biglock p_biglock;                               // of its LWPs that are not MP-safe
 	std::size_t p_maxlwps = 0;                       // P
 	list<waitrec, &waitrec::wr_link> p_anywaits;     // P: first come first served
 };

@@ -6,8 +6,10 @@
 #include "core/lwp_pool.h"
 #include "core/lwpctl.h"
 #include "ctx/guard.h"
+#include "proc/cred.h"
 #include "proc/lwp_life.h"
 #include "proc/monitor.h"
+#include "proc/pager.h"
 #include "proc/report.h"
 #include "sched/account.h"
 #include "sched/idle.h"
@@ -32,7 +34,7 @@
 
 namespace lwp::kern {
 
-sched_t sched = {.sd_vcpu = {}, .sd_settle = turnstile_settle};
+sched_t sched = {.sd_vcpu = {}, .sd_settle = turnstile_settle, .sd_letgo = biglock_let_go, .sd_bigyield = biglock_yield};
 std::size_t runtime_stack = stack_default;
 
 namespace {
@@ -100,8 +102,10 @@ int enter_proc(lwp_t *l) noexcept {
 	}
 	l->l_made = number;
 	l->l_part = pp;
+	l->l_cred = cred_hold(proc0.p_cred);
 	if (proc_holds(&proc0, l)) {
-		l->l_flag.store(LW_WSTOP, std::memory_order_relaxed);  // relaxed: nobody else knows it yet.  It stops at the end of this first call
+		l->l_flag.store(
+		    LW_INMEM | LW_WSTOP, std::memory_order_relaxed);  // relaxed: nobody else knows it yet.  It stops at the end of this first call
 	}
 	pp->pp_nlwps++;
 	pp->pp_allowance--;
@@ -181,7 +185,7 @@ lwp_t *idle_lwp(vcpu_t *vc) noexcept {
 		l->l_priority = pri_count;  // whoever is queued, it is not better than an idle vCPU: that one looks by itself
 		l->l_bound = vc->vc_index.load(std::memory_order_relaxed);
 		l->l_proc = &proc0;
-		l->l_flag.store(LW_IDLE | LW_SYSTEM | LW_BOUND, std::memory_order_relaxed);
+		l->l_flag.store(LW_INMEM | LW_IDLE | LW_SYSTEM | LW_BOUND, std::memory_order_relaxed);
 	}
 	return l;
 }
@@ -353,6 +357,16 @@ bool account_wanted() noexcept {
 	return text != nullptr && std::strcmp(text, "1") == 0;
 }
 
+/// How long an LWP sleeps before the pager looks at its stack; 0: there is none.
+nanotime pager_wanted(const runtime_options &o) noexcept {
+	unsigned long ms = o.stack_pager_ms;
+	if (ms == 0) {
+		const char *text = std::getenv("LWP_STACK_PAGER");
+		ms = text != nullptr ? std::strtoul(text, nullptr, 10) : 0;
+	}
+	return static_cast<nanotime>(std::min<unsigned long>(ms, 1'000'000'000)) * 1'000'000;
+}
+
 /// runtime_lock held.
 int start(const runtime_options &o, bool home) noexcept {
 	const unsigned count = o.vcpus != 0 ? o.vcpus : vcpus_wanted();
@@ -360,7 +374,8 @@ int start(const runtime_options &o, bool home) noexcept {
 	if (count > vcpu_max || wanted_stack < stack_min || wanted_stack > stack_max) {
 		return EINVAL;
 	}
-	report_install();  // before the vCPUs that call it
+	cred0.cr_uid = ::getuid();  // before the first LWP
+	report_install();           // before the vCPUs that call it
 	runtime_stack = wanted_stack;
 	if (int error = make_parts(count, o.max_lwps != 0 ? o.max_lwps : max_lwps_default)) {
 		return error;
@@ -387,7 +402,14 @@ int start(const runtime_options &o, bool home) noexcept {
 	if (error == 0 && monitored) {
 		error = monitor_start();
 	}
+	if (error == 0 && monitored) {
+		const nanotime asleep = pager_wanted(o);
+		if (asleep != 0 && (error = pager_start(asleep)) != 0) {
+			monitor_stop();
+		}
+	}
 	if (error == 0 && home && (error = become_lwp1(sched.sd_vcpu[0])) != 0 && monitored) {
+		pager_stop();
 		monitor_stop();
 	}
 	if (error != 0) {
@@ -414,6 +436,8 @@ void bound_release(void *arg) noexcept {
 	lwp_t *l = vc->vc_curlwp;
 	curcpu_set(vc);
 	specific_fini(l->l_specific);
+	lwp_drop_creds(l);
+	biglock_drop(l);
 	proc_t *p = &proc0;
 	part_hold hold(p, l->l_part, vc);
 	lwp_drainrefs(p, l);
@@ -551,6 +575,7 @@ void runtime_stop() noexcept {
 		sys::yield();  // it is on its way back; then the substitute gives us up at the boundary
 	}
 	if (sched_point == nullptr) {
+		pager_stop();
 		monitor_stop();
 	}
 	unmake_vcpus(1);
@@ -566,6 +591,8 @@ void runtime_stop() noexcept {
 		wait_recheck(p, vc);
 		proc_cv_broadcast(p, vc);
 	}
+	lwp_drop_creds(l);
+	biglock_drop(l);
 	lwpctl_put(l);
 	drop_home_idle(vc);
 	guard_remove();
@@ -634,6 +661,9 @@ runtime_stats runtime_statistics() noexcept {
 		s.spare_vcpus += vc->vc_spare ? 1U : 0U;
 		dead += vc->vc_ndead.load(std::memory_order_relaxed);
 	});
+	const pager_stats paged = pager_statistics();
+	s.stacks_paged_out = paged.out;
+	s.stacks_paged_in = paged.in;
 	s.blocked_found = spares.sp_stuck.load(std::memory_order_relaxed);
 	s.blocked_unhelped = spares.sp_refused.load(std::memory_order_relaxed);
 	{

@@ -342,6 +342,7 @@ void signal_deliver(lwp_t *l) noexcept {
 		if (handled) {
 			l->l_sigmask = mask | sigbits_of(act.sa_mask) | ((act.sa_flags & SA_NODEFER) == 0 ? sigbit(sig) : 0);
 			l->l_sigmask &= ~cannot_be_caught;
+			p->p_siglwp.store(lwp_lid(l), std::memory_order_relaxed);  // relaxed: whoever asks has all pp_locks
 			look_again(p, l, me);  // what stays for others is no reason to interrupt the handler's sleeps
 		}
 		pp->pp_lock.unlock(me);

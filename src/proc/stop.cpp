@@ -157,6 +157,7 @@ int world_stop(lwp_t *l, nanotime deadline) noexcept {
 		if (!p->p_held) {
 			set_world(p, l, l->l_cpu);
 			proc_unlock_all(p, l->l_cpu);
+			biglock_keep(l, true);
 			break;
 		}
 		// Another was first, or the proc is stopped: we stand still as well, and try again when we go on.
@@ -174,6 +175,7 @@ int world_stop(lwp_t *l, nanotime deadline) noexcept {
 				return 0;
 			}
 			if (when >= deadline) {
+				biglock_keep(l, false);
 				set_world(p, nullptr, l->l_cpu);
 				return ETIMEDOUT;
 			}
@@ -189,6 +191,7 @@ void world_continue(lwp_t *l, bool all) noexcept {
 	const proc_scope hold(p, l->l_cpu);
 	LWP_CHECK(p->p_world == l, "the world is let go on by another LWP than the one that stopped it");
 	if (--p->p_worlds == 0 || all) {
+		biglock_keep(l, false);
 		set_world(p, nullptr, l->l_cpu);
 	}
 }

@@ -138,6 +138,7 @@ void proc_exit(lwp_t *l, int status, nanotime grace) noexcept {
 		lock->unlock(l->l_cpu);
 		lwp_userret(l);  // ends, or stands still for good
 	}
+	biglock_drop(l);  // what it does from here on it does alone; those that wait for the lock come to their boundary by it
 	proc_let_go(l->l_proc, l->l_cpu);
 	(void)post_and_wait(l, LW_WEXIT, after(now(), grace));
 	std::exit(status);

@@ -4,6 +4,7 @@
 #include "base/assert.h"
 #include "base/sys.h"
 #include "sched/idle.h"
+#include "sched/pageq.h"
 
 #include <algorithm>
 
@@ -38,6 +39,18 @@ LWP_NOINLINE void queue_there(vcpu_t *vc, lwp_t *l, spinlock *held, vcpu_t *me) 
 		held->unlock(me);
 	}
 	vcpu_unhalt(vc);
+}
+
+/// Woken, but its stack is not in memory: it waits for the pager.
+LWP_NOINLINE void queue_for_memory(lwp_t *l, spinlock *held, vcpu_t *me) noexcept {
+	pageq.pq_lock.lock(me);
+	lwp_setstat(l, lwp_stat::run, &pageq.pq_lock);
+	pageq.pq_lwps.push_back(l);
+	pageq.pq_lock.unlock(me);
+	if (held != nullptr) {
+		held->unlock(me);
+	}
+	pageq_call();
 }
 
 /// On `vc`, which is one of the runtime's.
@@ -94,6 +107,18 @@ LWP_NOINLINE vcpu_t *takecpu_among(const lwp_t *l, vcpu_t *me) noexcept {
 
 }  // namespace
 
+pageq_t pageq;
+
+void pageq_call() noexcept {
+	pageq.pq_calls.fetch_add(1, std::memory_order_release);  // pairs with the acquire in pager_main()
+	sys::futex_wake(&pageq.pq_calls, 1);
+}
+
+void pageq_run_and_unlock(lwp_t *l, vcpu_t *me) noexcept {
+	queue_there(sched_takecpu(l, me), l, &pageq.pq_lock,
+	    me);  // by an inbox, also by one on its own vCPU: a run queue's lock is of the rank of pq_lock
+}
+
 vcpu_t *sched_takecpu(const lwp_t *l, vcpu_t *me) noexcept {
 	if (LWP_UNLIKELY(l->l_bound != bound_none || sched_psets())) {
 		return takecpu_among(l, me);
@@ -107,6 +132,10 @@ vcpu_t *sched_takecpu(const lwp_t *l, vcpu_t *me) noexcept {
 
 LWP_NOINLINE void sched_wake_and_unlock(lwp_t *l, spinlock *held, queue_end end) noexcept {
 	vcpu_t *me = curcpu_or_null();
+	if (LWP_UNLIKELY((lwp_flags(l) & LW_INMEM) == 0)) {
+		queue_for_memory(l, held, me);
+		return;
+	}
 	vcpu_t *vc = sched_takecpu(l, me);
 	if (LWP_LIKELY(vc == me)) {
 		queue_here(me, l, held, end);

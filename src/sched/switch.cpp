@@ -72,6 +72,15 @@ LWP_ALWAYS_INLINE void count_switch(vcpu_t *vc, lwp_t *to) noexcept {
 	vc->vc_switches.store(vc->vc_switches.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
 }
 
+/// The LWP that has left had the big lock.  No lock held.
+LWP_ALWAYS_INLINE void let_go(vcpu_t *vc) noexcept {
+	if (LWP_UNLIKELY(vc->vc_letgo != nullptr)) {
+		biglock *b = vc->vc_letgo;
+		vc->vc_letgo = nullptr;
+		sched.sd_letgo(b, vc);
+	}
+}
+
 void serve_look(lwp_t *l) noexcept;
 void vcpu_look(vcpu_t *vc, bool arrived) noexcept;
 
@@ -209,6 +218,7 @@ LWP_NOINLINE void bound_switch(vcpu_t *vc, lwp_t *l, spinlock *handoff) noexcept
 		handoff->unlock(vc);
 	}
 	sched_settle_owed(vc);
+	let_go(vc);
 	// From here on a waker may queue us; it does not matter that we still stand on our stack, since nobody else will run it.
 	lwp_t *next;
 	for (;;) {
@@ -269,6 +279,9 @@ void lwp_run_units(lwp_t *l, const lwp_hooks &hooks) noexcept {
 LWP_NOINLINE bool lwp_look_at(lwp_t *me, lwp_t *target, void (*fn)(void *), void *arg) noexcept {
 	LWP_ASSERT(lwp_locked(target));
 	LWP_ASSERT(lwp_state(target) == lwp_stat::sleep || lwp_state(target) == lwp_stat::suspended || lwp_state(target) == lwp_stat::stop);
+	if ((lwp_flags(target) & LW_PAGING) != 0) {
+		return false;  // the pager takes away what is below its frames
+	}
 	if (target->l_cpu->vc_bound) {
 		return false;  // asleep in the kernel, on a stack that only its own kernel thread may run on
 	}
@@ -284,6 +297,10 @@ LWP_NOINLINE bool lwp_look_at(lwp_t *me, lwp_t *target, void (*fn)(void *), void
 }
 
 LWP_NOINLINE void lwp_yield_cpu(lwp_t *l) noexcept {
+	if (LWP_UNLIKELY(l->l_bighas == big_hold::held)) {
+		sched.sd_bigyield(l);
+		return;
+	}
 	vcpu_t *vc = l->l_cpu;
 	if (LWP_UNLIKELY(inbox_waiting(vc))) {
 		vcpu_drain_inbox(vc);
@@ -482,6 +499,7 @@ void vcpu_look_by(vcpu_t *vc, nanotime deadline) noexcept {
 
 LWP_NOINLINE void vcpu_poll(vcpu_t *vc, bool arrived) noexcept {
 	sched_settle_owed(vc);
+	let_go(vc);
 	nanotime when = now();
 	nanotime took = when - vc->vc_polled;
 	const std::uint64_t switches = vc->vc_switches.load(std::memory_order_relaxed);       // relaxed: our own
@@ -534,6 +552,8 @@ void vcpu_idle_loop(vcpu_t *vc, bool entered_by_switch) noexcept {
 			if (searched) {
 				sched_search_end(vc, false);
 			}
+			sched_settle_owed(vc);  // it may rest for long
+			let_go(vc);
 			searched = spare_off_duty(vc);
 		}
 		vcpu_poll(vc, true);  // since the last time at most the idle LWP has run, or it has just been switched to

@@ -53,6 +53,7 @@ struct alignas(64) vcpu_t {
 	atomic<std::int16_t> vc_index{-1};     // a: its place in sd_vcpu, 0 up; -1: bound.  A spare's is written under sp_lock while it rests
 	atomic<bool> vc_resched{false};        // a: somebody better than vc_curlwp is queued: yield at the boundary
 	lwp_t *vc_owed = nullptr;              // o: its priority must be looked at anew as soon as no lock is held (sync/turnstile.h)
+	biglock *vc_letgo = nullptr;           // o: the LWP that left had it: to be let go of as soon as no lock is held (sync/biglock.h)
 	procpart *vc_part = nullptr;           // (: the part of the proc that LWPs made here belong to; a spare's: d, while it rests
 	atomic<std::uint64_t> vc_switches{0};  // a: written by its kernel thread; tells others that it moves on
 	nanotime vc_since = 0;                 // vc_lwplock: when vc_curlwp came, while that is counted (sched/account.h)
@@ -147,6 +148,10 @@ struct sched_t {
 	atomic<unsigned> sd_helpers{0};             // a: kernel threads of the library that are no vCPUs and wait for work
 	/// Called by a vCPU, without locks: what an LWP is lent or has of its own has changed.  Set once, at the start.
 	void (*sd_settle)(lwp_t *, vcpu_t *) = nullptr;
+	/// Called by a vCPU, without locks, with its vc_letgo.  Set once, at the start.
+	void (*sd_letgo)(biglock *, vcpu_t *) = nullptr;
+	/// Called by an LWP that yields with the big lock held.  Set once, at the start.
+	void (*sd_bigyield)(lwp_t *) = nullptr;
 	atomic<bool> sd_signalled{false};  // a: the OS has sent this process a signal that is for its LWPs
 	/// Called by a vCPU, without locks, after sd_signalled was set.  Set once, before that.
 	void (*sd_signals)(vcpu_t *) = nullptr;

@@ -6,6 +6,7 @@
 #include "sched/place.h"
 #include "sched/priority.h"
 #include "sched/switch.h"
+#include "sync/biglock.h"
 #include "sync/turnstile.h"
 #include "sync/waitgraph.h"
 
@@ -135,12 +136,15 @@ LWP_ALWAYS_INLINE int block_as(lwp_t *l, spinlock *lock, waiters *q, const sleep
 		}
 	}
 	lwp_setstat(l, lwp_stat::sleep, lock);
+	biglock_leave_locked(l);
 	mi_switch_and_unlock(l, lock);
 	// Awake, perhaps on another vCPU.  Halted even if it fired: it must not hit our next sleep, and it lives on this frame.
 	if constexpr (timed) {
 		callout_halt(&t);
 	}
-	return l->l_error;
+	const int error = l->l_error;  // read before we may sleep for the big lock
+	biglock_return(l);
+	return error;
 }
 
 /// Apart: most sleeps have no deadline, and need no room for a timer.

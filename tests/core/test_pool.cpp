@@ -92,7 +92,7 @@ TEST(LwpPool, UsedOneIsAsIfNew) {
 	EXPECT_EQ(l->l_ncsw + l->l_nivcsw + l->l_account.ca_rtime, 0U);
 	EXPECT_EQ(l->l_prflag, 0);
 	EXPECT_EQ(l->l_refcnt, 1U);
-	EXPECT_EQ(lwp_flags(l), 0U);
+	EXPECT_EQ(lwp_flags(l), LW_INMEM);
 	EXPECT_FALSE(l->l_oncpu.load());
 	EXPECT_EQ(l->l_wchan, nullptr);
 	EXPECT_EQ(l->l_error, 0);

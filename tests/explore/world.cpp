@@ -6,6 +6,7 @@
 
 #include "base/assert.h"
 #include "core/lwp_pool.h"
+#include "ctx/residence.h"
 #include "proc/report.h"
 #include "sched/switch.h"
 #include "sync/turnstile.h"
@@ -71,6 +72,28 @@ void stack_free(stack &s) {
 	}
 	s = {};
 }
+
+namespace {
+
+enum class residence : std::uint8_t { in_memory, on_its_way_out, out, on_its_way_in };
+residence stack_is[stacks_most];
+
+/// Takes a while: two points.
+void move_stack(const stack &s, residence by, residence to) noexcept {
+	stack_is[s.s_slot - 1] = by;
+	explore::point(explore::op::yield, nullptr, __FILE__, __LINE__);
+	explore::point(explore::op::yield, nullptr, __FILE__, __LINE__);
+	stack_is[s.s_slot - 1] = to;
+}
+
+}  // namespace
+
+std::size_t stack_give_back(const stack &s, const void *) noexcept {
+	move_stack(s, residence::on_its_way_out, residence::out);
+	return s.s_size;
+}
+void stack_page_out(const stack &, const void *) noexcept {}
+void stack_page_in(const stack &s, const void *) noexcept { move_stack(s, residence::on_its_way_in, residence::in_memory); }
 
 void stack_foreign(stack &, void *, std::size_t) { fatal("a foreign stack"); }
 stack_stats stack_statistics() { return {}; }
@@ -300,6 +323,8 @@ void make_runtime(unsigned n) {
 	}
 	sched.sd_nall.store(n);
 	sched.sd_settle = turnstile_settle;
+	sched.sd_letgo = biglock_let_go;
+	sched.sd_bigyield = biglock_yield;
 	sched.sd_count.store(n);
 	must(stack_alloc(w->idle_stack, stack_default) == 0);
 
@@ -491,6 +516,7 @@ void cont(lwpid_t lid) {
 
 void yield() { lwp_yield_cpu(me()); }
 nanotime time_in(nanotime delta) { return clock_now() + delta; }
+bool stack_in_memory() noexcept { return stack_is[me()->l_stack.s_slot - 1] == residence::in_memory; }
 
 void only_one::enter() noexcept {
 	if (inside_.fetch_add(1) != 0) {

@@ -103,6 +103,9 @@ void yield();
 /// The virtual clock, without a point.
 nanotime time_in(nanotime delta);
 
+/// Whether the caller's stack is: nobody may run while it is not.
+bool stack_in_memory() noexcept;
+
 /// Counts who is inside of what only one may be in.
 class only_one {
 public:
