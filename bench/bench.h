@@ -64,6 +64,7 @@ void add_channel();
 void add_future();
 void add_idle();
 void add_blocking();
+void add_preempt();
 void add_io();
 
 }  // namespace bench

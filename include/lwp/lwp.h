@@ -179,6 +179,16 @@ LWP_API void lwp_big_lock_exit(void);
 /** How often the caller has it; 0: not.  An LWP made with LWP_BIGLOCK begins with 1. */
 LWP_API unsigned lwp_big_locks(void);
 
+/* ---- preemption ------------------------------------------------------------------------------------------- */
+
+/**
+ * Between the two the caller is not taken off its virtual CPU, nor stopped or suspended, in the middle of its own code; calls of this library that
+ * block it, and boundaries, work as ever.  They nest.  The outermost leave is a boundary: what came meanwhile is honoured there.
+ * See <lwp/preempt.hpp>.  A leave without an enter aborts with a message.
+ */
+LWP_API void lwp_nopreempt_enter(void);
+LWP_API void lwp_nopreempt_leave(void);
+
 /* ---- name, private pointer, control block ---------------------------------------------------------------- */
 
 /** Names `lid` (0: the caller); more than LWP_MAXNAME - 1 bytes are cut.  Errors: ESRCH | EINVAL null name. */

@@ -21,6 +21,7 @@
 #include <lwp/mutex.hpp>
 #include <lwp/net.hpp>
 #include <lwp/parallel.hpp>
+#include <lwp/preempt.hpp>
 #include <lwp/proc.h>
 #include <lwp/proc.hpp>
 #include <lwp/process.hpp>

@@ -29,13 +29,13 @@ struct stopped_lwp {
 	const void *sp;
 };
 
-/// While it lives the calling LWP runs alone: all others are off their vCPUs and stand still, in their own code's last call of the library, not
-/// inside malloc or any lock of the C library.  Sleeps end meanwhile and deadlines pass; who is woken so runs when the world goes on.  LWPs made
+/// While it lives the calling LWP runs alone: all others are off their vCPUs and stand still, in their own code or its last call of the library, not
+/// inside malloc or any lock of the C library (one that computes: <lwp/preempt.hpp>).  Sleeps end meanwhile and deadlines pass; who is woken so runs when the world goes on.  LWPs made
 /// meanwhile are born stopped.
 ///
 /// The caller must not wait for another LWP: it would wait for ever.  May be nested.  Two that stop the world at once take turns.
 ///
-/// Kernel threads of the application that have called the library stop at their next call, LWPs that compute too: the constructor waits for them.
+/// Kernel threads of the application that have called the library stop at their next call: the constructor waits for them.
 /// Kernel threads that have not are not part of this world.
 class LWP_API stop_the_world {
 public:

@@ -46,6 +46,7 @@ struct runtime_stats {
 	std::uint64_t stacks_paged_out;  ///< LWPs whose stacks the pager took out of memory
 	std::uint64_t stacks_paged_in;   ///< and brought back
 	unsigned spare_vcpus;            ///< substitutes made, in use or not
+	std::uint64_t preemptions;       ///< LWPs taken off their vCPUs in the middle of their code, see <lwp/preempt.hpp>
 };
 
 /// The scoped form.  The constructing kernel thread becomes vCPU 0 and its caller an LWP like any other, the first (LWP 1, unless kernel threads

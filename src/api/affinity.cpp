@@ -26,7 +26,7 @@ void check(int error, const char *what) {
 /// The call, then the boundary, then its error.
 template <class Call>
 void call(const char *what, Call fn) {
-	lwp_t *l = curlwp();
+	const in_library l;
 	const int error = fn(l);
 	lwp_userret(l);
 	check(error, what);
@@ -44,7 +44,7 @@ double share(std::uint64_t of_one) noexcept { return static_cast<double>(of_one)
 
 vcpu_set affinity(lwpid_t lid) {
 	vcpu_mask mask;
-	check(lwp_getaffinity(curlwp(), one(lid, "lwp::affinity"), &mask), "lwp::affinity");
+	check(lwp_getaffinity(in_library(), one(lid, "lwp::affinity"), &mask), "lwp::affinity");
 	cpuset_t set;
 	std::memcpy(set.cs_bits, mask.vm_word, sizeof(set.cs_bits));
 	return vcpu_set(set);
@@ -56,7 +56,7 @@ void affinity(lwpid_t lid, const vcpu_set &vcpus) {
 	call("lwp::affinity", [&](lwp_t *l) { return lwp_setaffinity(l, one(lid, "lwp::affinity"), mask); });
 }
 
-processor_set::processor_set() { check(lwp_pset_create(curlwp(), &id_), "lwp::processor_set"); }
+processor_set::processor_set() { check(lwp_pset_create(in_library(), &id_), "lwp::processor_set"); }
 
 processor_set::processor_set(const vcpu_set &vcpus) : processor_set() {  // delegated: what throws below destroys it
 	for (unsigned v = 0; v < LWP_VCPU_MAX; v++) {
@@ -82,7 +82,7 @@ void processor_set::release(unsigned vcpu) {
 
 vcpu_set processor_set::vcpus() const {
 	vcpu_set s;
-	lwp_t *l = curlwp();
+	const in_library l;
 	for (unsigned v = 0; v < LWP_VCPU_MAX; v++) {
 		int now_in = PS_NONE;
 		if (lwp_pset_assign(l, PS_QUERY, v, &now_in) == 0 && now_in == id_) {
@@ -102,13 +102,13 @@ void processor_set::unbind(lwpid_t lid) {
 
 usage usage_of(lwpid_t lid) {
 	lwp_facts f;
-	check(lwp_tell(curlwp(), one(lid, "lwp::usage_of"), &f), "lwp::usage_of");
+	check(lwp_tell(in_library(), one(lid, "lwp::usage_of"), &f), "lwp::usage_of");
 	return {std::chrono::nanoseconds(f.rtime), share(f.share), f.nvcsw, f.nivcsw};
 }
 
 usage usage_of_process() {
 	proc_facts f;
-	proc_tell(curlwp(), &f);
+	proc_tell(in_library(), &f);
 	return {std::chrono::nanoseconds(f.rtime), share(f.share), f.nvcsw, f.nivcsw};
 }
 

@@ -21,7 +21,7 @@ kbarrier *kb(barrier_base *b) noexcept { return reinterpret_cast<kbarrier *>(b);
 }  // namespace
 
 bool barrier_base::arrive(std::ptrdiff_t n) noexcept {
-	lwp_t *l = curlwp();
+	const in_library l;
 	LWP_CHECK(n > 0, "a barrier is arrived at by less than 1");
 	const arrival a = barrier_arrive(kb(this), n);
 	LWP_CHECK(a != arrival::too_many, "more arrive at a barrier than it awaits");
@@ -32,7 +32,7 @@ bool barrier_base::arrive(std::ptrdiff_t n) noexcept {
 }
 
 void barrier_base::end_phase() noexcept {
-	lwp_t *l = curlwp();
+	const in_library l;
 	barrier_end_phase(kb(this), l->l_cpu);
 	lwp_userret(l);
 }
@@ -41,7 +41,7 @@ bool barrier_base::wait(std::uint64_t phase, const std::stop_token *stop) noexce
 	if (this->phase() != phase) {
 		return true;
 	}
-	lwp_t *l = curlwp();
+	const in_library l;
 	return wait_out(l, never, stop, [&] { return barrier_wait(kb(this), l, phase); }) == 0;
 }
 

@@ -38,7 +38,7 @@ LWP_NOINLINE void begin(vcpu_t *vc) noexcept {
 extern "C" {
 
 void lwp_blocking_enter(void) {
-	lwp_t *l = curlwp();
+	const in_library l;
 	if (l->l_blocking++ != 0) {
 		return;
 	}
@@ -49,7 +49,7 @@ void lwp_blocking_enter(void) {
 }
 
 void lwp_blocking_leave(void) {
-	lwp_t *l = curlwp();
+	const in_library l;
 	LWP_CHECK(l->l_blocking != 0, "lwp_blocking_leave: the LWP is in no region");
 	if (--l->l_blocking != 0) {
 		return;

@@ -36,7 +36,7 @@ const char *at(const void *p, std::size_t offset) noexcept { return static_cast<
 
 /// Until all of it is done, an error comes, or the other side ends.
 long whole(io_kind kind, int fd, const void *buffer, std::size_t size, int flags, off_t offset = io_here) noexcept {
-	lwp_t *l = curlwp();
+	const in_library l;
 	if (fd < 0) {
 		return -EBADF;
 	}
@@ -129,7 +129,7 @@ long gather(const pollfd *fds, nfds_t count) noexcept {
 }
 
 long poll_until(pollfd *fds, nfds_t count, nanotime deadline) noexcept {
-	lwp_t *l = curlwp();
+	const in_library l;
 	long n = poll_now(fds, count);
 	if (n != 0 || deadline == 0) {
 		lwp_userret(l);
@@ -238,7 +238,7 @@ int lwp_openat(int directory, const char *path, int flags, ...) {
 		mode = va_arg(arguments, mode_t);
 		va_end(arguments);
 	}
-	lwp_t *l = curlwp();
+	const in_library l;
 	io_op op(l, io_kind::openat, -1);
 	op.o_addr = const_cast<char *>(path);
 	op.o_flags = flags;
@@ -248,7 +248,7 @@ int lwp_openat(int directory, const char *path, int flags, ...) {
 }
 
 int lwp_close(int fd) {
-	lwp_t *l = curlwp();
+	const in_library l;
 	const int error = descriptor_close(l, fd);
 	lwp_userret(l);
 	return c_result(error);
@@ -327,7 +327,7 @@ ssize_t lwp_sendfile(int out, int in, off_t *offset, size_t count) {
 }
 
 int lwp_accept4(int fd, struct sockaddr *address, socklen_t *length, int flags) {
-	lwp_t *l = curlwp();
+	const in_library l;
 	if (fd < 0) {
 		return c_result(EBADF);
 	}
@@ -392,7 +392,7 @@ ssize_t lwp_sendmsg(int fd, const struct msghdr *message, int flags) { return po
 
 int lwp_nanosleep(const struct timespec *time, struct timespec *left) {
 	static const syncobj nanosleep_syncobj = {"nanosleep"};
-	lwp_t *l = curlwp();
+	const in_library l;
 	nanotime deadline;
 	if (int error = deadline_after(*time, &deadline)) {
 		return c_result(error);
@@ -418,7 +418,7 @@ int lwp_nanosleep(const struct timespec *time, struct timespec *left) {
 
 pid_t lwp_waitpid(pid_t pid, int *status, int options) {
 	const auto wait = [=](int how) { return sys::call(SYS_wait4, pid, reinterpret_cast<long>(status), how, 0); };
-	lwp_t *l = curlwp();
+	const in_library l;
 	if ((options & WNOHANG) != 0 || l->l_cpu->vc_bound) {
 		return static_cast<pid_t>(posix(wait(options)));
 	}

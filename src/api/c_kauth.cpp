@@ -85,23 +85,23 @@ int kauth_cred_setdata(kauth_cred_t cred, void *data, void (*destroy)(void *)) {
 	return 0;
 }
 
-kauth_cred_t kauth_cred_get(void) { return lwp_cred(curlwp()); }
+kauth_cred_t kauth_cred_get(void) { return lwp_cred(in_library()); }
 
 int lwp_proc_setcred(kauth_cred_t cred) {
-	lwp_t *l = curlwp();
+	const in_library l;
 	const int error = cred == nullptr ? EINVAL : proc_setcred(l, cred);
 	lwp_userret(l);
 	return c_result(error);
 }
 
-int kauth_authorize(uint32_t privs) { return c_result(lwp_authorize(curlwp(), privs)); }
+int kauth_authorize(uint32_t privs) { return c_result(lwp_authorize(in_library(), privs)); }
 
 }  // extern "C"
 
 namespace lwp {
 
 int credential::publish_error() const noexcept {
-	lwp_t *l = curlwp();
+	const in_library l;
 	const int error = proc_setcred(l, cred_);
 	lwp_userret(l);
 	return error;

@@ -5,6 +5,7 @@
 #include "api/restart.h"
 #include "base/assert.h"
 #include "core/lwpctl.h"
+#include "proc/inside.h"
 #include "proc/lwp_life.h"
 #include "proc/pager.h"
 #include "proc/runtime.h"
@@ -62,7 +63,7 @@ void _lwp_makecontext(ucontext_t *context, void (*start)(void *), void *arg, voi
 }
 
 int _lwp_create(const ucontext_t *context, unsigned long flags, lwpid_t *new_lwp) {
-	lwp_t *l = curlwp();
+	const in_library l;
 	if (context == nullptr || new_lwp == nullptr || context->uc_link != &made_by_us ||
 	    (flags & ~(LWP_DETACHED | LWP_SUSPENDED | LWP_MPSAFE | LWP_BIGLOCK)) != 0 ||
 	    (flags & (LWP_MPSAFE | LWP_BIGLOCK)) == (LWP_MPSAFE | LWP_BIGLOCK)) {
@@ -93,7 +94,7 @@ int _lwp_create(const ucontext_t *context, unsigned long flags, lwpid_t *new_lwp
 }
 
 void _lwp_exit(void) {
-	lwp_t *l = curlwp();
+	const in_library l;
 	if (l->l_cpu->vc_bound) {
 		::pthread_exit(nullptr);  // an adopted kernel thread: its LWP ends with it
 	}
@@ -103,31 +104,31 @@ void _lwp_exit(void) {
 lwpid_t _lwp_self(void) { return lwp_lid(curlwp()); }
 
 int _lwp_wait(lwpid_t lid, lwpid_t *departed) {
-	lwp_t *l = curlwp();
+	const in_library l;
 	return c_result(restarted(l, [&] { return lwp_wait1(l, lid, departed); }));
 }
 
 int _lwp_detach(lwpid_t lid) {
-	lwp_t *l = curlwp();
+	const in_library l;
 	const int error = lwp_detach(l, lid);
 	lwp_userret(l);
 	return c_result(error);
 }
 
 int _lwp_suspend(lwpid_t lid) {
-	lwp_t *l = curlwp();
+	const in_library l;
 	return c_result(restarted(l, [&] { return lwp_suspend(l, lid); }));
 }
 
 int _lwp_continue(lwpid_t lid) {
-	lwp_t *l = curlwp();
+	const in_library l;
 	const int error = lwp_continue(l, lid);
 	lwp_userret(l);
 	return c_result(error);
 }
 
 int _lwp_park(clockid_t clock_id, int flags, struct timespec *ts, lwpid_t unpark, const void *, const void *) {
-	lwp_t *l = curlwp();
+	const in_library l;
 	nanotime deadline = never;
 	if (ts != nullptr) {
 		if ((clock_id != CLOCK_MONOTONIC && clock_id != CLOCK_REALTIME) || (flags & ~TIMER_ABSTIME) != 0) {
@@ -152,7 +153,7 @@ int _lwp_park(clockid_t clock_id, int flags, struct timespec *ts, lwpid_t unpark
 }
 
 int _lwp_unpark(lwpid_t lid, const void *) {
-	lwp_t *l = curlwp();
+	const in_library l;
 	const int error = lwp_unpark(l, lid);
 	lwp_userret(l);
 	return c_result(error);
@@ -165,7 +166,7 @@ int _lwp_unpark_all(const lwpid_t *targets, size_t ntargets, const void *) {
 	if (ntargets == 0 || ntargets > LWP_UNPARK_MAX) {
 		return c_result(EINVAL);
 	}
-	lwp_t *l = curlwp();
+	const in_library l;
 	for (size_t i = 0; i < ntargets; i++) {
 		(void)lwp_unpark(l, targets[i]);  // unknown ones are skipped
 	}
@@ -174,43 +175,43 @@ int _lwp_unpark_all(const lwpid_t *targets, size_t ntargets, const void *) {
 }
 
 int _lwp_wakeup(lwpid_t lid) {
-	lwp_t *l = curlwp();
+	const in_library l;
 	const int error = lwp_wakeup(l, lid);
 	lwp_userret(l);
 	return c_result(error);
 }
 
 int _lwp_kill(lwpid_t lid, int sig) {
-	lwp_t *l = curlwp();
+	const in_library l;
 	const int error = signal_send(l, lid, sig);
 	lwp_userret(l);
 	return c_result(error);
 }
 
 int lwp_yield(void) {
-	lwp_t *l = curlwp();
+	const in_library l;
 	lwp_yield_cpu(l);
 	lwp_userret(l);
 	return 0;
 }
 
-int lwp_hold(lwpid_t lid) { return c_result(uvm_lwp_hold(curlwp(), lid)); }
+int lwp_hold(lwpid_t lid) { return c_result(uvm_lwp_hold(in_library(), lid)); }
 
-int lwp_rele(lwpid_t lid) { return c_result(uvm_lwp_rele(curlwp(), lid)); }
+int lwp_rele(lwpid_t lid) { return c_result(uvm_lwp_rele(in_library(), lid)); }
 
 void lwp_big_lock_enter(void) {
-	lwp_t *l = curlwp();
+	const in_library l;
 	biglock_enter(&l->l_proc->p_biglock, l);
 	lwp_userret(l);
 }
 
 int lwp_big_lock_try(void) {
-	lwp_t *l = curlwp();
+	const in_library l;
 	return biglock_try_enter(&l->l_proc->p_biglock, l) ? 0 : EBUSY;
 }
 
 void lwp_big_lock_exit(void) {
-	lwp_t *l = curlwp();
+	const in_library l;
 	biglock_exit(l);
 	lwp_userret(l);
 }
@@ -218,7 +219,7 @@ void lwp_big_lock_exit(void) {
 unsigned lwp_big_locks(void) { return curlwp()->l_biglocks; }
 
 int _lwp_setname(lwpid_t lid, const char *name) {
-	lwp_t *l = curlwp();
+	const in_library l;
 	if (name == nullptr) {
 		return c_result(EINVAL);
 	}
@@ -234,7 +235,7 @@ int _lwp_setname(lwpid_t lid, const char *name) {
 }
 
 int _lwp_getname(lwpid_t lid, char *name, size_t len) {
-	lwp_t *l = curlwp();
+	const in_library l;
 	if (name == nullptr) {
 		return c_result(EINVAL);
 	}
@@ -256,7 +257,7 @@ void *_lwp_getprivate(void) { return curlwp()->l_private; }
 void _lwp_setprivate(void *private_) { curlwp()->l_private = private_; }
 
 int _lwp_ctl(int features, struct lwpctl **address) {
-	lwp_t *l = curlwp();
+	const in_library l;
 	if ((features & ~(LWPCTL_FEATURE_CURCPU | LWPCTL_FEATURE_PCTR)) != 0) {
 		return c_result(ENODEV);
 	}
@@ -276,22 +277,38 @@ int _lwp_ctl(int features, struct lwpctl **address) {
 	return 0;
 }
 
-int lwp_specific_key_create(specificdata_key_t *key, specificdata_dtor_t destructor) { return specific_key_create(key, destructor); }
+int lwp_specific_key_create(specificdata_key_t *key, specificdata_dtor_t destructor) {
+	const perhaps_in_library here;
+	return specific_key_create(key, destructor);
+}
 
-void lwp_specific_key_delete(specificdata_key_t key) { specific_key_delete(key); }
+void lwp_specific_key_delete(specificdata_key_t key) {
+	const perhaps_in_library here;
+	specific_key_delete(key);
+}
 
 void *lwp_getspecific(specificdata_key_t key) { return specific_get(curlwp()->l_specific, key); }
 
 void lwp_setspecific(specificdata_key_t key, void *value) {
-	LWP_CHECK(specific_set(curlwp()->l_specific, key, value) == 0, "lwp_setspecific: no memory for the value");
+	const in_library l;
+	LWP_CHECK(specific_set(l->l_specific, key, value) == 0, "lwp_setspecific: no memory for the value");
 }
 
-int lwp_tss_create(lwp_tss_t *key, lwp_tss_dtor_t destructor) { return tss_create(key, destructor); }
+int lwp_tss_create(lwp_tss_t *key, lwp_tss_dtor_t destructor) {
+	const perhaps_in_library here;
+	return tss_create(key, destructor);
+}
 
-int lwp_tss_delete(lwp_tss_t key) { return tss_delete(key); }
+int lwp_tss_delete(lwp_tss_t key) {
+	const perhaps_in_library here;
+	return tss_delete(key);
+}
 
 void *lwp_tss_get(lwp_tss_t key) { return tss_get(curlwp()->l_specific, key); }
 
-int lwp_tss_set(lwp_tss_t key, void *value) { return tss_set(curlwp()->l_specific, key, value); }
+int lwp_tss_set(lwp_tss_t key, void *value) {
+	const in_library l;
+	return tss_set(l->l_specific, key, value);
+}
 
 }  // extern "C"

@@ -29,26 +29,26 @@ static_assert(sizeof(lwp_proc_ops) == sizeof(proc_ops) && alignof(lwp_proc_ops) 
 extern "C" {
 
 int lwp_proc_stop(void) {
-	lwp_t *l = curlwp();
+	const in_library l;
 	proc_stop(l->l_cpu);
 	lwp_userret(l);
 	return 0;
 }
 
 int lwp_proc_continue(void) {
-	lwp_t *l = curlwp();
+	const in_library l;
 	proc_continue(l->l_cpu);
 	lwp_userret(l);
 	return 0;
 }
 
 int lwp_proc_stopped(void) {
-	const lwp_t *l = curlwp();
+	const in_library l;
 	return proc_is_stopped(l->l_proc, l->l_cpu) ? 1 : 0;  // no boundary: who asks may be about to continue the proc
 }
 
 ssize_t lwp_proc_list(struct kinfo_lwp *lwps, size_t room) {
-	const lwp_t *l = curlwp();
+	const in_library l;
 	if (lwps == nullptr && room != 0) {
 		return c_result(EINVAL);
 	}
@@ -56,7 +56,7 @@ ssize_t lwp_proc_list(struct kinfo_lwp *lwps, size_t room) {
 }
 
 lwpid_t lwp_proc_representative(unsigned *nrlwps) {
-	lwp_t *l = curlwp();
+	const in_library l;
 	std::size_t running = 0;
 	const proc_scope hold(l->l_proc, l->l_cpu);
 	const lwp_t *found = proc_representative_lwp(l->l_proc, &running);
@@ -67,7 +67,7 @@ lwpid_t lwp_proc_representative(unsigned *nrlwps) {
 }
 
 int lwp_need_userret(lwpid_t lid, void (*fn)(void *), void *arg) {
-	lwp_t *l = curlwp();
+	const in_library l;
 	if (fn == nullptr) {
 		return c_result(EINVAL);
 	}
@@ -77,29 +77,35 @@ int lwp_need_userret(lwpid_t lid, void (*fn)(void *), void *arg) {
 }
 
 int lwp_proc_setops(const struct lwp_proc_ops *ops) {
-	lwp_t *l = curlwp();
+	const in_library l;
 	// release: pairs with the acquires of who calls them
 	l->l_proc->p_ops.store(reinterpret_cast<const proc_ops *>(ops), std::memory_order_release);
 	lwp_userret(l);
 	return 0;
 }
 
-void lwp_proc_exit(int status, unsigned grace_ms) { proc_exit(curlwp(), status, milliseconds(grace_ms)); }
+void lwp_proc_exit(int status, unsigned grace_ms) {
+	const in_library l;
+	proc_exit(l, status, milliseconds(grace_ms));
+}
 
 int lwp_proc_shutdown(unsigned grace_ms) {
-	lwp_t *l = curlwp();
+	const in_library l;
 	const int error = proc_shutdown(l, after(now(), milliseconds(grace_ms)));
 	return c_result(error);
 }
 
-void lwp_proc_abort(int sig) { proc_die(curlwp(), signal_valid(sig) ? sig : SIGABRT, true); }
+void lwp_proc_abort(int sig) {
+	const in_library l;
+	proc_die(l, signal_valid(sig) ? sig : SIGABRT, true);
+}
 
 }  // extern "C"
 
 namespace lwp {
 
 std::vector<kinfo_lwp> every_lwp() {
-	const lwp_t *l = curlwp();
+	const in_library l;
 	std::vector<kinfo_lwp> all(proc_nlwps(l->l_proc, l->l_cpu) + 16);
 	for (std::size_t n; (n = proc_list(l->l_proc, all.data(), all.size(), l->l_cpu)) != all.size();) {
 		if (n < all.size()) {
@@ -112,14 +118,14 @@ std::vector<kinfo_lwp> every_lwp() {
 	return all;
 }
 
-stop_the_world::stop_the_world() : stopped_(world_stop(curlwp(), never) == 0) {}
+stop_the_world::stop_the_world() : stopped_(world_stop(in_library(), never) == 0) {}
 
 stop_the_world::stop_the_world(std::chrono::nanoseconds limit)
-    : stopped_(world_stop(curlwp(), limit.count() <= 0 ? 0 : after(now(), static_cast<nanotime>(limit.count()))) == 0) {}
+    : stopped_(world_stop(in_library(), limit.count() <= 0 ? 0 : after(now(), static_cast<nanotime>(limit.count()))) == 0) {}
 
 stop_the_world::~stop_the_world() {
 	if (stopped_) {
-		lwp_t *l = curlwp();
+		const in_library l;
 		world_continue(l);
 		lwp_userret(l);
 	}
@@ -129,7 +135,7 @@ std::vector<stopped_lwp> stop_the_world::lwps() const {
 	if (!stopped_) {
 		throw std::system_error(EPERM, std::generic_category(), "lwp::stop_the_world::lwps");
 	}
-	lwp_t *l = curlwp();
+	const in_library l;
 	std::vector<world_member> found(proc_nlwps(l->l_proc, l->l_cpu) + 16);
 	// A kernel thread may have been adopted meanwhile.
 	for (std::size_t n; (n = world_members(l, found.data(), found.size())) > found.size();) {

@@ -32,7 +32,7 @@ using namespace lwp::kern;
 extern "C" {
 
 int _sched_setparam(pid_t pid, lwpid_t lid, int policy, const struct sched_param *param) {
-	lwp_t *l = curlwp();
+	const in_library l;
 	if (param == nullptr) {
 		return c_result(EINVAL);
 	}
@@ -42,7 +42,7 @@ int _sched_setparam(pid_t pid, lwpid_t lid, int policy, const struct sched_param
 }
 
 int _sched_getparam(pid_t pid, lwpid_t lid, int *policy, struct sched_param *param) {
-	lwp_t *l = curlwp();
+	const in_library l;
 	int its_policy = 0;
 	int its_priority = 0;
 	const int error = ours(pid) ? lwp_getparam(l, lid, &its_policy, &its_priority) : ESRCH;
@@ -56,7 +56,7 @@ int _sched_getparam(pid_t pid, lwpid_t lid, int *policy, struct sched_param *par
 }
 
 int _sched_protect(int priority) {
-	lwp_t *l = curlwp();
+	const in_library l;
 	if (priority == -2) {
 		return l->l_protdepth == 0 ? c_result(ENOENT) : l->l_protpri - pri_user_rt;
 	}
@@ -94,7 +94,7 @@ int cpuset_isset(cpuid_t vcpu, const cpuset_t *set) {
 size_t cpuset_size(const cpuset_t *) { return sizeof(cpuset_t); }
 
 int _sched_setaffinity(pid_t pid, lwpid_t lid, size_t size, const cpuset_t *set) {
-	lwp_t *l = curlwp();
+	const in_library l;
 	if (set == nullptr || size != sizeof(*set)) {
 		return c_result(EINVAL);
 	}
@@ -106,7 +106,7 @@ int _sched_setaffinity(pid_t pid, lwpid_t lid, size_t size, const cpuset_t *set)
 }
 
 int _sched_getaffinity(pid_t pid, lwpid_t lid, size_t size, cpuset_t *set) {
-	lwp_t *l = curlwp();
+	const in_library l;
 	if (set == nullptr || size != sizeof(*set)) {
 		return c_result(EINVAL);
 	}
@@ -118,24 +118,24 @@ int _sched_getaffinity(pid_t pid, lwpid_t lid, size_t size, cpuset_t *set) {
 	return c_result(error);
 }
 
-int pset_create(psetid_t *psid) { return c_result(lwp_pset_create(curlwp(), psid)); }
+int pset_create(psetid_t *psid) { return c_result(lwp_pset_create(in_library(), psid)); }
 
 int pset_destroy(psetid_t psid) {
-	lwp_t *l = curlwp();
+	const in_library l;
 	const int error = lwp_pset_destroy(l, psid);
 	lwp_userret(l);
 	return c_result(error);
 }
 
 int pset_assign(psetid_t psid, cpuid_t vcpu, psetid_t *former) {
-	lwp_t *l = curlwp();
+	const in_library l;
 	const int error = lwp_pset_assign(l, psid, vcpu < vcpu_max ? static_cast<unsigned>(vcpu) : vcpu_max, former);
 	lwp_userret(l);
 	return c_result(error);
 }
 
 int pset_bind(psetid_t psid, int type, id_t id, psetid_t *former) {
-	lwp_t *l = curlwp();
+	const in_library l;
 	int error = EINVAL;
 	if (type == P_PID) {
 		error = id == P_MYID || ours(static_cast<pid_t>(id)) ? lwp_pset_bind(l, psid, 0, former) : ESRCH;

@@ -13,14 +13,14 @@ using namespace lwp::kern;
 extern "C" {
 
 int lwp_sigaction(int sig, const struct sigaction *act, struct sigaction *old) {
-	lwp_t *l = curlwp();
+	const in_library l;
 	const int error = signal_action(l, sig, act, old);
 	lwp_userret(l);
 	return c_result(error);
 }
 
 int lwp_sigprocmask(int how, const sigset_t *set, sigset_t *old) {
-	lwp_t *l = curlwp();
+	const in_library l;
 	const sigbits wanted = set != nullptr ? sigbits_of(*set) : 0;
 	sigbits before = 0;
 	const int error = signal_mask(l, how, set != nullptr ? &wanted : nullptr, &before);
@@ -32,7 +32,7 @@ int lwp_sigprocmask(int how, const sigset_t *set, sigset_t *old) {
 }
 
 int lwp_sigpending(sigset_t *set) {
-	lwp_t *l = curlwp();
+	const in_library l;
 	if (set == nullptr) {
 		return c_result(EINVAL);
 	}
@@ -42,7 +42,7 @@ int lwp_sigpending(sigset_t *set) {
 }
 
 int lwp_proc_kill(int sig) {
-	lwp_t *l = curlwp();
+	const in_library l;
 	if (sig != 0 && !signal_valid(sig)) {
 		return c_result(EINVAL);
 	}
@@ -54,7 +54,7 @@ int lwp_proc_kill(int sig) {
 }
 
 int lwp_sigwait(const sigset_t *set, int *sig) {
-	lwp_t *l = curlwp();
+	const in_library l;
 	if (set == nullptr || sig == nullptr) {
 		return EINVAL;
 	}
@@ -62,7 +62,7 @@ int lwp_sigwait(const sigset_t *set, int *sig) {
 }
 
 int lwp_sigtimedwait(const sigset_t *set, siginfo_t *info, const struct timespec *timeout) {
-	lwp_t *l = curlwp();
+	const in_library l;
 	nanotime deadline = never;
 	if (set == nullptr || (timeout != nullptr && deadline_of(CLOCK_MONOTONIC, 0, *timeout, &deadline) != 0)) {
 		return c_result(EINVAL);
@@ -80,7 +80,7 @@ int lwp_sigtimedwait(const sigset_t *set, siginfo_t *info, const struct timespec
 }
 
 int lwp_sigsuspend(const sigset_t *mask) {
-	lwp_t *l = curlwp();
+	const in_library l;
 	const int error = mask != nullptr ? signal_suspend(l, sigbits_of(*mask)) : EINVAL;
 	lwp_userret(l);
 	return c_result(error);

@@ -31,7 +31,7 @@ timeval to_timeval(nanotime t) noexcept {
 extern "C" {
 
 int lwp_info(lwpid_t lid, struct lwpinfo *info) {
-	lwp_t *l = curlwp();
+	const in_library l;
 	if (info == nullptr) {
 		return c_result(EINVAL);
 	}
@@ -58,7 +58,7 @@ int lwp_info(lwpid_t lid, struct lwpinfo *info) {
 }
 
 int lwp_proc_info(struct procinfo *info) {
-	lwp_t *l = curlwp();
+	const in_library l;
 	if (info == nullptr) {
 		return c_result(EINVAL);
 	}
@@ -77,7 +77,7 @@ int lwp_proc_info(struct procinfo *info) {
 }
 
 int lwp_getrusage(int who, struct rusage *usage) {
-	lwp_t *l = curlwp();
+	const in_library l;
 	if (usage == nullptr || (who != LWP_RUSAGE_SELF && who != LWP_RUSAGE_LWP)) {
 		return c_result(EINVAL);
 	}

@@ -117,14 +117,14 @@ channel_status finish(lwp_t *l, int error) noexcept {
 }
 
 channel_status move_now(kchannel *c, chan_end end, void *place) noexcept {
-	lwp_t *l = curlwp();
+	const in_library l;
 	return finish(l, channel_try_fast(c, end, place, l->l_cpu));
 }
 
 /// Waits as long as it takes.  One function for both ends, and its callers jump here: after a switch the CPU's guess where a function
 /// returns to is that of the LWP that left, and is right as far as both stand in the same functions.
 LWP_NOINLINE channel_status move(kchannel *c, chan_end end, void *place) noexcept {
-	lwp_t *l = curlwp();
+	const in_library l;
 	grant g(l, c, grant::takers::one_lock);
 	lone_waiter w(&g, place);
 	int error = channel_try_or_hang(c, end, &w, l->l_cpu);
@@ -138,7 +138,7 @@ LWP_NOINLINE channel_status move(kchannel *c, chan_end end, void *place) noexcep
 }
 
 channel_status move(kchannel *c, chan_end end, void *place, lwp::detail::steady_time deadline, const std::stop_token *stop) noexcept {
-	lwp_t *l = curlwp();
+	const in_library l;
 	const nanotime at = to_nanotime(deadline);
 	return finish(l, stop == nullptr ? move_timed(c, end, place, l, at) : move_stoppable(c, end, place, l, at, *stop));
 }
@@ -159,7 +159,7 @@ void channel_base::drain() noexcept {
 }
 
 bool channel_base::close() noexcept {
-	lwp_t *l = curlwp();
+	const in_library l;
 	const bool closed = channel_close(kc(this), l->l_cpu);
 	lwp_userret(l);
 	return closed;

@@ -32,7 +32,7 @@ inline void give_up(grant *g, lwp_t *l) noexcept {
 
 /// In a stop callback, on whatever kernel thread: never switches, so it is soon over for whoever destroys the callback meanwhile.
 inline void end_by_stop(grant *g, int by) noexcept {
-	lwp_t *l = curlwp();
+	const in_library l;
 	if (grant_take(g, by)) {
 		grant_give(g, l->l_cpu);
 	}

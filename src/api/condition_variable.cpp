@@ -5,6 +5,7 @@
 #include "api/misuse.h"
 #include "api/stop_grant.h"
 #include "base/assert.h"
+#include "proc/inside.h"
 #include "proc/lwp_life.h"
 #include "proc/runtime.h"
 #include "sched/switch.h"
@@ -46,7 +47,7 @@ void lock_again(kmutex *m, lwp_t *l) noexcept {
 void condition_variable::notify_one() noexcept {
 	kcondvar *cv = kcv(kernel_);
 	if (condvar_waited(cv)) {
-		lwp_t *l = curlwp();
+		const in_library l;
 		if (!condvar_notify_one_slow(cv, l)) {
 			lwp_userret(l);
 		}
@@ -56,7 +57,7 @@ void condition_variable::notify_one() noexcept {
 void condition_variable::notify_all() noexcept {
 	kcondvar *cv = kcv(kernel_);
 	if (condvar_waited(cv)) {
-		lwp_t *l = curlwp();
+		const in_library l;
 		if (!condvar_notify_all_slow(cv, l)) {
 			lwp_userret(l);
 		}
@@ -64,7 +65,7 @@ void condition_variable::notify_all() noexcept {
 }
 
 bool condition_variable::wait_until_steady(std::unique_lock<mutex> &lock, lwp::detail::steady_time deadline) noexcept {
-	lwp_t *l = curlwp();
+	const in_library l;
 	kmutex *m = km(lock.mutex());
 	LWP_CHECK(lock.owns_lock() && mutex_owner(m) == l, "an LWP waits on a condition variable with a mutex that it does not own");
 	const nanotime at = to_nanotime(deadline);
@@ -87,6 +88,7 @@ void condition_variable::check_destroyed() noexcept {
 
 void condition_variable_any::check_destroyed() noexcept {
 #if LWP_DEBUG
+	const perhaps_in_library here;
 	if (const lwp_t *first = condany_first(kany(this)); first != nullptr) {
 		fatal("lwp::condition_variable_any at %p is destroyed while LWPs wait for it, LWP %d '%s' first", static_cast<const void *>(this),
 		    lwp_lid(first), first->l_name);
@@ -125,10 +127,12 @@ void notify_all_at_thread_exit(condition_variable &cond, std::unique_lock<mutex>
 namespace detail {
 
 any_wait::any_wait(condition_variable_any &cv) noexcept {
-	condany_hang(::new (static_cast<void *>(record_.bytes)) cond_record(curlwp(), kany(&cv)));
+	const in_library l;
+	condany_hang(::new (static_cast<void *>(record_.bytes)) cond_record(l, kany(&cv)));
 }
 
 bool any_wait::sleep(steady_time deadline) noexcept {
+	const in_library l;
 	cond_record *r = record(record_);
 	slept_ = true;
 	const bool woken = grant_wait_out(&r->cr_grant, "condvar", to_nanotime(deadline), &condany_syncobj) == 0;
@@ -137,6 +141,7 @@ bool any_wait::sleep(steady_time deadline) noexcept {
 }
 
 bool any_wait::sleep(steady_time deadline, const std::stop_token &stop) noexcept {
+	const in_library l;
 	const stop_grant end(stop, &record(record_)->cr_grant);
 	return sleep(deadline);
 }
@@ -145,6 +150,7 @@ any_wait::~any_wait() {
 	if (slept_) {
 		return;
 	}
+	const in_library l;
 	cond_record *r = record(record_);
 	if (!grant_take(&r->cr_grant, grant::timed_out)) {
 		(void)grant_wait_out(&r->cr_grant, "condvar");  // taken: its give is certain
@@ -156,13 +162,13 @@ any_wait::~any_wait() {
 }  // namespace detail
 
 void condition_variable_any::notify_one() noexcept {
-	lwp_t *l = curlwp();
+	const in_library l;
 	condany_notify(kany(this), false, l->l_cpu);
 	lwp_userret(l);
 }
 
 void condition_variable_any::notify_all() noexcept {
-	lwp_t *l = curlwp();
+	const in_library l;
 	condany_notify(kany(this), true, l->l_cpu);
 	lwp_userret(l);
 }

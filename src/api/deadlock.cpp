@@ -6,6 +6,6 @@
 
 namespace lwp {
 
-std::string deadlock_report() { return kern::report_all(kern::curlwp()); }
+std::string deadlock_report() { return kern::report_all(kern::in_library()); }
 
 }  // namespace lwp

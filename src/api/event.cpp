@@ -19,14 +19,14 @@ static_assert(std::is_standard_layout_v<event> && kevent::set == 1 && kevent::wa
 kevent *ke(event *e) noexcept { return reinterpret_cast<kevent *>(e); }
 
 int wait_slow(kevent *e, nanotime deadline, const std::stop_token *stop = nullptr) noexcept {
-	lwp_t *l = curlwp();
-	return wait_out(l, deadline, stop, [=] { return event_wait(e, l, deadline); });
+	const in_library l;
+	return wait_out(l, deadline, stop, [&] { return event_wait(e, l, deadline); });
 }
 
 }  // namespace
 
 void event::set() noexcept {
-	lwp_t *l = curlwp();
+	const in_library l;
 	event_set(ke(this), l->l_cpu);
 	lwp_userret(l);
 }

@@ -47,21 +47,21 @@ LWP_NOINLINE int wait_out(kpending *p, lwp_t *l, const char *what, nanotime dead
 void pending::add(unsigned count) noexcept { pending_add(kp(kernel_), count); }
 
 void pending::done() noexcept {
-	lwp_t *l = curlwp();
+	const in_library l;
 	pending_done(kp(kernel_), l->l_cpu);
 	lwp_userret(l);
 }
 
-bool pending::none() noexcept { return pending_none(kp(kernel_), curlwp()->l_cpu); }
+bool pending::none() noexcept { return pending_none(kp(kernel_), in_library()->l_cpu); }
 
 void pending::wait(const char *what) noexcept {
-	lwp_t *l = curlwp();
+	const in_library l;
 	(void)wait_out(kp(kernel_), l, what, never, nullptr);
 	lwp_userret(l);
 }
 
 bool pending::wait(const char *what, steady_time deadline) noexcept {
-	lwp_t *l = curlwp();
+	const in_library l;
 	kpending *p = kp(kernel_);
 	const nanotime at = to_nanotime(deadline);
 	if (pending_none(p, l->l_cpu)) {
@@ -73,7 +73,7 @@ bool pending::wait(const char *what, steady_time deadline) noexcept {
 }
 
 bool pending::wait(const char *what, steady_time deadline, const std::stop_token &stop) noexcept {
-	lwp_t *l = curlwp();
+	const in_library l;
 	kpending *p = kp(kernel_);
 	const nanotime at = to_nanotime(deadline);
 	bool none = pending_none(p, l->l_cpu);
@@ -113,8 +113,8 @@ unsigned exit_key() {
 }  // namespace
 
 void at_lwp_exit(exit_note *note) {
+	const in_library l;
 	const unsigned key = exit_key();
-	lwp_t *l = curlwp();
 	note->en_next = static_cast<exit_note *>(specific_get(l->l_specific, key));
 	if (specific_set(l->l_specific, key, note) != 0) {
 		throw std::bad_alloc();

@@ -145,7 +145,7 @@ void descriptor::close(std::error_code &error) noexcept {
 	if (fd_ < 0) {
 		return;
 	}
-	lwp_t *l = curlwp();
+	const in_library l;
 	error = errno_code(-descriptor_close(l, fd_));
 	fd_ = -1;  // after the close: those that were blocked have read it before that ended them
 	lwp_userret(l);
@@ -174,7 +174,7 @@ std::size_t stream::read(mutable_bytes buffer, std::error_code &error, const io_
 }
 
 std::size_t stream::read_exactly(mutable_bytes buffer, std::error_code &error, const io_limit &limit) noexcept {
-	lwp_t *l = curlwp();
+	const in_library l;
 	io_op op(l, kind_ == kind::socket ? io_kind::recv : io_kind::read, native_handle());
 	op.o_addr = buffer.data();
 	op.o_len = buffer.size();
@@ -189,7 +189,7 @@ std::size_t stream::write_some(const_bytes bytes, std::error_code &error, const 
 }
 
 std::size_t stream::write_all(const_bytes bytes, std::error_code &error, const io_limit &limit) noexcept {
-	lwp_t *l = curlwp();
+	const in_library l;
 	const bool socket = kind_ == kind::socket;
 	io_op op(l, socket ? io_kind::send : io_kind::write, native_handle());
 	op.o_addr = const_cast<std::byte *>(bytes.data());
@@ -210,7 +210,7 @@ std::size_t stream::write_gather(std::span<const const_bytes> pieces, std::error
 	if (!is_open()) {
 		return counted(-EBADF, error);
 	}
-	lwp_t *l = curlwp();
+	const in_library l;
 	const bool socket = kind_ == kind::socket;
 	io_op op(l, socket ? io_kind::sendmsg : io_kind::writev, native_handle());
 	gathering all(pieces, &op);
@@ -271,7 +271,7 @@ struct known {
 /// A positioned transfer: of some bytes, or of all.
 std::size_t transfer_at(io_kind kind, known of, std::int64_t offset, const void *data, std::size_t size, bool whole, std::error_code &error,
     const io_limit &limit) noexcept {
-	lwp_t *l = curlwp();
+	const in_library l;
 	const int fd = of.fd;
 	if (fd < 0 || offset < 0) {
 		return counted(fd < 0 ? -EBADF : -EINVAL, error);
@@ -294,7 +294,7 @@ file::file(int fd) noexcept : file(fd, (sys::call(SYS_fcntl, fd, F_GETFL) & O_DI
 
 file::file(const std::string &path, const open_options &options, std::error_code &error, const io_limit &limit) noexcept
     : stream(-1, kind::any) {
-	lwp_t *l = curlwp();
+	const in_library l;
 	io_op op(l, io_kind::openat, -1);
 	op.o_addr = const_cast<char *>(path.c_str());
 	op.o_flags = flags_of(options);

@@ -124,7 +124,7 @@ long io_run_parts(lwp_t *l, io_op *op, const io_limit &limit, io_parts &parts) n
 }
 
 long io_simple(io_kind kind, int fd, const void *addr, std::size_t len, int flags, off_t off, const io_limit *limit) noexcept {
-	lwp_t *l = curlwp();
+	const in_library l;
 	if (fd < 0) {
 		return -EBADF;
 	}

@@ -67,7 +67,7 @@ struct call_op : io_op {
 /// call() on a helper thread; at once on an adopted kernel thread.  Nothing ends it early.
 template <class Call>
 long io_helped(Call call) noexcept {
-	lwp_t *l = curlwp();
+	const in_library l;
 	call_op op(l, call);
 	return io_run(l, &op);
 }

@@ -27,8 +27,8 @@ static_assert(kcountdown::waited == 1, "what countdown::check_destroyed() looks 
 kcountdown *kc(countdown *c) noexcept { return reinterpret_cast<kcountdown *>(c); }
 
 int wait_slow(kcountdown *c, const char *what, nanotime deadline, const std::stop_token *stop = nullptr) noexcept {
-	lwp_t *l = curlwp();
-	return wait_out(l, deadline, stop, [=] { return countdown_wait(c, l, what, deadline); });
+	const in_library l;
+	return wait_out(l, deadline, stop, [&] { return countdown_wait(c, l, what, deadline); });
 }
 
 }  // namespace
@@ -38,7 +38,7 @@ void countdown::up(std::ptrdiff_t n, const char *misuse) noexcept {
 }
 
 void countdown::down(std::ptrdiff_t n, const char *misuse) noexcept {
-	lwp_t *l = curlwp();
+	const in_library l;
 	LWP_CHECK(n >= 0 && countdown_down(kc(this), static_cast<std::uint64_t>(n), l->l_cpu), misuse);
 	lwp_userret(l);
 }

@@ -6,6 +6,7 @@
 
 #include "base/assert.h"
 #include "core/lwp.h"
+#include "proc/inside.h"
 #include "sync/sleepq.h"
 
 namespace lwp::kern {
@@ -25,6 +26,7 @@ namespace lwp::kern {
 /// Ends the program if somebody sleeps in `line`, which is part of an object that is being destroyed.  A flag may be left behind by those who gave up;
 /// and whoever is just letting them through holds the lock until all are off the line.
 inline void misuse_if_waited(const char *type, const void *object, const waiters *line, spinlock *lock) noexcept {
+	const perhaps_in_library here;
 	lock->lock();
 	const lwp_t *first = line->front();
 	const lwpid_t lid = first != nullptr ? lwp_lid(first) : 0;  // asleep while we have the lock

@@ -5,6 +5,7 @@
 #include "api/misuse.h"
 #include "api/wait_out.h"
 #include "base/assert.h"
+#include "proc/inside.h"
 #include "proc/lwp_life.h"
 #include "proc/runtime.h"
 #include "sched/switch.h"
@@ -62,6 +63,7 @@ namespace detail {
 
 void check_mutex_destroyed(const void *object, std::uintptr_t word) noexcept {
 #if LWP_DEBUG
+	const perhaps_in_library here;
 	if (word == 0) {
 		lockorder_destroyed(object);
 		return;
@@ -78,7 +80,7 @@ void check_mutex_destroyed(const void *object, std::uintptr_t word) noexcept {
 }  // namespace detail
 
 void mutex::lock() {
-	lwp_t *l = curlwp();
+	const in_library l;
 	kmutex *m = km(kernel_);
 	lockorder_wanted(l, m, lock_hold::mutex, lockorder_site());
 	if (LWP_UNLIKELY(!mutex_trylock(m, l)) && lock_slow(m, l, never) != 0) {
@@ -88,7 +90,7 @@ void mutex::lock() {
 }
 
 bool mutex::try_lock() noexcept {
-	lwp_t *l = curlwp();
+	const in_library l;
 	const bool taken = mutex_trylock(km(kernel_), l);
 	if (taken) {
 		lockorder_taken(l, km(kernel_), lock_hold::mutex, lockorder_site());
@@ -97,7 +99,7 @@ bool mutex::try_lock() noexcept {
 }
 
 bool mutex::try_lock_until_steady(lwp::detail::steady_time deadline, const std::stop_token *stop) {
-	lwp_t *l = curlwp();
+	const in_library l;
 	const int error = lock_until(km(kernel_), l, deadline, stop);
 	if (error == EDEADLK) {
 		fail(std::errc::resource_deadlock_would_occur, "lwp::timed_mutex: the caller has it already");
@@ -109,7 +111,7 @@ bool mutex::try_lock_until_steady(lwp::detail::steady_time deadline, const std::
 }
 
 void mutex::unlock() noexcept {
-	lwp_t *l = curlwp();
+	const in_library l;
 	kmutex *m = km(kernel_);
 #if LWP_DEBUG
 	if (mutex_owner(m) != l) {
@@ -122,7 +124,7 @@ void mutex::unlock() noexcept {
 }
 
 void recursive_mutex::lock() {
-	lwp_t *l = curlwp();
+	const in_library l;
 	kmutex *m = km(mutex_);
 	if (mutex_owner(m) != l) {
 		lockorder_wanted(l, m, lock_hold::mutex, lockorder_site());
@@ -136,7 +138,7 @@ void recursive_mutex::lock() {
 }
 
 bool recursive_mutex::try_lock() noexcept {
-	lwp_t *l = curlwp();
+	const in_library l;
 	kmutex *m = km(mutex_);
 	if (!mutex_trylock(m, l) && (mutex_owner(m) != l || levels_ == levels_most)) {
 		return false;
@@ -148,7 +150,7 @@ bool recursive_mutex::try_lock() noexcept {
 }
 
 bool recursive_mutex::try_lock_until_steady(lwp::detail::steady_time deadline, const std::stop_token *stop) {
-	lwp_t *l = curlwp();
+	const in_library l;
 	const int error = lock_until(km(mutex_), l, deadline, stop);
 	if (error == ETIMEDOUT || error == ECANCELED || (error == EDEADLK && levels_ == levels_most)) {
 		return false;
@@ -160,7 +162,7 @@ bool recursive_mutex::try_lock_until_steady(lwp::detail::steady_time deadline, c
 }
 
 void recursive_mutex::unlock() noexcept {
-	lwp_t *l = curlwp();
+	const in_library l;
 	kmutex *m = km(mutex_);
 #if LWP_DEBUG
 	if (mutex_owner(m) != l) {
@@ -176,7 +178,7 @@ void recursive_mutex::unlock() noexcept {
 }
 
 bool once_flag::begin() {
-	lwp_t *l = curlwp();
+	const in_library l;
 	for (;;) {
 		const int error = once_begin(reinterpret_cast<konce *>(this), l);
 		if (error == EDEADLK) {
@@ -190,7 +192,7 @@ bool once_flag::begin() {
 }
 
 void once_flag::end(bool done) noexcept {
-	lwp_t *l = curlwp();
+	const in_library l;
 	once_end(reinterpret_cast<konce *>(this), l, done);
 	lwp_userret(l);
 }

@@ -280,7 +280,7 @@ std::optional<exit_status> process::try_wait(std::error_code &error) noexcept {
 }
 
 exit_status process::wait(std::error_code &error, const io_limit &limit) noexcept {
-	lwp_t *l = curlwp();
+	const in_library l;
 	for (;;) {
 		if (const auto status = try_wait(error); status || error) {
 			return status.value_or(exit_status());

@@ -100,7 +100,7 @@ select_result wait_for_one(const select_plan &plan, kern_case *cases, lwp_t *l) 
 void stop_taker::operator()() const noexcept { end_by_stop(static_cast<kern::grant *>(grant), by); }
 
 select_result select_wait(const select_plan &plan) noexcept {
-	lwp_t *l = curlwp();
+	const in_library l;
 	const select_result result = wait_for_one(plan, take_over(plan), l);
 	lwp_userret(l);
 	return result;

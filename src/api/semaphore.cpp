@@ -23,8 +23,8 @@ static_assert(ksemaphore::waited == 1, "what ~semaphore() looks at");
 ksemaphore *ks(semaphore *s) noexcept { return reinterpret_cast<ksemaphore *>(s); }
 
 int acquire_slow(ksemaphore *s, nanotime deadline, const std::stop_token *stop = nullptr) noexcept {
-	lwp_t *l = curlwp();
-	return wait_out(l, deadline, stop, [=] { return semaphore_acquire_slow(s, l, deadline); });
+	const in_library l;
+	return wait_out(l, deadline, stop, [&] { return semaphore_acquire_slow(s, l, deadline); });
 }
 
 }  // namespace
@@ -45,7 +45,7 @@ bool semaphore::try_acquire_until(steady_time deadline, const std::stop_token *s
 void semaphore::release(std::ptrdiff_t units) noexcept {
 	LWP_CHECK(units >= 0, "a semaphore is released by less than 0");
 	if (units != 0) {
-		lwp_t *l = curlwp();
+		const in_library l;
 		semaphore_release(ks(this), static_cast<std::uint64_t>(units), l->l_cpu);
 		lwp_userret(l);
 	}

@@ -3,6 +3,7 @@
 #include "api/misuse.h"
 #include "api/wait_out.h"
 #include "base/assert.h"
+#include "proc/inside.h"
 #include "proc/lwp_life.h"
 #include "proc/runtime.h"
 #include "sched/switch.h"
@@ -55,6 +56,7 @@ namespace detail {
 
 void check_shared_mutex_destroyed(const void *object, std::uintptr_t word) noexcept {
 #if LWP_DEBUG
+	const perhaps_in_library here;
 	if (word == 0) {
 		lockorder_destroyed(object);
 		return;
@@ -72,7 +74,7 @@ void check_shared_mutex_destroyed(const void *object, std::uintptr_t word) noexc
 }  // namespace detail
 
 void shared_mutex::lock() {
-	lwp_t *l = curlwp();
+	const in_library l;
 	krwlock *k = rw(kernel_);
 	lockorder_wanted(l, k, lock_hold::write, lockorder_site());
 	if (LWP_UNLIKELY(!rwlock_trywrlock(k, l))) {
@@ -82,7 +84,7 @@ void shared_mutex::lock() {
 }
 
 bool shared_mutex::try_lock() noexcept {
-	lwp_t *l = curlwp();
+	const in_library l;
 	const bool taken = rwlock_trywrlock(rw(kernel_), l);
 	if (taken) {
 		lockorder_taken(l, rw(kernel_), lock_hold::write, lockorder_site());
@@ -91,7 +93,7 @@ bool shared_mutex::try_lock() noexcept {
 }
 
 bool shared_mutex::try_lock_until_steady(lwp::detail::steady_time deadline, const std::stop_token *stop) {
-	lwp_t *l = curlwp();
+	const in_library l;
 	krwlock *k = rw(kernel_);
 	const bool taken = rwlock_trywrlock(k, l) || wait_until(rwlock_wrlock_slow, k, l, deadline, stop);
 	if (taken) {
@@ -101,7 +103,7 @@ bool shared_mutex::try_lock_until_steady(lwp::detail::steady_time deadline, cons
 }
 
 void shared_mutex::unlock() noexcept {
-	lwp_t *l = curlwp();
+	const in_library l;
 	krwlock *k = rw(kernel_);
 #if LWP_DEBUG
 	if (rwlock_owner(k) != l) {
@@ -114,7 +116,7 @@ void shared_mutex::unlock() noexcept {
 }
 
 void shared_mutex::lock_shared() {
-	lwp_t *l = curlwp();
+	const in_library l;
 	krwlock *k = rw(kernel_);
 	lockorder_wanted(l, k, lock_hold::read, lockorder_site());
 	if (LWP_UNLIKELY(!rwlock_rdtake(k))) {
@@ -124,7 +126,7 @@ void shared_mutex::lock_shared() {
 }
 
 bool shared_mutex::try_lock_shared() noexcept {
-	lwp_t *l = curlwp();
+	const in_library l;
 	const bool taken = rwlock_tryrdlock(rw(kernel_), l);
 	if (taken) {
 		lockorder_taken(l, rw(kernel_), lock_hold::read, lockorder_site());
@@ -133,7 +135,7 @@ bool shared_mutex::try_lock_shared() noexcept {
 }
 
 bool shared_mutex::try_lock_shared_until_steady(lwp::detail::steady_time deadline, const std::stop_token *stop) {
-	lwp_t *l = curlwp();
+	const in_library l;
 	krwlock *k = rw(kernel_);
 	const bool taken = rwlock_tryrdlock(k, l) || wait_until(rwlock_rdlock_slow, k, l, deadline, stop);
 	if (taken) {
@@ -143,7 +145,7 @@ bool shared_mutex::try_lock_shared_until_steady(lwp::detail::steady_time deadlin
 }
 
 void shared_mutex::unlock_shared() noexcept {
-	lwp_t *l = curlwp();
+	const in_library l;
 	krwlock *k = rw(kernel_);
 #if LWP_DEBUG
 	if (!lockorder_released(l, k)) {

@@ -15,7 +15,7 @@ namespace kern {
 
 // curlwp(): whoever makes the request may be a kernel thread that the library has not met yet.
 LWP_NOINLINE void stop_grant::ender::operator()() const noexcept {
-	lwp_t *l = curlwp();
+	const in_library l;
 	if (grant_take(g, stopped)) {
 		grant_give(g, l->l_cpu);
 	}
@@ -56,7 +56,7 @@ void interruptor::fire(int why, vcpu_t *me) noexcept {
 }
 
 LWP_NOINLINE void interruptor::ender::operator()() const noexcept {
-	lwp_t *l = curlwp();
+	const in_library l;
 	i->fire(ECANCELED, l->l_cpu);
 }
 
@@ -104,7 +104,7 @@ using namespace kern;
 namespace detail {
 
 bool sleep_until_stopped(steady_time deadline, const std::stop_token &stop) noexcept {
-	lwp_t *l = curlwp();
+	const in_library l;
 	grant g(l);
 	const stop_grant ender(stop, &g);
 	const int error = grant_wait_out(&g, "nanoslp", to_nanotime(deadline), &nanosleep_syncobj);

@@ -12,6 +12,7 @@
 #include "base/assert.h"
 #include "proc/lwp_life.h"
 #include "proc/report.h"
+#include "proc/report_names.h"
 #include "proc/report_text.h"
 #include "proc/runtime.h"
 #include "sched/idle.h"
@@ -71,7 +72,7 @@ struct player {
 	unsigned in_a_row = 0;   // and how many, while others could have
 	bool over = false;
 	traced *trace = nullptr;
-	void (*circle)(lwp_t *const *, unsigned) = nullptr;
+	waitgraph_report circle = nullptr;
 };
 player pl;
 
@@ -100,6 +101,7 @@ void set_clock(vcpu_t *vc, nanotime to) noexcept {
 void print_steps() {
 	const std::uint64_t first = pl.steps > 60 ? pl.steps - 60 : 0;
 	std::string out;
+	report_names names;
 	report_add(out, "the last %llu of %llu steps:\n      step     microseconds  LWP                   calls\n",
 	    static_cast<unsigned long long>(pl.steps - first), static_cast<unsigned long long>(pl.steps));
 	const void *known[26] = {};  // objects get letters, by their first appearance
@@ -119,7 +121,7 @@ void print_steps() {
 		report_add(out, "%10llu %16.0f  %-3d %-17s %s%s", static_cast<unsigned long long>(i + 1),
 		    static_cast<double>(t.when - epoch) * 1e-3, t.lid, t.name, t.call, object);
 		if (t.site != nullptr) {
-			report_add_frames(out, &t.site, 1, "  ");
+			report_add_frames(out, names, &t.site, 1, "  ");
 		} else {
 			out += '\n';
 		}
@@ -149,9 +151,9 @@ void print_steps() {
 	end(how);
 }
 
-void circle_closed(lwp_t *const *circle, unsigned count) noexcept {
+void circle_closed(const waitgraph_circle &circle) noexcept {
 	if (pl.circle != nullptr) {
-		pl.circle(circle, count);
+		pl.circle(circle);
 	}
 	end(outcome::deadlock);
 }
@@ -262,7 +264,7 @@ void take_step(lwp_t *l, const char *call, const void *object, const void *site)
 		vcpu_put_first(vc, then);
 	}
 	if (to != l) {
-		lwp_give_way(l, to);
+		lwp_hand_to(l, to);
 	}
 }
 

@@ -43,7 +43,7 @@ nascent thread_prepare(const attributes &attr, std::size_t size, std::size_t ali
 	o.mpsafe = attr.mp == mp_safety::inherit ? -1 : attr.mp == mp_safety::safe ? 1 : 0;
 	o.room = (size + 63) / 64 * 64 + (align > 64 ? align : 0);
 	lwp_t *l;
-	if (int error = newlwp(curlwp(), o, &l)) {
+	if (int error = newlwp(in_library(), o, &l)) {
 		fail(error, "lwp::thread");
 	}
 	void *room = lwp_room(l);
@@ -54,10 +54,13 @@ nascent thread_prepare(const attributes &attr, std::size_t size, std::size_t ali
 	return {l, room};
 }
 
-void thread_abandon(const nascent &n) noexcept { lwp_abandon(static_cast<lwp_t *>(n.lwp)); }
+void thread_abandon(const nascent &n) noexcept {
+	const in_library l;
+	lwp_abandon(static_cast<lwp_t *>(n.lwp));
+}
 
 lwpid_t thread_launch(const nascent &n, void (*run)(void *)) noexcept {
-	lwp_t *l = curlwp();
+	const in_library l;
 	lwpid_t lid;
 	const int error = lwp_start(l, static_cast<lwp_t *>(n.lwp), run, n.payload, false, &lid);
 	if (error != 0) {
@@ -73,7 +76,7 @@ void thread_join(lwpid_t lid) {
 	if (lid == 0) {
 		fail(EINVAL, "lwp::thread::join");
 	}
-	if (int error = joined(curlwp(), lid)) {
+	if (int error = joined(in_library(), lid)) {
 		fail(error, "lwp::thread::join");
 	}
 }
@@ -82,7 +85,7 @@ bool thread_join_until(lwpid_t lid, steady_time deadline, const std::stop_token 
 	if (lid == 0) {
 		fail(EINVAL, "lwp::thread::join");
 	}
-	lwp_t *l = curlwp();
+	const in_library l;
 	int error = 0;
 	{
 		// The wait itself knows no deadline: it is interrupted, and is asked about the LWP before it sleeps, so one that has ended is collected.
@@ -108,7 +111,7 @@ void thread_detach(lwpid_t lid) {
 	if (lid == 0) {
 		fail(EINVAL, "lwp::thread::detach");
 	}
-	lwp_t *l = curlwp();
+	const in_library l;
 	const int error = lwp_detach(l, lid);
 	lwp_userret(l);
 	if (error != 0) {
@@ -119,7 +122,7 @@ void thread_detach(lwpid_t lid) {
 unsigned thread_concurrency() noexcept { return runtime::vcpus(); }
 
 void sleep_until_steady(steady_time deadline) noexcept {
-	lwp_t *l = curlwp();
+	const in_library l;
 	lwp_sleep_until(l, to_nanotime(deadline));
 	lwp_userret(l);
 }

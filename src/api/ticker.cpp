@@ -74,7 +74,8 @@ void fire(void *arg) noexcept {
 }  // namespace
 
 timer_channel::timer_channel(lwp::detail::steady_time first, steady_duration period) : channel(1) {
-	vcpu_t *me = curlwp()->l_cpu;
+	const in_library l;
+	vcpu_t *me = l->l_cpu;
 	vcpu_t *vc = timekeeper(me);
 	auto *b =
 	    ::new (timer_.bytes) beat(lwp::detail::channel_access::kernel(this), to_nanotime(first), static_cast<nanotime>(period.count()));
@@ -105,10 +106,11 @@ timer_channel::~timer_channel() {
 }
 
 bool timer_channel::stop() noexcept {
+	const in_library l;
 	beat *b = beat_of(timer_);
 	bool was_over;
 	{
-		lock_scope hold(b->b_lock, curlwp()->l_cpu);
+		lock_scope hold(b->b_lock, l->l_cpu);
 		was_over = b->b_over;
 		b->b_over = true;  // from here on nothing is armed
 	}

@@ -45,7 +45,12 @@ thread_local held_locks held;
 
 }  // namespace
 
+void (*lockrank_watch)() noexcept = nullptr;
+
 LWP_NOINLINE void lockrank_wanted(const spinlock *wanted) noexcept {
+	if (lockrank_watch != nullptr) {
+		lockrank_watch();
+	}
 	for (unsigned i = 0; i < held.count; i++) {
 		if (!in_order(held.lock[i], wanted)) {
 			fatal("lock order: %s (%s) is wanted while %s (%s) is held", wanted->name(), lock_rank_name(wanted->rank()),

@@ -41,6 +41,8 @@ void lockrank_wanted(const spinlock *) noexcept;  // aborts if the order is brok
 void lockrank_acquired(const spinlock *) noexcept;
 void lockrank_released(const spinlock *) noexcept;  // aborts if this kernel thread does not hold it
 bool lockrank_holds(const spinlock *) noexcept;
+/// Called before each lock is waited for: whoever knows more looks whether it may be.  Null: nobody.  Set before others run.
+extern void (*lockrank_watch)() noexcept;
 #endif
 bool lockrank_holds_any() noexcept;  // debug builds only
 

@@ -137,7 +137,7 @@ struct alignas(64) lwp_t : lid_node {  // lid_node: l_lid and the id table's lin
 	std::uint64_t l_ncsw;          // l: how often it was switched out
 	atomic<lwpctl_t *> l_ctl;      // a: set by the LWP; its block is written by its vCPU at each switch
 	atomic<std::uint32_t> l_flag;  // l, see above; what is in LW_USERRET p too: the boundary tests it under pp_lock
-	int l_error;                   // l: how its sleep ended; the LWP reads it after
+	std::uint32_t l_depth;         // !: calls of this library that it is in; read by a signal handler in it (proc/preempt.h)
 	const void *l_wchan;           // l: what it sleeps on, null if it does not
 	const syncobj *l_syncobj;      // l: what kind of thing that is
 	struct waiters *l_sleepq;      // l: the list it sleeps on, null if on none
@@ -151,6 +151,7 @@ struct alignas(64) lwp_t : lid_node {  // lid_node: l_lid and the id table's lin
 	lwp_t *l_lendsto;                           // l: who has its priority while it sleeps, or null (sync/turnstile.h)
 	list_link<lwp_t> l_lendlink;                // T: turnstile lock of l_lendsto
 	list<lwp_t, &lwp_t::l_lendlink> l_lenders;  // T: of its own: who lends to it, one for each thing that others wait for
+	int l_error;                                // l: how its sleep ended; the LWP reads it after
 	atomic<std::uint32_t> l_blocks{0};          // a: a wait_phase, and how many waits on an owner it has begun (sync/waitgraph.h)
 	std::int16_t l_psid;                        // l: its processor set; 0: the default one
 	std::uint16_t l_holdcnt;                    // l: its stack stays in memory (uvm_lwp_hold())
@@ -185,7 +186,10 @@ struct alignas(64) lwp_t : lid_node {  // lid_node: l_lid and the id table's lin
 	std::uint64_t l_nivcsw;    // l: of the times it was switched out, those when it could have run on
 	cpu_account l_account;     // l: what it has used, if that is counted (sched/account.h)
 	vcpu_mask l_affinity;      // l: with bound_several: where it may run
-	const void *l_boundsp;     // l: where the stack of one on a bound vCPU ends while it does not run
+	const void *l_boundsp;     // l: where the stack of one on a bound vCPU, or of a frozen one, ends while it does not run
+
+	std::uint32_t l_nopreempt;  // !: regions of lwp_nopreempt_enter() that it is in; read by a signal handler in it
+	vcpu_t *l_frozen;           // l: its kernel thread's, in whose signal handler it waits; l_ctx leads there (sched/frozen.h)
 
 	std::uint64_t l_sigmask;  // p, written by itself: signals that it does not take now, as bits
 	std::uint64_t l_sigpend;  // p: sent to it and not taken yet; they die with it

@@ -81,6 +81,9 @@ void scrub(lwp_t *l) noexcept {
 	l->l_farwait = false;
 	l->l_holdcnt = 0;
 	l->l_blocking = 0;
+	l->l_depth = 1;  // until it enters the application
+	l->l_nopreempt = 0;
+	l->l_frozen = nullptr;
 	l->l_room = 0;
 	l->l_refcnt = 1;
 	l->l_proc = nullptr;

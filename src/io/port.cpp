@@ -218,11 +218,12 @@ void port_poll(vcpu_t *vc, nanotime when) {
 	poll_locked(p, when);
 }
 
-/// By the monitor.  Asked with po_use held: a vCPU that waits in its port has said so with po_use held, and polls by itself when it is through.
+/// By the monitor, for one that is off duty or computes.  Asked with po_use held: a vCPU that waits in its port has said so with po_use held, and polls
+/// by itself when it is through.
 void port_poll_away(vcpu_t *vc, nanotime when) {
 	port *p = port_of(vc);
 	lock_scope hold(p->po_use, curcpu_or_null());
-	if (is_off(vc) && !p->po_parked && p->po_backend != nullptr) {
+	if (!p->po_parked && p->po_backend != nullptr) {
 		poll_locked(p, when);
 		if (any_unasked(p)) {
 			sweep(p, when, true);  // no more come there meanwhile, and the monitor waits for timers and completions only

@@ -18,6 +18,7 @@
 #include "proc/cred.h"
 #include "proc/lwp_life.h"
 #include "proc/signal.h"
+#include "sched/frozen.h"
 #include "sched/switch.h"
 
 #include <algorithm>
@@ -26,17 +27,6 @@
 
 namespace lwp::kern {
 namespace {
-
-/// Stands still, in state `to`, as long as one of `bits` is set.
-void stand_still(lwp_t *l, std::uint32_t bits, lwp_stat to) noexcept {
-	part_hold hold(l->l_proc, l->l_part, l->l_cpu);
-	while ((lwp_flags(l) & bits) != 0) {
-		if (lwp_halt_and_unlock(l->l_proc, l, hold, to)) {
-			return;  // to the first of the bits again
-		}
-	}
-	hold.unlock(l->l_cpu);  // a continue was first
-}
 
 void call_hook(lwp_t *l) noexcept {
 	void (*fn)(void *);
@@ -52,6 +42,7 @@ void call_hook(lwp_t *l) noexcept {
 		lock->unlock(me);
 	}
 	if (fn != nullptr) {
+		const outside_library out(l);
 		fn(arg);  // may call the library, switch, and find itself on another vCPU
 	}
 }
@@ -61,6 +52,16 @@ void call_hook(lwp_t *l) noexcept {
 bool may_end(const lwp_t *l) noexcept { return l->l_pins == 0 && !l->l_adopted; }
 
 }  // namespace
+
+void lwp_stand_still(lwp_t *l, std::uint32_t bits, lwp_stat to) noexcept {
+	part_hold hold(l->l_proc, l->l_part, l->l_cpu);
+	while ((lwp_flags(l) & bits) != 0) {
+		if (lwp_halt_and_unlock(l->l_proc, l, hold, to)) {
+			return;  // to the first of the bits again
+		}
+	}
+	hold.unlock(l->l_cpu);  // a continue was first
+}
 
 bool lwp_halt_and_unlock(proc_t *p, lwp_t *l, part_hold &hold, lwp_stat to) noexcept {
 	vcpu_t *me = l->l_cpu;
@@ -81,8 +82,12 @@ bool lwp_halt_and_unlock(proc_t *p, lwp_t *l, part_hold &hold, lwp_stat to) noex
 	biglock_leave_locked(l);
 	hold.unlock(me);
 	// vc_lwplock is held across the switch: a continue that comes now waits until we are off our stack.
-	mi_switch_and_unlock(l, nullptr);
-	biglock_return(l);
+	if (LWP_UNLIKELY(l->l_frozen != nullptr)) {
+		frozen_wait_and_unlock(l);  // without the big lock: who has that is not frozen
+	} else {
+		mi_switch_and_unlock(l, nullptr);
+		biglock_return(l);
+	}
 	return true;
 }
 
@@ -98,11 +103,11 @@ LWP_NOINLINE void lwp_userret_slow(lwp_t *l) noexcept {
 			lwp_exit(l);
 		}
 		if ((flags & LW_WSTOP) != 0) {
-			stand_still(l, LW_WSTOP, lwp_stat::stop);
+			lwp_stand_still(l, LW_WSTOP, lwp_stat::stop);
 		} else if ((flags & LW_PENDSIG) != 0 && (flags & (LW_WEXIT | LW_WCORE)) == 0) {
 			signal_deliver(l);
 		} else if ((flags & (LW_WSUSPEND | LW_WREBOOT | LW_WCORE | LW_WEXIT)) != 0) {
-			stand_still(l, LW_WSUSPEND | LW_WREBOOT | LW_WCORE | LW_WEXIT, lwp_stat::suspended);
+			lwp_stand_still(l, LW_WSUSPEND | LW_WREBOOT | LW_WCORE | LW_WEXIT, lwp_stat::suspended);
 		} else if ((flags & LW_WUSERRET) != 0) {
 			call_hook(l);
 		} else {
@@ -114,6 +119,34 @@ LWP_NOINLINE void lwp_userret_slow(lwp_t *l) noexcept {
 	}
 	if (l->l_cpu->vc_resched.load(std::memory_order_relaxed)) {  // relaxed: a hint; lwp_preempt_cpu() takes it back and looks
 		lwp_preempt_cpu(l);
+	}
+}
+
+std::uint32_t lwp_to_stand_still(const lwp_t *l) noexcept {
+	const std::uint32_t flags = lwp_flags(l);
+	return (flags & (LW_WEXIT | LW_WCORE)) == LW_WEXIT ? 0 : flags & (LW_WSTOP | LW_WSUSPEND | LW_WREBOOT | LW_WCORE);
+}
+
+bool lwp_give_way(vcpu_t *vc, lwp_t *l, const void *sp, bool may_stand) noexcept {
+	freezer f(vc, l, sp);
+	for (bool turn = true;; turn = false) {
+		const std::uint32_t still = may_stand ? lwp_to_stand_still(l) : 0;
+		const bool off_duty = vc->vc_duty.load(std::memory_order_relaxed) != vcpu_duty::acts;  // relaxed: our own
+		if (still == 0 && !off_duty && !(turn && frozen_wanted(vc, l))) {
+			return may_stand || lwp_to_stand_still(l) == 0;
+		}
+		if (!f.leave()) {
+			return false;
+		}
+		vc->vc_preempted.store(vc->vc_preempted.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);  // relaxed: statistics
+		// Each returns when the LWP has been dispatched and brought back here; or, if it was let go on this moment, at once, off duty: then it is queued.
+		if ((still & LW_WSTOP) != 0) {
+			lwp_stand_still(l, LW_WSTOP, lwp_stat::stop);
+		} else if (still != 0) {
+			lwp_stand_still(l, LW_WSUSPEND | LW_WREBOOT | LW_WCORE, lwp_stat::suspended);
+		} else {
+			f.queue();
+		}
 	}
 }
 

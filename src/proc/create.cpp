@@ -21,13 +21,20 @@ std::uint32_t room_for(std::size_t bytes) noexcept {
 }
 
 /// The first thing it does (NetBSD's lwp_startup).
-void startup(lwp_t *l) noexcept {
+void enter_application(lwp_t *l) noexcept {
 	biglock_return(l);
 	lwp_userret(l);
+	outside_library_begin(l);
+}
+
+void leave_application(lwp_t *l) noexcept {
+	l->l_depth = 1;
+	fence_compiler(std::memory_order_seq_cst);
+	lwp_end(l);
 }
 
 void start_routine(void *arg) noexcept {
-	static constexpr lwp_hooks hooks = {startup, lwp_end};
+	static constexpr lwp_hooks hooks = {enter_application, leave_application};
 	lwp_run_units(static_cast<lwp_t *>(arg), hooks);
 }
 
@@ -198,6 +205,8 @@ int newlwp(lwp_t *l1, const lwp_options &o, lwp_t **out) noexcept {
 	l->l_sigwaited = 0;
 	l->l_interrupted = false;
 	l->l_hook = nullptr;
+	l->l_nopreempt = 0;
+	l->l_depth = 1;
 	set_name(l, o.name);
 	*out = l;
 	return 0;

@@ -102,6 +102,13 @@ void wait_stand_still(waitrec *, bool stopped) noexcept;
 /// fn(arg) is called once in the LWP with this id, at its next boundary.  0 | ESRCH | EBUSY one is waiting to be called already
 [[nodiscard]] int lwp_need_userret(lwp_t *l, lwpid_t lid, void (*fn)(void *), void *arg) noexcept;
 void lwp_userret_slow(lwp_t *l) noexcept;
+/// Stands still, in state `to`, as long as one of `bits` is set.
+void lwp_stand_still(lwp_t *l, std::uint32_t bits, lwp_stat to) noexcept;
+/// Whether it is to stand still: bits of l_flag.  To end comes first.
+std::uint32_t lwp_to_stand_still(const lwp_t *l) noexcept;
+/// By an LWP that was interrupted in the application, in the signal handler, which it does not leave: it lets others run, if they are as good, or, if it
+/// `may_stand`, stands still, if it is to; sched/frozen.h.  `sp`: what it keeps on its stack ends there.  False: it should have, and cannot.
+[[nodiscard]] bool lwp_give_way(vcpu_t *vc, lwp_t *l, const void *sp, bool may_stand) noexcept;
 
 /// The boundary: where the library returns to the application.  No lock held.
 LWP_ALWAYS_INLINE void lwp_userret(lwp_t *l) noexcept {
@@ -110,6 +117,30 @@ LWP_ALWAYS_INLINE void lwp_userret(lwp_t *l) noexcept {
 		lwp_userret_slow(l);
 	}
 }
+
+// ---- where an LWP is: in the application, or in this library (preempt.h)
+
+/// The caller enters the application.
+LWP_ALWAYS_INLINE void outside_library_begin(lwp_t *l) noexcept {
+	fence_compiler(std::memory_order_seq_cst);  // a signal handler that finds 0 finds nothing of ours half done
+	l->l_depth = 0;
+}
+
+/// For a scope in which the library calls the application: no lock is held, nothing of ours is half done.
+class outside_library {
+public:
+	explicit outside_library(lwp_t *l) noexcept : l_(l), depth_(l->l_depth) { outside_library_begin(l_); }
+	~outside_library() {
+		l_->l_depth = depth_;
+		fence_compiler(std::memory_order_seq_cst);
+	}
+	outside_library(const outside_library &) = delete;
+	outside_library &operator=(const outside_library &) = delete;
+
+private:
+	lwp_t *l_;
+	std::uint32_t depth_;
+};
 
 // ---- priority.cpp
 

@@ -3,6 +3,7 @@
 
 #include "base/sys.h"
 #include "core/lwp_pool.h"
+#include "proc/preempt.h"
 #include "proc/proc.h"
 #include "sched/callout.h"
 #include "sched/idle.h"
@@ -41,6 +42,12 @@ bool tells = false;
 seen_place places[vcpu_max];
 pollfd fds[1 + vcpu_max + spare_max];
 
+// The maker of substitutes: another kernel thread, because to make one may need a lock of malloc that a frozen LWP has, and that one goes on only if
+// the monitor sees to it.  So the monitor itself waits for nobody.
+pthread_t maker;
+atomic<std::uint32_t> spare_wanted{0};  // what the maker waits on
+atomic<bool> spare_made{false};
+
 unsigned vcpus() noexcept { return sched.sd_count.load(std::memory_order_acquire); }  // pairs with the release in start()
 
 bool wanted(const char *variable, const char *value) noexcept {
@@ -62,7 +69,6 @@ std::size_t read_task(int tid, const char *file, char *text, std::size_t size) n
 	return n > 0 ? static_cast<std::size_t>(n) : 0;
 }
 
-/// Whether a kernel thread sleeps in the kernel, interruptibly or not.
 bool sleeps(int tid) noexcept {
 	char text[256];
 	if (read_task(tid, "stat", text, sizeof text) == 0) {
@@ -139,9 +145,11 @@ bool look(bool *found) noexcept {
 		if (tells) {
 			tell(vc);
 		}
-		if (spare_hand_over(vc, self)) {
+		if (spare_hand_over(vc, self, spare_make::no)) {
 			spares.sp_stuck.fetch_add(1, std::memory_order_relaxed);  // relaxed: statistics
 			*found = true;
+		} else if (spares.sp_nfree.load(std::memory_order_relaxed) == 0) {  // relaxed: a hint
+			monitor_wants_spare();                                          // and look again when it is there
 		}
 	}
 	return anybody;
@@ -183,6 +191,7 @@ void sleep_until(unsigned n, nanotime until) noexcept {
 void run() noexcept {
 	nanotime period = look_first;
 	nanotime next_look = 0;
+	nanotime hog_look = never;
 	unsigned idle_looks = 0;
 	while (!stop.load(std::memory_order_acquire)) {
 		const std::uint64_t seq = spares.sp_seq.load(std::memory_order_seq_cst);
@@ -194,11 +203,12 @@ void run() noexcept {
 			// Who ends a halt says so and then looks whether we sleep: one of us sees the other.
 			spares.sp_asleep.store(true, std::memory_order_seq_cst);
 		}
-		if (asleep || when >= next_look) {
+		if (asleep || when >= next_look || spare_made.exchange(false, std::memory_order_relaxed)) {  // relaxed: a hint
 			bool found = false;
 			const bool anybody = look(&found);
+			hog_look = preempt_look(when);
 			period = found || (anybody && idle_looks != 0) ? look_first : std::min(period * 2, look_most);
-			next_look = when + period;
+			next_look = std::min(when + period, hog_look);
 			idle_looks = anybody ? 0 : idle_looks + 1;
 			asleep = asleep && !anybody;
 		}
@@ -221,6 +231,37 @@ void run() noexcept {
 	}
 }
 
+void *maker_main(void *) {
+	for (;;) {
+		while (spare_wanted.load(std::memory_order_acquire) == 0) {  // pairs with the release of who wants one
+			(void)sys::futex_wait(&spare_wanted, 0, nullptr);
+		}
+		if (stop.load(std::memory_order_acquire)) {
+			return nullptr;
+		}
+		if (spares.sp_make == nullptr || spares.sp_make() == nullptr) {
+			spares.sp_refused.fetch_add(1, std::memory_order_relaxed);  // relaxed: statistics
+		}
+		spare_wanted.store(0, std::memory_order_relaxed);  // relaxed: who wants another looks again
+		spare_made.store(true, std::memory_order_relaxed);
+		monitor_kick();
+	}
+}
+
+void wake_maker() noexcept {
+	spare_wanted.store(1, std::memory_order_release);  // pairs with the acquire in maker_main()
+	(void)sys::futex_wake(&spare_wanted, 1);
+}
+
+void stop_maker() noexcept {
+	stop.store(true, std::memory_order_release);  // pairs with the acquire in maker_main()
+	// Again and again: it may take a spare_wanted back that was ours.
+	while (::pthread_tryjoin_np(maker, nullptr) == EBUSY) {
+		wake_maker();
+		sys::yield();
+	}
+}
+
 void *monitor_main(void *) {
 	curcpu_set(self);
 	run();
@@ -229,6 +270,14 @@ void *monitor_main(void *) {
 }
 
 }  // namespace
+
+bool task_sleeps(int tid) noexcept { return sleeps(tid); }
+
+void monitor_wants_spare() noexcept {
+	if (spare_wanted.load(std::memory_order_relaxed) == 0) {  // relaxed: else it is at it
+		wake_maker();
+	}
+}
 
 int monitor_start() noexcept {
 	if (self == nullptr) {
@@ -252,10 +301,14 @@ int monitor_start() noexcept {
 	sigset_t old;
 	::sigfillset(&all);
 	::pthread_sigmask(SIG_SETMASK, &all, &old);  // signals are for the application's threads
-	const int error = ::pthread_create(&thread, nullptr, monitor_main, nullptr);
+	spare_wanted.store(0, std::memory_order_relaxed);
+	int error = ::pthread_create(&maker, nullptr, maker_main, nullptr);
+	if (error == 0 && (error = ::pthread_create(&thread, nullptr, monitor_main, nullptr)) != 0) {
+		stop_maker();
+	}
 	::pthread_sigmask(SIG_SETMASK, &old, nullptr);
 	if (error == 0) {
-		sched.sd_helpers.fetch_add(1, std::memory_order_relaxed);  // relaxed: a count
+		sched.sd_helpers.fetch_add(2, std::memory_order_relaxed);  // relaxed: a count
 	}
 	return error;
 }
@@ -264,7 +317,8 @@ void monitor_stop() noexcept {
 	stop.store(true, std::memory_order_release);  // pairs with the acquire in run()
 	monitor_kick();
 	::pthread_join(thread, nullptr);
-	sched.sd_helpers.fetch_sub(1, std::memory_order_relaxed);
+	stop_maker();
+	sched.sd_helpers.fetch_sub(2, std::memory_order_relaxed);
 }
 
 }  // namespace lwp::kern

@@ -19,4 +19,10 @@ namespace lwp::kern {
 [[nodiscard]] int monitor_start() noexcept;
 void monitor_stop() noexcept;
 
+/// One more substitute, soon; by the monitor.
+void monitor_wants_spare() noexcept;
+
+/// Whether a kernel thread of this process sleeps in the kernel, interruptibly or not.
+[[nodiscard]] bool task_sleeps(int tid) noexcept;
+
 }  // namespace lwp::kern

@@ -7,11 +7,14 @@
 #include "core/lwpctl.h"
 #include "ctx/guard.h"
 #include "proc/cred.h"
+#include "proc/inside.h"
 #include "proc/lwp_life.h"
 #include "proc/monitor.h"
 #include "proc/pager.h"
+#include "proc/preempt.h"
 #include "proc/report.h"
 #include "sched/account.h"
+#include "sched/frozen.h"
 #include "sched/idle.h"
 #include "sched/ncpu.h"
 #include "sched/point.h"
@@ -246,6 +249,8 @@ vcpu_t *prepare_vcpu(unsigned i, bool spare) noexcept {
 	vc->vc_resched.store(false, std::memory_order_relaxed);
 	vc->vc_index.store(static_cast<std::int16_t>(spare ? 0 : i), std::memory_order_relaxed);
 	vc->vc_part = proc0_parts + (i & (proc_nparts(&proc0) - 1));
+	vc->vc_asked.store(false, std::memory_order_relaxed);
+	vc->vc_unswitched = 0;
 	vc->vc_polled = now();
 	vc->vc_idle = idle_lwp(vc);
 	return vc->vc_idle != nullptr ? vc : nullptr;
@@ -310,17 +315,20 @@ void unmake_vcpus(unsigned first) noexcept {
 		::pthread_join(vc->vc_thread, nullptr);
 		lwp_pool_put(vc->vc_idle);
 		vc->vc_idle = nullptr;
+		frozen_forget(vc);
 		if (vc->vc_spare) {
 			sched.sd_helpers.fetch_sub(1, std::memory_order_relaxed);  // relaxed: a count
 		}
 	}
 	sched.sd_nall.store(0, std::memory_order_release);
 	spares.sp_free = nullptr;
+	spares.sp_nfree.store(0, std::memory_order_relaxed);  // relaxed: nobody is left to look
 	spares.sp_off = {};
 	spares.sp_noff.store(0, std::memory_order_relaxed);  // relaxed: nobody is left to look
 }
 
 void drop_home_idle(vcpu_t *vc) noexcept {
+	frozen_forget(vc);
 	context_destroy(vc->vc_idle->l_ctx);
 	stack_free(idle_stack);
 	lwp_pool_put(vc->vc_idle);
@@ -400,6 +408,7 @@ int start(const runtime_options &o, bool home) noexcept {
 		condvar_bias(sched.sd_all, count);                                         // once and for all: there is no LWP yet, so nobody waits
 	}
 	if (error == 0 && monitored) {
+		preempt_start();
 		error = monitor_start();
 	}
 	if (error == 0 && monitored) {
@@ -557,13 +566,20 @@ int runtime_start(const runtime_options &o) noexcept {
 	if (runtime_running() || curcpu_or_null() != nullptr) {
 		return EBUSY;
 	}
-	return start(o, true);
+	const int error = start(o, true);
+	if (error == 0) {
+		outside_library_begin(home_lwp);  // it was born inside
+	}
+	return error;
 }
 
 void runtime_stop() noexcept {
 	lwp_t *l = curlwp();
 	proc_t *p = &proc0;
+	l->l_depth++;
+	fence_compiler(std::memory_order_seq_cst);  // as in_library, which cannot outlive the LWP
 	if (proc_exiting(p, l->l_cpu)) {
+		outside_library_begin(l);
 		return;  // a static object, in exit(): the others stand still for good and their stacks are still theirs
 	}
 	LWP_CHECK(l == home_lwp, "~runtime: called by another LWP than LWP 1");
@@ -572,6 +588,7 @@ void runtime_stop() noexcept {
 	// Back to the kernel thread that we came with: its stack is ours.  A substitute may have its place for a moment yet.
 	vcpu_t *vc = sched.sd_all[0];
 	for (lwp_move_to(l, 0); l->l_cpu != vc; lwp_userret(l)) {
+		spare_recall(vc, l->l_cpu);
 		sys::yield();  // it is on its way back; then the substitute gives us up at the boundary
 	}
 	if (sched_point == nullptr) {
@@ -614,7 +631,9 @@ void runtime_ensure() noexcept {
 	}
 }
 
-LWP_NOINLINE lwp_t *runtime_adopt() noexcept {
+namespace {
+
+lwp_t *adopt() noexcept {
 	std::lock_guard hold(runtime_lock);
 	if (!runtime_running()) {
 		// Only the main thread is sure to last as long as the process: another does not become a vCPU without having asked for it.
@@ -630,7 +649,16 @@ LWP_NOINLINE lwp_t *runtime_adopt() noexcept {
 	return adopt_bound();
 }
 
+}  // namespace
+
+LWP_NOINLINE lwp_t *runtime_adopt() noexcept {
+	lwp_t *l = adopt();
+	outside_library_begin(l);  // it was born inside
+	return l;
+}
+
 runtime_stats runtime_statistics() noexcept {
+	const perhaps_in_library here;
 	runtime_stats s{};
 	const stack_stats stacks = stack_statistics();
 	vcpu_t *me = curcpu_or_null();
@@ -659,6 +687,7 @@ runtime_stats runtime_statistics() noexcept {
 		s.vcpu_wakeups += vc->vc_wakeups.load(std::memory_order_relaxed);
 		s.blocking_regions += vc->vc_regions.load(std::memory_order_relaxed);
 		s.spare_vcpus += vc->vc_spare ? 1U : 0U;
+		s.preemptions += vc->vc_preempted.load(std::memory_order_relaxed);
 		dead += vc->vc_ndead.load(std::memory_order_relaxed);
 	});
 	const pager_stats paged = pager_statistics();
@@ -672,7 +701,8 @@ runtime_stats runtime_statistics() noexcept {
 			dead += vc->vc_ndead.load(std::memory_order_relaxed);
 		}
 	}
-	const std::size_t ours = dead + (home_lwp != nullptr ? 1 : 0);  // with vCPU 0's idle LWP
+	std::size_t ours = dead + (home_lwp != nullptr ? 1 : 0);  // with vCPU 0's idle LWP
+	sched_each_vcpu([&ours](const vcpu_t *vc) { ours += vc->vc_landing.s_base != nullptr ? 1U : 0U; });
 	s.stacks_in_use = stacks.in_use > ours ? stacks.in_use - ours : 0;
 	s.stacks_cached = stacks.cached + dead;
 	return s;

@@ -30,4 +30,25 @@ LWP_ALWAYS_INLINE lwp_t *curlwp() noexcept {
 	return LWP_LIKELY(l != nullptr) ? l : runtime_adopt();
 }
 
+/// The calling LWP, in a call of the library until the end of the scope: it is not interrupted to let others run, nor stopped, but where the call
+/// itself says so.  First thing in every public function that takes a lock, waits, or calls below; two plain adds.
+class in_library {
+public:
+	LWP_ALWAYS_INLINE in_library() noexcept : l_(curlwp()) {
+		l_->l_depth++;
+		fence_compiler(std::memory_order_seq_cst);  // before all that the call does, as a signal handler on this kernel thread sees it
+	}
+	LWP_ALWAYS_INLINE ~in_library() {
+		fence_compiler(std::memory_order_seq_cst);
+		l_->l_depth--;
+	}
+	in_library(const in_library &) = delete;
+	in_library &operator=(const in_library &) = delete;
+	LWP_ALWAYS_INLINE operator lwp_t *() const noexcept { return l_; }
+	LWP_ALWAYS_INLINE lwp_t *operator->() const noexcept { return l_; }
+
+private:
+	lwp_t *l_;
+};
+
 }  // namespace lwp::kern

@@ -357,7 +357,10 @@ void signal_deliver(lwp_t *l) noexcept {
 			(void)signal_action(l, sig, &plain, nullptr);
 		}
 		const bool interrupted = l->l_interrupted;  // calls that the handler makes begin with false
-		call_handler(act, sig, (own & sigbit(sig)) != 0);
+		{
+			const outside_library out(l);
+			call_handler(act, sig, (own & sigbit(sig)) != 0);
+		}
 		l->l_handled++;
 		l->l_interrupted = interrupted || (act.sa_flags & SA_RESTART) == 0;
 		(void)signal_mask(l, SIG_SETMASK, &mask, nullptr);

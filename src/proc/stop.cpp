@@ -234,7 +234,9 @@ LWP_NOINLINE std::size_t world_members(lwp_t *l, world_member *members, std::siz
 		m->kthread = t->l_kthread;
 		m->stack_low = t->l_stack.s_base;
 		m->stack_high = t->l_stack.s_base + t->l_stack.s_size;
-		m->sp = t == l ? __builtin_frame_address(0) : t->l_adopted && t->l_cpu->vc_bound ? t->l_boundsp : context_sp(t->l_ctx);
+		m->sp = t == l                                                       ? __builtin_frame_address(0)
+		    : t->l_frozen != nullptr || (t->l_adopted && t->l_cpu->vc_bound) ? t->l_boundsp
+		                                                                     : context_sp(t->l_ctx);
 		m->sp = m->sp != nullptr ? m->sp : m->stack_low;
 	});
 	return n;

@@ -21,7 +21,7 @@ struct parker {
 	void (*poll)(vcpu_t *, nanotime when);
 	/// The vCPU stops: no LWP is left.  On its kernel thread.  Null: nothing to do.
 	void (*close)(vcpu_t *);
-	/// poll() by the monitor, while the vCPU is off duty; nothing if it is not.  Null: as poll().
+	/// poll() by the monitor, while the vCPU is off duty or its LWP computes; nothing if it halts.  Null: there is nothing to poll.
 	void (*poll_away)(vcpu_t *, nanotime when);
 	/// What becomes readable when poll() may find something; -1: there is nothing to wait for.  By the monitor too.
 	int (*awaited)(const vcpu_t *);

@@ -12,7 +12,7 @@ namespace lwp::kern {
 extern void (*sched_point)(lwp_t *);
 
 /// `to`, which is queued on this vCPU, runs now, and the caller is queued.
-void lwp_give_way(lwp_t *l, lwp_t *to) noexcept;
+void lwp_hand_to(lwp_t *l, lwp_t *to) noexcept;
 /// A queued LWP comes before its equals.
 void vcpu_put_first(vcpu_t *vc, lwp_t *l) noexcept;
 

@@ -86,11 +86,12 @@ void sched_lift_locked(vcpu_t *vc, nanotime when) noexcept {
 }
 
 bool sched_slice_over(vcpu_t *vc, const lwp_t *l) noexcept {
+	const std::uint64_t switches = vc->vc_switches.load(std::memory_order_relaxed);  // relaxed: our own
 	if (l->l_class != sched_class::rr) {
-		return false;
+		return l->l_class == sched_class::other &&
+		    vc->vc_expired.load(std::memory_order_relaxed) == switches + 1;  // asked to go, and could not where it was
 	}
 	const nanotime when = now();
-	const std::uint64_t switches = vc->vc_switches.load(std::memory_order_relaxed);  // relaxed: our own
 	if (vc->vc_slice_began == 0 || vc->vc_slice_switches != switches) {
 		vc->vc_slice_switches = switches;
 		vc->vc_slice_began = when;

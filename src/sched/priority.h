@@ -63,7 +63,7 @@ void sched_charge(vcpu_t *, nanotime since, nanotime when, nanotime used, bool a
 /// Once in a while, with vc_rqlock held: a time-sharing LWP that others pass over since it has used up its slices gets its priority back.
 void sched_lift_locked(vcpu_t *, nanotime when) noexcept;
 
-/// Whether `l`, which runs and has equals queued, has had its turn.
+/// Whether `l`, which runs and has equals queued, has had its turn: round robin, or interrupted where it could not be taken off (proc/preempt.h).
 bool sched_slice_over(vcpu_t *, const lwp_t *l) noexcept;
 
 /// What was left to do with locks held is done.  No lock held.

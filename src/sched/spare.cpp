@@ -89,7 +89,12 @@ void tell_monitor(const vcpu_t *vc) noexcept {
 	}
 }
 
+/// sp_lock held.  It can be had from now on: a spare one for any place, another for its own.
 void put_free(vcpu_t *vc) noexcept {
+	if (!vc->vc_spare) {
+		return;
+	}
+	spares.sp_nfree.store(spares.sp_nfree.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);  // relaxed: d
 	vc->vc_nextspare = spares.sp_free;
 	spares.sp_free = vc;
 }
@@ -212,14 +217,18 @@ vcpu_t *still_there(const vcpu_t *vc) noexcept {
 
 /// sp_lock held.  Takes out one that rests, to act for `vc`; null: there is none.
 vcpu_t *activate(const vcpu_t *vc) noexcept {
-	vcpu_t *sub = spares.sp_free;
-	if (sub == nullptr) {
-		return still_there(vc);
+	vcpu_t *sub = sched.sd_all[vc->vc_index.load(std::memory_order_relaxed)];  // relaxed: ours, or d
+	if (sub == vc || !is(sub, vcpu_duty::rests)) {                             // not the one whose place it is
+		sub = spares.sp_free;
+		if (sub == nullptr) {
+			return still_there(vc);
+		}
+		spares.sp_free = sub->vc_nextspare;
+		spares.sp_nfree.store(spares.sp_nfree.load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);
+		sub->vc_index.store(
+		    vc->vc_index.load(std::memory_order_relaxed), std::memory_order_relaxed);  // relaxed: published by vc_halted, sp_lock
+		sub->vc_part = vc->vc_part;
 	}
-	spares.sp_free = sub->vc_nextspare;
-	sub->vc_index.store(
-	    vc->vc_index.load(std::memory_order_relaxed), std::memory_order_relaxed);  // relaxed: published by vc_halted, sp_lock
-	sub->vc_part = vc->vc_part;
 	sub->vc_duty.store(vcpu_duty::acts, std::memory_order_seq_cst);
 	// If it sleeps it sleeps on, as one that halts: whoever queues for it wakes it.
 	std::uint32_t rests = vc_rests;
@@ -252,7 +261,7 @@ void spare_begin(vcpu_t *vc) noexcept {
 	}
 }
 
-bool spare_hand_over(vcpu_t *vc, vcpu_t *me) noexcept {
+bool spare_hand_over(vcpu_t *vc, vcpu_t *me, spare_make make) noexcept {
 	spares.sp_lock.lock(me);
 	vcpu_t *sub = nullptr;
 	for (;;) {
@@ -265,6 +274,9 @@ bool spare_hand_over(vcpu_t *vc, vcpu_t *me) noexcept {
 			break;
 		}
 		spares.sp_lock.unlock(me);
+		if (make == spare_make::no) {
+			return false;
+		}
 		if (spares.sp_make == nullptr || spares.sp_make() == nullptr) {
 			spares.sp_refused.fetch_add(1, std::memory_order_relaxed);  // relaxed: statistics
 			return false;
@@ -327,7 +339,8 @@ bool spare_resume(vcpu_t *vc) noexcept {
 }
 
 bool spare_off_duty(vcpu_t *vc) noexcept {
-	if (!vc->vc_spare) {
+	// relaxed: our own.  One that leaves has given its place away and is not to take it back; it rests until it is needed there.
+	if (!vc->vc_spare && is(vc, vcpu_duty::away)) {
 		(void)spare_resume(vc);
 		return false;
 	}
@@ -346,6 +359,63 @@ bool spare_off_duty(vcpu_t *vc) noexcept {
 			return false;
 		}
 	}
+}
+
+bool spare_give_place(vcpu_t *vc, vcpu_t *to) noexcept {
+	vcpu_t *former = nullptr;
+	{
+		lock_scope hold(spares.sp_lock, vc);
+		if (!is(vc, vcpu_duty::acts)) {
+			return false;  // lost meanwhile
+		}
+		LWP_ASSERT(is(to, vcpu_duty::away));
+		if (!to->vc_spare && vc->vc_index.load(std::memory_order_relaxed) != to->vc_index.load(std::memory_order_relaxed)) {
+			take_place(to, place_of(to), false, vc);  // its own, whoever has it now; the caller stays where it is
+			return true;
+		}
+		if (to->vc_spare) {
+			if (vc->vc_index.load(std::memory_order_relaxed) != to->vc_index.load(std::memory_order_relaxed) && to->vc_rq.count() != 0) {
+				// What is queued on it since it was somewhere else goes to who acts there; some may be bound to that place.
+				former = place_of(to);
+				while (move_queue(to, former, vc, batch) != 0) {
+				}
+			}
+			to->vc_index.store(vc->vc_index.load(std::memory_order_relaxed), std::memory_order_relaxed);  // relaxed: published by its duty
+			to->vc_part = vc->vc_part;
+		}
+		come_back(to, vcpu_duty::acts);
+		to->vc_halted.store(vc_running, std::memory_order_seq_cst);
+		go_off(vc, vcpu_duty::leaves);
+		vc->vc_halted.store(vc_off, std::memory_order_seq_cst);  // we run: nobody else changes it
+		place_of(vc) = to;
+		fence(std::memory_order_seq_cst);  // as in take_place()
+		(void)move_inbox(vc, to, vc);
+	}
+	if (former != nullptr) {
+		vcpu_unhalt(former);
+	}
+	tell_monitor(vc);
+	return true;
+}
+
+void spare_recall(vcpu_t *home, vcpu_t *me) noexcept {
+	{
+		lock_scope hold(spares.sp_lock, me);
+		vcpu_t *sub = place_of(home);
+		if (!is(home, vcpu_duty::rests) || sub == home) {
+			return;
+		}
+		home->vc_duty.store(vcpu_duty::acts, std::memory_order_seq_cst);
+		std::uint32_t rests = vc_rests;
+		if (home->vc_halted.compare_exchange_strong(rests, vc_waits, std::memory_order_seq_cst)) {
+			sched.sd_halted.fetch_add(1, std::memory_order_relaxed);  // relaxed: a count
+		}
+		place_of(home) = home;
+		dismiss(sub);
+		fence(std::memory_order_seq_cst);  // as in take_place()
+		(void)move_inbox(sub, home, me);
+	}
+	vcpu_unhalt(home);
 }
 
 bool spare_pull(vcpu_t *vc) noexcept {

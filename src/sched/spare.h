@@ -16,6 +16,10 @@
 //   rests -> acts     (spares only) a substitute is needed                   spare_hand_over()
 //   leaves -> acts    (spares only) the same, none rests, and this one is still there
 //   leaves -> away    (spares only) its LWP has entered a region             spare_blocks()
+//   acts -> leaves    it was to run a frozen LWP, and gives its place to that one's kernel thread (sched/frozen.h)    spare_give_place()
+//   away -> acts      the same, seen from that one
+//
+// One that is no spare and gives its place away like that rests as well, and acts again in its own place only: whoever needs a substitute there takes it.
 //
 // What the one that is away had queued goes on: first what others queued for it and a batch of its own queue, then more of it whenever the substitute has
 // nothing else.  Its timers and its operations in flight stay its own, and the monitor serves them meanwhile.  There are at most spare_max
@@ -31,11 +35,13 @@ namespace lwp::kern {
 struct spares_t {
 	spinlock sp_lock{lock_rank::duty, "sp_lock"};
 	vcpu_t *sp_free = nullptr;                  // d: those that rest, newest first
+	atomic<unsigned> sp_nfree{0};               // a: how many; written under sp_lock, else a hint
 	list<vcpu_t, &vcpu_t::vc_offlink> sp_off;   // d: those that are away or leave
 	atomic<unsigned> sp_noff{0};                // a: how many; written under sp_lock, else a hint
 	vcpu_t *(*sp_make)() = nullptr;             // (: makes one more and has it rest; null: no.  No lock held
 	atomic<std::uint64_t> sp_stuck{0};          // a: vCPUs that the monitor found blocked
 	atomic<std::uint64_t> sp_refused{0};        // a: times there was no substitute left
+	atomic<unsigned> sp_nfrozen{0};             // a: frozen LWPs, sched/frozen.h
 	atomic<std::uint64_t> sp_seq{0};            // a: grows when a vCPU goes away
 	alignas(64) atomic<bool> sp_asleep{false};  // a: the monitor looks at nobody, because everybody halts
 	atomic<nanotime> sp_until{0};               // a: when the monitor looks up; 0: it does now
@@ -49,14 +55,22 @@ void spare_begin(vcpu_t *vc) noexcept;
 void spare_add(vcpu_t *vc) noexcept;
 
 /// The kernel thread of `vc` is blocked, or about to be: another acts for it from now on.  `me` is the caller's vCPU: `vc` itself, or the
-/// monitor's.  No lock held.  False: it does not act, it halts, or no substitute is left.
-bool spare_hand_over(vcpu_t *vc, vcpu_t *me) noexcept;
+/// monitor's.  No lock held.  False: it does not act, it halts, or no substitute is left; with spare_make::no, none rests.
+enum class spare_make : bool { no, yes };
+bool spare_hand_over(vcpu_t *vc, vcpu_t *me, spare_make make = spare_make::yes) noexcept;
 
 /// At the begin of a region, by a vCPU that is off duty already: it is not to be given a place back before it asks for it.
 void spare_blocks(vcpu_t *vc) noexcept;
 
 /// By a vCPU that is not on duty and stands at the boundary or at the end of a region with an LWP: whether it acts now.  If not, it leaves.
 [[nodiscard]] bool spare_resume(vcpu_t *vc) noexcept;
+
+/// `vc`, the caller, acts: from now on `to` does, which is away; its own place if it has one, else ours.  In the second case we leave, and rest until
+/// we are needed: a spare one anywhere, another in its own place.  False: we do not act.
+[[nodiscard]] bool spare_give_place(vcpu_t *vc, vcpu_t *to) noexcept;
+
+/// `home`, no spare one, acts again, if it rests.
+void spare_recall(vcpu_t *home, vcpu_t *me) noexcept;
 
 /// By the idle LWP of a vCPU that is not on duty: returns when it acts or the runtime stops.  True: woken to search, and counted already.
 bool spare_off_duty(vcpu_t *vc) noexcept;

@@ -5,6 +5,7 @@
 #include "core/lwpctl.h"
 #include "sched/account.h"
 #include "sched/callout.h"
+#include "sched/frozen.h"
 #include "sched/idle.h"
 #include "sched/place.h"
 #include "sched/point.h"
@@ -282,7 +283,7 @@ LWP_NOINLINE bool lwp_look_at(lwp_t *me, lwp_t *target, void (*fn)(void *), void
 	if ((lwp_flags(target) & LW_PAGING) != 0) {
 		return false;  // the pager takes away what is below its frames
 	}
-	if (target->l_cpu->vc_bound) {
+	if (target->l_cpu->vc_bound || target->l_frozen != nullptr) {
 		return false;  // asleep in the kernel, on a stack that only its own kernel thread may run on
 	}
 	lwp_look look{me, fn, arg};
@@ -339,6 +340,8 @@ LWP_NOINLINE void lwp_yield_cpu(lwp_t *l) noexcept {
 	tick(l, false);
 }
 
+void lwp_arrived(lwp_t *l) noexcept { arrive(l); }
+
 /// Leaves for the inbox of `to`, which covers it from then on.  vc_lwplock held, released when it goes on.  The idle LWP tells `to`, once we are off our stack:
 /// it may halt, or have gone away meanwhile.
 LWP_NOINLINE static void go_to_and_unlock(lwp_t *l, vcpu_t *vc, vcpu_t *to) noexcept {
@@ -374,7 +377,7 @@ LWP_NOINLINE void lwp_move_cpu(lwp_t *l) noexcept {
 	go_to_and_unlock(l, vc, sched_takecpu(l, vc));
 }
 
-LWP_NOINLINE void lwp_give_way(lwp_t *l, lwp_t *to) noexcept {
+LWP_NOINLINE void lwp_hand_to(lwp_t *l, lwp_t *to) noexcept {
 	vcpu_t *vc = l->l_cpu;
 	vc->vc_lwplock.lock(vc);
 	vc->vc_rqlock.lock(vc);
@@ -547,6 +550,9 @@ void vcpu_idle_loop(vcpu_t *vc, bool entered_by_switch) noexcept {
 		if (vcpu_t *to = vc->vc_gave; LWP_UNLIKELY(to != nullptr)) {
 			vc->vc_gave = nullptr;
 			vcpu_unhalt(to);
+		}
+		if (LWP_UNLIKELY(vc->vc_thaws != nullptr)) {
+			frozen_thaw(vc);
 		}
 		if (LWP_UNLIKELY(vc->vc_duty.load(std::memory_order_relaxed) != vcpu_duty::acts)) {  // relaxed: asked again before a halt
 			if (searched) {

@@ -43,6 +43,9 @@ void lwp_yield_cpu(lwp_t *l) noexcept;
 /// On a vCPU that is not on duty: takes its place back, or the caller goes on elsewhere.
 void lwp_preempt_cpu(lwp_t *l) noexcept;
 
+/// First thing on a context that was just switched to, by the LWP that arrives.
+void lwp_arrived(lwp_t *l) noexcept;
+
 /// At the boundary and at the end of a region, on a vCPU that may be off duty: returns on one that acts.
 void lwp_to_duty(lwp_t *l) noexcept;
 

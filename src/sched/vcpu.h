@@ -112,6 +112,19 @@ struct alignas(64) vcpu_t {
 	atomic<std::uint64_t> vc_wakeups{0};  // a: times it was woken out of its parker
 	vcpu_t *vc_nextfree = nullptr;        // r: bound ones that wait for another kernel thread
 	vcpu_t *vc_nextbound = nullptr;       // (: all bound ones
+
+	// Preemption: sched/frozen.h, proc/preempt.h.
+	vcpu_t *vc_thaws = nullptr;  // o: whose LWP goes on as soon as we are off its landing
+	stack vc_landing;            // (: of the context that brings an LWP back that waits in our signal handler; the monitor allots it
+	context vc_landed{};         // where that context is left for ever; by who leaves it
+	atomic<std::uint32_t> vc_thawed{0};  // a: what that handler waits on
+	atomic<bool> vc_frozen{false};       // a: that it waits; written by its kernel thread
+	atomic<bool> vc_asked{false};        // a: the monitor has sent a signal, and nobody has taken it yet
+	// a: written by its kernel thread: 1 more than vc_switches when a slice was over and its LWP could not be taken off
+	atomic<std::uint64_t> vc_expired{0};
+	atomic<std::uint64_t> vc_preempted{0};  // a: written by its kernel thread: how often its LWPs were taken off
+	nanotime vc_unswitched = 0;                  // the monitor's: since when it has not switched,
+	std::uint64_t vc_seen_switches = 0;    // and vc_switches then
 };
 
 /// A place: who acts as the vCPU of this index.  It changes when that one's kernel thread is blocked; whoever has read it may find the former one.

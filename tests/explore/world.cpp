@@ -8,6 +8,7 @@
 #include "core/lwp_pool.h"
 #include "ctx/residence.h"
 #include "proc/report.h"
+#include "sched/spare.h"
 #include "sched/switch.h"
 #include "sync/turnstile.h"
 
@@ -200,6 +201,9 @@ void vcpu_entry(unsigned i) {
 	if (i != 0) {
 		context_adopt(vc->vc_idle->l_ctx);
 		vc->vc_curlwp = vc->vc_idle;
+		if (vc->vc_spare) {
+			spare_begin(vc);
+		}
 		vcpu_idle_loop(vc, false);
 		return;
 	}
@@ -297,7 +301,17 @@ void make_vcpus(unsigned n) {
 	}
 }
 
-void make_runtime(unsigned n) {
+void make_spare(vcpu_t *vc) {
+	vc->vc_spare = true;
+	vc->vc_duty.store(vcpu_duty::rests);
+	vc->vc_halted.store(vc_rests);
+	vc->vc_index.store(0);
+	vc->vc_nextspare = spares.sp_free;
+	spares.sp_free = vc;
+	spares.sp_nfree.store(spares.sp_nfree.load() + 1);
+}
+
+void make_runtime(unsigned n, unsigned substitutes) {
 	const unsigned parts = std::bit_ceil(n);
 	for (unsigned i = 0; i < parts; i++) {
 		vcpu_t *vc = i < n ? w->vcpus[i] : w->vcpus[0];
@@ -313,7 +327,11 @@ void make_runtime(unsigned n) {
 	proc0_parts[0].pp_allowance = 1000;
 	for (unsigned i = 0; i < n; i++) {
 		vcpu_t *vc = w->vcpus[i];
-		sched.sd_vcpu[i] = vc;
+		if (i < n - substitutes) {
+			sched.sd_vcpu[i] = vc;
+		} else {
+			make_spare(vc);
+		}
 		sched.sd_all[i] = vc;
 		lwp_t *idle = w->idle[i] = vc->vc_idle = first_lwp(vc);
 		idle->l_priority.store(pri_count);
@@ -325,7 +343,7 @@ void make_runtime(unsigned n) {
 	sched.sd_settle = turnstile_settle;
 	sched.sd_letgo = biglock_let_go;
 	sched.sd_bigyield = biglock_yield;
-	sched.sd_count.store(n);
+	sched.sd_count.store(n - substitutes);
 	must(stack_alloc(w->idle_stack, stack_default) == 0);
 
 	lwp_t *l = w->home = first_lwp(w->vcpus[0]);
@@ -363,7 +381,7 @@ void make_world(const scenario &s) {
 	w->what = &s;
 	make_vcpus(s.kthreads);
 	if (!s.raw) {
-		make_runtime(s.kthreads);
+		make_runtime(s.kthreads, s.spares);
 		for (unsigned i = 0; i < s.kthreads; i++) {
 			keep(w->ranges, w->idle[i], sizeof(lwp_t));
 		}

@@ -126,6 +126,7 @@ struct scenario {
 	void (*raw_body)(unsigned);
 	void (*raw_set)();  // before the kthreads begin
 	void (*raw_judge)();
+	unsigned spares = 0;  // of the kthreads the last: substitutes, which rest
 };
 void add_scenario(const scenario &);
 const std::vector<scenario> &scenarios();
@@ -145,6 +146,14 @@ const setup &setup_of(const scenario &);
 #define SCENARIO(id, vcpus) LWP_SCENARIO(id, vcpus, false)
 /// The same, half of its schedules with delayed stores: there is a fence to be missed.
 #define SCENARIO_TSO(id, vcpus) LWP_SCENARIO(id, vcpus, true)
+
+/// A runtime with so many vCPUs, and so many substitutes for them.
+#define SCENARIO_SPARES(id, vcpus, substitutes)                                                                                            \
+	static void id();                                                                                                                      \
+	[[maybe_unused]] static const bool id##_added =                                                                                        \
+	    (::lwp::explore::add_scenario({#id, __FILE__, (vcpus) + (substitutes), false, false, id, nullptr, nullptr, nullptr, substitutes}), \
+	        true);                                                                                                                         \
+	static void id()
 
 /// `set` and `judge_it` are called without preemption, before and after.
 #define RAW(id, kthreads, delayed, set, judge_it)                                                                   \

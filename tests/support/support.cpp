@@ -109,6 +109,11 @@ void start(void *argument) {
 
 }  // namespace
 
+bool with_preemption() {
+	(void)::setenv("LWP_PREEMPT", "on", 0);
+	return true;
+}
+
 bool touch_runtime() {
 	runtime_touched.store(true);
 	return true;
@@ -293,6 +298,7 @@ const bool counts_aborts = [] {
 extern "C" int __lsan_is_turned_off() { return in_death_test_child ? 1 : 0; }
 
 int main(int argc, char **argv) {
+	(void)::setenv("LWP_PREEMPT", "off", 0);  // see with_preemption()
 	if (int status = 0; lwp::test::ran_case(argc, argv, &status)) {
 		return status;
 	}

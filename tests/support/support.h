@@ -45,6 +45,10 @@ inline constexpr lwpid_t nobody = INT32_MAX;
 /// Returns true, so that a file can say `const bool touched = touch_runtime();` at namespace scope.
 bool touch_runtime();
 
+/// Says that tests of this binary are about preemption.  All others run without: they tell from outside when an LWP blocks, and an LWP that is taken off its
+/// vCPU between two lines of theirs looks as if it did.  Returns true, as touch_runtime().
+bool with_preemption();
+
 /// 0 for 0, errno for -1, and -1 for a result that no `_lwp_*` call may return.
 [[nodiscard]] int error_of(int result);
 

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//
+// Preemption: an LWP that computes for ten milliseconds while others wait for its virtual CPU is taken off it, wherever it is, and goes on when it is its turn
+// again; one that computes is also stopped and suspended.  There is nothing to call for it.
+//
+// Any code may be interrupted so: an LWP in the middle of malloc() or printf() keeps its kernel thread, and another one runs the rest.  To be
+// suspended or stopped it must besides be found outside of the C library, so that it holds no lock there; that is tried every half millisecond.  What
+// is linked into one file with the C library is stopped at its next call of this one only.
+//
+// An LWP is not interrupted while it is in a call of this library, in lwp::blocking(), in a no_preempt region, or in a signal handler of the OS on an
+// alternate stack; FIFO LWPs yield to better ones only.  Where interrupting is not possible the LWP gives way at its next call.  To end, and to take
+// signals, always waits for that.
+//
+// The signal used is SIGURG, with SA_RESTART; calls that the OS never restarts (poll(2), nanosleep(2)) may fail with EINTR if an LWP that has computed for
+// long makes one at that moment.  LWP_PREEMPT=<number> in the environment takes another signal, LWP_PREEMPT=off none.  A handler installed before the
+// runtime started is called for all other signals of that number; one that is installed later ends preemption.  There is none under
+// AddressSanitizer and ThreadSanitizer, with LWP_PORTABLE_SWITCH, and on other CPUs than x86-64.
+#pragma once
+
+#include <lwp/lwp.h>
+
+namespace lwp {
+
+/// While one lives the calling LWP is not taken off its virtual CPU in the middle of its code.  Never blocks; its end is a boundary.  In the LWP that made it.
+class no_preempt {
+public:
+	no_preempt() noexcept { lwp_nopreempt_enter(); }
+	~no_preempt() { lwp_nopreempt_leave(); }
+	no_preempt(const no_preempt &) = delete;
+	no_preempt &operator=(const no_preempt &) = delete;
+};
+
+}  // namespace lwp

@@ -1,0 +1,366 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "proc/preempt.h"
+
+#include "base/assert.h"
+#include "base/sys.h"
+#include "proc/lwp_life.h"
+#include "proc/monitor.h"
+#include "sched/callout.h"
+#include "sched/frozen.h"
+#include "sched/spare.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <csignal>
+#include <cstdlib>
+#include <cstring>
+#include <dlfcn.h>
+#include <link.h>
+#include <pthread.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+namespace lwp::kern {
+namespace {
+
+constexpr nanotime slice = 10'000'000;                       // how long an LWP may run while others wait
+constexpr nanotime again = 2'000'000;                        // until one that could not be taken off is asked again
+constexpr nanotime again_still = 500'000;                    // the same, if somebody waits for it to stand still
+constexpr std::size_t stack_wanted = std::size_t{24} << 10;  // of the alternate stack, by our frames and the kernel's
+
+// ThreadSanitizer holds signals back until the next call that it intercepts: a loop that makes none is never interrupted.  AddressSanitizer would have
+// to be told of the switches to and from landings; that it is right with those has not been shown.  boost::context::fiber cannot be put aside for a landing.
+#if defined(__x86_64__) && !LWP_TSAN && !LWP_ASAN && !LWP_PORTABLE_SWITCH
+constexpr bool possible = true;
+#else
+constexpr bool possible = false;
+#endif
+
+int signal_used;  // fixed before the monitor runs; 0: no preemption
+struct sigaction before;
+bool installed;
+
+// ---- where the C library is ----------------------------------------------------------------------------------------
+
+struct range {
+	std::uintptr_t low = 0;
+	std::uintptr_t high = 0;
+};
+range libraries[8];  // fixed before the handler is installed
+unsigned nlibraries;
+range home_stack;      // of the kernel thread that started the runtime, which is LWP 1's; fixed before the handler is installed
+bool libraries_apart;  // false: the C library is in the same file as the application, and cannot be told from it
+
+struct seeker {
+	std::uintptr_t address;
+	range found{};
+	bool main_program = false;
+	unsigned seen = 0;
+};
+
+int seek(dl_phdr_info *info, std::size_t, void *arg) {
+	auto *s = static_cast<seeker *>(arg);
+	const bool first = s->seen++ == 0;  // the program itself
+	for (int i = 0; i < info->dlpi_phnum; i++) {
+		const ElfW(Phdr) &h = info->dlpi_phdr[i];
+		const std::uintptr_t low = info->dlpi_addr + h.p_vaddr;
+		if (h.p_type == PT_LOAD && (h.p_flags & PF_X) != 0 && s->address - low < h.p_memsz) {
+			s->found = {low, low + h.p_memsz};
+			s->main_program = first;
+			return 1;
+		}
+	}
+	return 0;
+}
+
+/// The files that these functions are in: the C library, the loader, the unwinder, the C++ library, and who stands in front of malloc.
+void find_libraries() noexcept {
+	nlibraries = 0;
+	libraries_apart = true;
+	for (const char *name :
+	    {"malloc", "free", "fopen", "__libc_start_main", "_dl_find_object", "__tls_get_addr", "_Unwind_Resume", "__cxa_begin_catch"}) {
+		void *at = ::dlsym(RTLD_DEFAULT, name);
+		const bool needed = std::strcmp(name, "malloc") == 0 || std::strcmp(name, "fopen") == 0;
+		seeker s{reinterpret_cast<std::uintptr_t>(at)};
+		if (at == nullptr || ::dl_iterate_phdr(seek, &s) == 0 || s.main_program) {
+			libraries_apart = libraries_apart && !needed;
+			continue;
+		}
+		if (nlibraries < std::size(libraries)) {
+			libraries[nlibraries++] = s.found;
+		}
+	}
+}
+
+void find_home_stack() noexcept {
+	pthread_attr_t attr;
+	home_stack = {};
+	if (::pthread_getattr_np(::pthread_self(), &attr) == 0) {
+		void *low = nullptr;
+		std::size_t size = 0;
+		::pthread_attr_getstack(&attr, &low, &size);
+		::pthread_attr_destroy(&attr);
+		home_stack = {reinterpret_cast<std::uintptr_t>(low), reinterpret_cast<std::uintptr_t>(low) + size};
+	}
+}
+
+/// Whether what was interrupted there holds no lock of the C library.
+bool in_application(std::uintptr_t pc) noexcept {
+	return libraries_apart && std::none_of(libraries, libraries + nlibraries, [pc](const range &r) { return pc >= r.low && pc < r.high; });
+}
+
+// ---- in the handler ------------------------------------------------------------------------------------------------
+
+struct machine_state {
+	std::uintptr_t pc;
+	std::uintptr_t sp;
+	const void *registers;
+	std::size_t size;
+};
+
+machine_state machine_of(const ucontext_t *uc) noexcept {
+#if defined(__x86_64__)
+	return {static_cast<std::uintptr_t>(uc->uc_mcontext.gregs[REG_RIP]), static_cast<std::uintptr_t>(uc->uc_mcontext.gregs[REG_RSP]),
+	    uc->uc_mcontext.gregs, sizeof(uc->uc_mcontext.gregs)};
+#else
+	(void)uc;
+	return {};
+#endif
+}
+
+constexpr std::size_t red_zone = 128;
+constexpr std::size_t vectors = 512;  // FXSAVE's image: a compiler may keep a pointer in a vector register
+
+/// Copies the registers below the frames of the LWP, where whoever looks for pointers on its stack finds them.  Not by memcpy: what is
+/// below the stack pointer belongs to nobody, as AddressSanitizer sees it.
+__attribute__((no_sanitize("address"))) void copy_out(std::uintptr_t to, const void *from, std::size_t size) noexcept {
+	auto *out = reinterpret_cast<volatile std::uint64_t *>(to);
+	const auto *in = static_cast<const volatile std::uint64_t *>(from);
+	for (std::size_t i = 0; i < size / sizeof(std::uint64_t); i++) {
+		out[i] = in[i];
+	}
+}
+
+/// Where what the LWP keeps on its stack ends, its registers included; 0: it does not run on its stack, or has no room for them.
+std::uintptr_t keep_registers(const lwp_t *l, const machine_state &m, [[maybe_unused]] const ucontext_t *uc) noexcept {
+	const std::uintptr_t end = (m.sp - red_zone - m.size - vectors) & ~std::uintptr_t{63};
+	const auto base = reinterpret_cast<std::uintptr_t>(l->l_stack.s_base);
+	const range s = l->l_adopted ? home_stack : range{base, base + l->l_stack.s_size};
+	if (m.sp < s.low || m.sp >= s.high || end < s.low || end > m.sp) {
+		return 0;
+	}
+	copy_out(end, m.registers, m.size);
+#if defined(__x86_64__)
+	if (uc->uc_mcontext.fpregs != nullptr) {
+		copy_out(end + m.size, uc->uc_mcontext.fpregs, vectors);
+	}
+#endif
+	return end;
+}
+
+/// At its next boundary it looks who else is there, and lets equals go first.
+void leave_word(vcpu_t *vc) noexcept {
+	vc->vc_expired.store(vc->vc_switches.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);  // relaxed, all: our own
+	vc->vc_resched.store(true, std::memory_order_relaxed);
+}
+
+void interrupted(vcpu_t *vc, const ucontext_t *uc) noexcept {
+	lwp_t *l = vc->vc_curlwp;
+	if (vc->vc_bound || l == nullptr || (lwp_flags(l) & LW_IDLE) != 0 || l->l_depth != 0 || l->l_nopreempt != 0 || l->l_blocking != 0 ||
+	    l->l_biglocks != 0) {
+		leave_word(vc);
+		return;
+	}
+	const machine_state m = machine_of(uc);
+	const auto alternate = reinterpret_cast<std::uintptr_t>(uc->uc_stack.ss_sp);
+	const bool on_alternate = m.sp - alternate < uc->uc_stack.ss_size;
+	if ((uc->uc_stack.ss_flags & SS_DISABLE) != 0 || uc->uc_stack.ss_size < stack_wanted || on_alternate) {
+		leave_word(vc);
+		return;
+	}
+	const std::uintptr_t end = keep_registers(l, m, uc);
+	if (end == 0) {
+		leave_word(vc);
+		return;
+	}
+	l->l_depth = 1;
+	fence_compiler(std::memory_order_seq_cst);
+	if (!lwp_give_way(vc, l, reinterpret_cast<const void *>(end), in_application(m.pc))) {
+		leave_word(vc);
+	}
+	fence_compiler(std::memory_order_seq_cst);
+	l->l_depth = 0;
+}
+
+void pass_on(int sig, siginfo_t *info, void *context) noexcept {
+	if ((before.sa_flags & SA_SIGINFO) != 0) {
+		before.sa_sigaction(sig, info, context);
+	} else if (before.sa_handler != SIG_DFL && before.sa_handler != SIG_IGN) {
+		before.sa_handler(sig);
+	} else if (before.sa_handler == SIG_DFL && sig != SIGURG) {
+		struct sigaction plain {};
+		::sigaction(sig, &plain, nullptr);
+		::raise(sig);  // pending until we return
+	}
+}
+
+void handler(int sig, siginfo_t *info, void *context) {
+	const int saved = errno;  // the kernel thread's, which is the LWP's now and stays so
+	vcpu_t *vc = curcpu_or_null();
+	// acquire: pairs with the release in ask(): the landing is there
+	if (info->si_code == SI_TKILL && vc != nullptr && vc->vc_asked.exchange(false, std::memory_order_acquire)) {
+		interrupted(vc, static_cast<const ucontext_t *>(context));
+	} else {
+		pass_on(sig, info, context);
+	}
+	errno = saved;
+}
+
+#if LWP_DEBUG
+/// Every public function that takes a lock says first that it is one of the library (in_library).
+void depth_watch() noexcept {
+	const vcpu_t *vc = curcpu_or_null();
+	const lwp_t *l = vc != nullptr && !vc->vc_bound ? vc->vc_curlwp : nullptr;
+	LWP_CHECK(l == nullptr || l->l_depth != 0 || (lwp_flags(l) & LW_IDLE) != 0,
+	    "a lock of the library is wanted by an LWP that may be interrupted: a public function lacks its in_library");
+}
+#endif
+
+bool ours(const struct sigaction &action) noexcept { return (action.sa_flags & SA_SIGINFO) != 0 && action.sa_sigaction == handler; }
+
+int wanted_signal() noexcept {
+	const char *text = std::getenv("LWP_PREEMPT");
+	if (text == nullptr || *text == '\0' || std::strcmp(text, "on") == 0) {
+		return SIGURG;
+	}
+	char *rest;
+	const long number = std::strtol(text, &rest, 10);
+	return *rest == '\0' && number > 0 && number <= SIGRTMAX && number != SIGKILL && number != SIGSTOP ? static_cast<int>(number) : 0;
+}
+
+// ---- by the monitor ------------------------------------------------------------------------------------------------
+
+/// Sends the signal, if there is all that its handler needs.
+void ask(vcpu_t *vc, bool acts) noexcept {
+	struct sigaction now {};
+	if (::sigaction(signal_used, nullptr, &now) != 0 || !ours(now)) {
+		return;  // the application has the signal for itself
+	}
+	if (frozen_prepare(vc) != 0) {
+		return;
+	}
+	if (acts) {
+		const unsigned rest = spares.sp_nfree.load(std::memory_order_relaxed);  // relaxed: a hint
+		if (rest < 2) {
+			monitor_wants_spare();  // one to act, and one in reserve
+		}
+		if (rest == 0) {
+			return;
+		}
+	}
+	vc->vc_asked.store(true, std::memory_order_release);
+	(void)sys::call(SYS_tgkill, ::getpid(), vc->vc_tid.load(std::memory_order_relaxed), signal_used);  // relaxed: fixed while it runs
+}
+
+/// How long each vCPU, by its place in sd_all, may go without a switch before it is looked up: longer each time it sleeps in the kernel.
+nanotime patience[vcpu_max + spare_max];
+constexpr nanotime patience_most = 64 * slice;
+
+/// Until when it need not be looked at.  Everything read here is a hint: the handler asks again.
+nanotime look_at(vcpu_t *vc, nanotime &longest, nanotime when) noexcept {
+	const vcpu_duty duty = vc->vc_duty.load(std::memory_order_acquire);  // acquire: as in is_off()
+	const bool acts = duty == vcpu_duty::acts;
+	if (duty == vcpu_duty::rests || vc->vc_frozen.load(std::memory_order_relaxed) ||
+	    (acts && vc->vc_halted.load(std::memory_order_relaxed) != vc_running)) {
+		vc->vc_unswitched = 0;
+		return never;
+	}
+	const lwp_t *l = __atomic_load_n(&vc->vc_curlwp, __ATOMIC_RELAXED);  // type-stable, whoever it is by now
+	if (l == nullptr || (lwp_flags(l) & LW_IDLE) != 0) {
+		vc->vc_unswitched = 0;
+		return when + slice;
+	}
+	const bool still = lwp_to_stand_still(l) != 0;
+	const std::uint64_t switches = vc->vc_switches.load(std::memory_order_relaxed);  // relaxed: seen sooner or later
+	if (vc->vc_unswitched == 0 || vc->vc_seen_switches != switches) {
+		vc->vc_unswitched = when;
+		vc->vc_seen_switches = switches;
+		longest = slice;
+	}
+	// Who is to stand still has had a whole slice before, perhaps, and was in the C library when it was asked.
+	if (const nanotime wait = still && longest == slice ? again_still : longest; when - vc->vc_unswitched < wait) {
+		return vc->vc_unswitched + wait;
+	}
+	if (__atomic_load_n(&l->l_blocking, __ATOMIC_RELAXED) != 0) {
+		return when + slice;
+	}
+	if (acts) {
+		// It does not look at its clock or its port, and perhaps nobody else does.
+		if (vc->vc_deadline.load(std::memory_order_relaxed) <= when) {
+			callout_run(vc, when);
+		}
+		if (const parker *p = vc->vc_parker.load(std::memory_order_acquire);  // pairs with the release in port_make()
+		    p->poll_away != nullptr && vc->vc_pending.load(std::memory_order_relaxed) != 0) {
+			p->poll_away(vc, when);
+		}
+	}
+	const bool waited_for = vc->vc_rq.count() != 0 || vc->vc_incount.load(std::memory_order_relaxed) != 0;
+	if (!still && acts && !waited_for) {
+		return when + slice;
+	}
+	if (vc->vc_asked.load(std::memory_order_relaxed)) {
+		return when + again;  // blocked by the application, or not yet delivered
+	}
+	if (task_sleeps(vc->vc_tid.load(std::memory_order_relaxed))) {
+		vc->vc_unswitched = when;  // in the kernel: that is look()'s business, and a signal would only disturb it
+		longest = std::min(longest * 2, patience_most);
+		return when + longest;
+	}
+	ask(vc, acts);
+	return when + (still ? again_still : again);
+}
+
+}  // namespace
+
+void preempt_start() noexcept {
+	signal_used = possible ? wanted_signal() : 0;
+	if (signal_used == 0) {
+		return;
+	}
+	find_home_stack();
+	static int last;
+	struct sigaction now {};
+	if (installed && last == signal_used && ::sigaction(last, nullptr, &now) == 0 && ours(now)) {
+		return;
+	}
+#if LWP_DEBUG
+	lockrank_watch = depth_watch;
+#endif
+	find_libraries();
+	struct sigaction action {};
+	action.sa_sigaction = handler;
+	// System calls that may be are restarted.  All signals are held back while the LWP is off: they are for whoever runs.
+	action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART;
+	::sigfillset(&action.sa_mask);
+	for (const int fault : {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGABRT}) {
+		::sigdelset(&action.sa_mask, fault);
+	}
+	if (::sigaction(signal_used, nullptr, &before) != 0 || ours(before) || ::sigaction(signal_used, &action, nullptr) != 0) {
+		signal_used = ours(before) ? signal_used : 0;
+		return;
+	}
+	installed = true;
+	last = signal_used;
+}
+
+nanotime preempt_look(nanotime when) noexcept {
+	nanotime next = never;
+	if (signal_used != 0) {
+		for (unsigned i = 0, n = sched.sd_nall.load(std::memory_order_acquire); i < n; i++) {  // acquire: as in sched_each_vcpu()
+			next = std::min(next, look_at(sched.sd_all[i], patience[i], when));
+		}
+	}
+	return next;
+}
+
+}  // namespace lwp::kern

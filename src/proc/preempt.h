@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//
+// Preemption: how a request reaches an LWP that computes and calls nothing of this library.
+//
+// The monitor (proc/monitor.h) sees which vCPUs have not switched since its last looks.  One whose LWP has run for a slice while others wait for that
+// vCPU, or while it is to stand still, gets a directed signal.  A vCPU that idles, that switches, or that one LWP has for itself gets none, and no switch
+// pays anything: there are no timers to arm.
+//
+// The handler takes the LWP off only where that is harmless:
+//
+//   the LWP is in no call of this library      l_depth is 0: it holds no lock of ours, and nothing of ours is half done
+//   it has not forbidden it                    l_nopreempt, l_blocking are 0
+//   it runs on its own stack                   not in a handler on the alternate stack; the handler itself has that stack
+//   a substitute rests                         nothing is allocated in the handler
+//   and it is to stand still: it is in its     so whoever stands still holds no lock of the C library, which others would wait for.  One that is
+//   own code, not in the C library's           only to let others run may hold any: it runs again (sched/frozen.h)
+//
+// Otherwise it leaves word, and the LWP gives way at its next boundary: vc_resched, vc_expired.  To end, and to take signals, is always left to the
+// boundary: an LWP cannot end in the middle of arbitrary code.
+//
+// The signal is SIGURG, which the OS ignores by default; LWP_PREEMPT=<number> in the environment takes another, LWP_PREEMPT=off none.  A handler that the
+// application had for it is called for all signals that are not the monitor's.  If the application installs one later, there is no preemption any more.
+#pragma once
+
+#include "base/clock.h"
+
+namespace lwp::kern {
+
+/// Before the monitor starts.
+void preempt_start() noexcept;
+
+/// By the monitor: asks whoever has run for too long.  When it wants to look again.
+[[nodiscard]] nanotime preempt_look(nanotime when) noexcept;
+
+}  // namespace lwp::kern

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "sched/frozen.h"
+
+#include "base/assert.h"
+#include "base/sys.h"
+#include "core/lwp_lock.h"
+#include "core/lwp_state.h"
+#include "core/lwpctl.h"
+#include "sched/idle.h"
+#include "sched/priority.h"
+#include "sched/spare.h"
+#include "sched/switch.h"
+
+namespace lwp::kern {
+namespace {
+
+// The frames of landed() and of what it calls; the sanitizers' are larger.
+constexpr std::size_t landing_size = stack_default;
+
+void count_switch(vcpu_t *vc, lwp_t *to) noexcept {
+	vc->vc_curlwp = to;
+	vc->vc_switches.store(vc->vc_switches.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);  // relaxed: only we write it
+}
+
+/// On the landing of `arg`, in the name of the LWP that waits there, on whatever vCPU has dispatched it.
+void landed(void *arg) noexcept {
+	auto *home = static_cast<vcpu_t *>(arg);
+	lwp_t *l = home->vc_curlwp;  // its kernel thread sleeps, and had it until then
+	lwp_arrived(l);
+	vcpu_t *vc = l->l_cpu;
+	while (!spare_give_place(vc, home)) {
+		lwp_to_duty(l);  // like any LWP on a vCPU that is off duty: queued for who acts, and lands there
+		vc = l->l_cpu;
+	}
+	vc->vc_lwplock.lock(vc);
+	// Of the same rank.  Whoever has it waits for no vc_lwplock: it is wanted for LWPs that stand still, or to peek.
+	while (!home->vc_lwplock.try_lock(vc)) {
+		cpu_relax();
+	}
+	l->l_cpu = home;
+	lwp_setlock(l, &home->vc_lwplock);
+	home->vc_lwplock.unlock(vc);
+	// LSONPROC on a vCPU whose kernel thread sleeps yet, which is like one that has lost its CPU.  Nobody runs it before we are off its landing.
+	lwp_t *idle = vc->vc_idle;
+	lwp_setstat(idle, lwp_stat::onproc, &vc->vc_lwplock);
+	vc->vc_thaws = home;
+	vc->vc_handoff = nullptr;
+	count_switch(vc, idle);
+	context_switch_final(home->vc_landed, idle->l_ctx, vc->vc_image);
+	fatal("a landing was entered again");
+}
+
+/// Sleeps until frozen_thaw().  Nobody else writes l_cpu or l_ctx from then on.
+void sleep(vcpu_t *vc) noexcept {
+	// acquire: pairs with the release in frozen_thaw(): what was done to the LWP on its way here is seen
+	while (vc->vc_thawed.load(std::memory_order_acquire) == 0) {
+		(void)sys::futex_wait(&vc->vc_thawed, 0, nullptr);
+	}
+	vc->vc_frozen.store(false, std::memory_order_relaxed);  // relaxed: a hint for the monitor
+}
+
+}  // namespace
+
+int frozen_prepare(vcpu_t *vc) noexcept { return vc->vc_landing.s_base != nullptr ? 0 : stack_alloc(vc->vc_landing, landing_size); }
+
+void frozen_forget(vcpu_t *vc) noexcept {
+	if (vc->vc_landing.s_base != nullptr) {
+		stack_free(vc->vc_landing);
+	}
+}
+
+freezer::freezer(vcpu_t *vc, lwp_t *l, const void *sp) noexcept : vc_(vc), l_(l), saved_(l->l_ctx) {
+	LWP_ASSERT(vc->vc_curlwp == l && l->l_cpu == vc && vc->vc_landing.s_base != nullptr);
+	l->l_boundsp = sp;
+}
+
+freezer::~freezer() {
+	if (l_->l_frozen == nullptr) {
+		return;
+	}
+	spares.sp_nfrozen.fetch_sub(1, std::memory_order_relaxed);  // relaxed: a bound
+	context_destroy(l_->l_ctx);                                 // the landing
+	l_->l_ctx = saved_;
+	l_->l_frozen = nullptr;
+	vc_->vc_tick = 0;
+}
+
+bool freezer::leave() noexcept {
+	for (;;) {
+		const vcpu_duty duty = vc_->vc_duty.load(std::memory_order_relaxed);  // relaxed: our own
+		if (duty == vcpu_duty::away) {
+			break;
+		}
+		if (duty == vcpu_duty::acts) {
+			if (vc_->vc_pending.load(std::memory_order_relaxed) != 0) {
+				// What our LWPs have asked for is given to the kernel now; then the monitor sees to it.
+				vc_->vc_parker.load(std::memory_order_relaxed)->poll(vc_, now());  // relaxed: our own
+			}
+			if (spares.sp_nfrozen.load(std::memory_order_relaxed) >= frozen_most || !spare_hand_over(vc_, vc_, spare_make::no)) {
+				return false;  // relaxed: a bound, not a count of anything
+			}
+		} else {
+			spare_blocks(vc_);  // not to be given a place back while it is frozen
+		}
+	}
+	if (l_->l_frozen != nullptr) {
+		context_destroy(l_->l_ctx);  // that of the stay before
+		spares.sp_nfrozen.fetch_sub(1, std::memory_order_relaxed);
+	}
+	l_->l_frozen = vc_;
+	l_->l_ctx = context{};
+	context_make(l_->l_ctx, vc_->vc_landing, 0, landed, vc_);
+	vc_->vc_thawed.store(0, std::memory_order_relaxed);  // relaxed, both: published with the LWP's state
+	vc_->vc_frozen.store(true, std::memory_order_relaxed);
+	spares.sp_nfrozen.fetch_add(1, std::memory_order_relaxed);
+	return true;
+}
+
+void freezer::queue() noexcept {
+	lwp_t *l = l_;
+	if (lwpctl_t *ctl = l->l_ctl.load(std::memory_order_relaxed); ctl != nullptr) {  // relaxed: our own
+		lwpctl_show(ctl, LWPCTL_CPU_NONE);
+	}
+	vc_->vc_lwplock.lock(vc_);
+	vcpu_t *to = sched.sd_vcpu[static_cast<unsigned>(vc_->vc_index.load(std::memory_order_relaxed))];  // relaxed: ours
+	to->vc_inlock.lock(vc_);
+	lwp_setstat(l, lwp_stat::run, &to->vc_inlock);
+	l->l_cpu = to;
+	to->vc_inbox.push_back(l);
+	to->vc_incount.store(to->vc_incount.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);  // relaxed: under vc_inlock
+	if (l->l_bound < 0) {
+		to->vc_inmovable.store(to->vc_inmovable.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+	}
+	to->vc_resched.store(true, std::memory_order_release);  // as in queue_there()
+	vc_->vc_lwplock.unlock(vc_);
+	to->vc_inlock.unlock(vc_);
+	// From here on it may land, and run again as soon as we sleep, or before.
+	vcpu_unhalt(to);
+	sleep(vc_);
+	count_switch(vc_, l);
+	if (lwpctl_t *ctl = l->l_ctl.load(std::memory_order_relaxed); ctl != nullptr) {
+		lwpctl_show(ctl, vc_->vc_index.load(std::memory_order_relaxed));
+	}
+}
+
+void frozen_wait_and_unlock(lwp_t *l) noexcept {
+	vcpu_t *vc = l->l_frozen;
+	lwpctl_t *ctl = l->l_ctl.load(std::memory_order_relaxed);  // relaxed: our own
+	if (ctl != nullptr) {
+		lwpctl_show(ctl, LWPCTL_CPU_NONE);
+	}
+	vc->vc_lwplock.unlock(vc);
+	sleep(vc);
+	count_switch(vc, l);
+	if (ctl != nullptr) {
+		lwpctl_show(ctl, vc->vc_index.load(std::memory_order_relaxed));
+	}
+}
+
+void frozen_thaw(vcpu_t *vc) noexcept {
+	vcpu_t *home = vc->vc_thaws;
+	vc->vc_thaws = nullptr;
+	home->vc_thawed.store(1, std::memory_order_release);  // pairs with the acquire in sleep()
+	(void)sys::futex_wake(&home->vc_thawed, 1);           // it is never unmapped, should that one be gone meanwhile
+}
+
+bool frozen_wanted(vcpu_t *vc, const lwp_t *l) noexcept {
+	if (vc->vc_incount.load(std::memory_order_relaxed) != 0) {  // relaxed: a hint
+		vcpu_drain_inbox(vc);
+	}
+	const int top = vc->vc_rq.top();
+	const pri_t mine = l->l_priority.load(std::memory_order_relaxed);  // relaxed: a hint
+	return top > mine || (top == mine && (l->l_class == sched_class::other || sched_slice_over(vc, l)));
+}
+
+}  // namespace lwp::kern

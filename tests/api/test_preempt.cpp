@@ -1,0 +1,394 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//
+// LWPs that compute and call nothing: others run beside them, they are suspended, stopped, and left behind by a process that ends.  Each test ends only if
+// they are interrupted; there are as many of them as vCPUs, at least.
+// vcpus: 1 2 8
+#include "../support/cases.h"
+#include "../support/hogs.h"
+#include "../support/support.h"
+
+#include "sched/vcpu.h"
+
+#include <lwp/proc.h>
+#include <lwp/proc.hpp>
+#include <lwp/signal.h>
+
+#include <csignal>
+#include <cstdlib>
+#include <cstring>
+#include <deque>
+#include <memory>
+#include <unistd.h>
+#include <vector>
+
+using namespace lwp::test;
+using namespace std::chrono_literals;
+
+namespace {
+
+const bool touched = touch_runtime();
+const bool preempted = with_preemption();
+
+unsigned vcpus() { return lwp::runtime::vcpus(); }
+
+std::deque<hog> hogs_of(hog_kind kind, unsigned n) {
+	std::deque<hog> hogs;
+	for (unsigned i = 0; i < n; i++) {
+		hogs.emplace_back(kind);
+	}
+	return hogs;
+}
+
+void end_all(std::deque<hog> &hogs) {
+	for (hog &h : hogs) {
+		h.end();
+	}
+}
+
+/// LWPs that take turns and end.
+void others_run() {
+	constexpr int each = 20;
+	std::atomic<int> turns{0};
+	std::vector<lwp::thread> others;
+	for (int i = 0; i < 10; i++) {
+		others.emplace_back([&] {
+			for (int k = 0; k < each; k++) {
+				turns++;
+				lwp_yield();
+			}
+		});
+	}
+	for (lwp::thread &t : others) {
+		t.join();
+	}
+	EXPECT_EQ(turns, 10 * each);
+}
+
+std::uint64_t preemptions() { return lwp::runtime::stats().preemptions; }
+
+class Preempt : public testing::TestWithParam<unsigned> {
+protected:
+	[[nodiscard]] static hog_kind kind() { return static_cast<hog_kind>(GetParam()); }
+};
+
+}  // namespace
+
+TEST_P(Preempt, OthersRunBesideHogs) {
+	LWP_SKIP_WITHOUT_PREEMPTION();
+	std::deque<hog> hogs = hogs_of(kind(), vcpus());
+	for (hog &h : hogs) {
+		h.await_progress();
+	}
+	others_run();
+	end_all(hogs);
+}
+
+TEST_P(Preempt, MoreHogsThanVcpusAllComputeOn) {
+	LWP_SKIP_WITHOUT_PREEMPTION();
+	std::deque<hog> hogs = hogs_of(kind(), vcpus() + 2);
+	for (int round = 0; round < 3; round++) {
+		for (hog &h : hogs) {
+			h.await_progress();
+		}
+	}
+	end_all(hogs);
+}
+
+TEST_P(Preempt, ASuspendedHogStandsStill) {
+	LWP_SKIP_WITHOUT_PREEMPTION();
+	std::deque<hog> hogs = hogs_of(kind(), vcpus());
+	hog &h = hogs.front();
+	h.await_progress();
+	for (int round = 0; round < 3; round++) {
+		ASSERT_EQ(error_of(_lwp_suspend(h.lid())), 0);
+		const std::uint64_t before = h.count();
+		void *memory = std::malloc(5000);  // it has no lock of the C library
+		others_run();
+		std::free(memory);
+		EXPECT_EQ(h.count(), before);
+		ASSERT_EQ(error_of(_lwp_continue(h.lid())), 0);
+		h.await_progress();
+	}
+	end_all(hogs);
+}
+
+TEST_P(Preempt, TheWorldStopsWithHogs) {
+	LWP_SKIP_WITHOUT_PREEMPTION();
+	std::deque<hog> hogs = hogs_of(kind(), vcpus() + 1);
+	for (hog &h : hogs) {
+		h.await_progress();
+	}
+	for (int round = 0; round < 3; round++) {
+		{
+			const lwp::stop_the_world world;
+			ASSERT_TRUE(world.stopped());
+			std::vector<std::uint64_t> counts;
+			for (const hog &h : hogs) {
+				counts.push_back(h.count());
+			}
+			std::size_t found = 0;
+			for (const lwp::stopped_lwp &l : world.lwps()) {
+				for (const hog &h : hogs) {
+					if (l.lid == h.lid()) {
+						found++;
+						EXPECT_STREQ(l.state, "LSSTOP");
+						EXPECT_GE(l.sp, l.stack_low);
+						EXPECT_LT(l.sp, l.stack_high);
+					}
+				}
+			}
+			EXPECT_EQ(found, hogs.size());
+			for (std::size_t i = 0; i < hogs.size(); i++) {
+				EXPECT_EQ(hogs[i].count(), counts[i]);
+			}
+		}
+		for (hog &h : hogs) {
+			h.await_progress();
+		}
+	}
+	end_all(hogs);
+}
+
+INSTANTIATE_TEST_SUITE_P(Kinds, Preempt, testing::Range(0U, hog_kinds),
+    [](const testing::TestParamInfo<unsigned> &kind) { return std::string(hog_name(static_cast<hog_kind>(kind.param))); });
+
+// What a collector looks for: a pointer that the interrupted loop has in a register only.
+TEST(PreemptWorld, RegistersOfAStoppedHogAreOnItsStack) {
+	LWP_SKIP_WITHOUT_PREEMPTION();
+	std::atomic<bool> stop{false};
+	std::atomic<bool> runs{false};
+	constexpr std::uintptr_t pattern = 0x5a17'c0de'1234'5678;
+	lwp::thread hog([&] {
+		std::uintptr_t hidden = ~pattern;
+		asm volatile("" : "+r"(hidden));
+		hidden = ~hidden;
+		while (!stop.load(std::memory_order_relaxed)) {
+			asm volatile("" : "+r"(hidden));
+			runs.store(true, std::memory_order_relaxed);
+		}
+	});
+	EXPECT_TRUE(wait_until([&] { return runs.load(); }));
+	{
+		const lwp::stop_the_world world;
+		bool found = false;
+		for (const lwp::stopped_lwp &l : world.lwps()) {
+			if (l.lid == hog.native_handle()) {
+				for (auto *p = static_cast<const std::uintptr_t *>(l.sp); p < l.stack_high; p++) {
+					std::uintptr_t word;
+					std::memcpy(&word, p, sizeof word);
+					found = found || word == pattern;
+				}
+			}
+		}
+		EXPECT_TRUE(found);
+	}
+	stop = true;
+	hog.join();
+}
+
+// Of one priority, on one vCPU: each has its turn, again and again.
+TEST(PreemptTurns, HogsOfAVcpuShareIt) {
+	LWP_SKIP_WITHOUT_PREEMPTION();
+	std::deque<hog> hogs;
+	for (unsigned i = 0; i < 4; i++) {
+		hogs.emplace_back(static_cast<hog_kind>(i % hog_kinds), 0);
+	}
+	for (hog &h : hogs) {
+		EXPECT_TRUE(wait_until([&] { return h.control() != nullptr && __atomic_load_n(&h.control()->lc_pctr, __ATOMIC_RELAXED) >= 6; }));
+	}
+	end_all(hogs);
+}
+
+// A better one that wakes is not kept waiting by one that computes.  It is made first: once the other runs nobody else does, on one vCPU.
+TEST(PreemptTurns, ABetterLwpRunsBesideAFifoHog) {
+	LWP_SKIP_WITHOUT_PREEMPTION();
+	std::atomic<bool> stop{false};
+	std::atomic<bool> runs{false};
+	lwp::thread better({.priority = 20, .vcpu = 0, .policy = lwp::sched_policy::fifo}, [&] {
+		while (!runs.load()) {
+			lwp::this_thread::sleep_for(1ms);
+		}
+		lwp::this_thread::sleep_for(1ms);
+		stop = true;
+	});
+	lwp::thread hog({.priority = 10, .vcpu = 0, .policy = lwp::sched_policy::fifo}, [&] {
+		runs = true;
+		while (!stop.load(std::memory_order_relaxed)) {
+		}
+	});
+	better.join();
+	hog.join();
+}
+
+TEST(PreemptBounds, KernelThreadsAreUsedAgain) {
+	LWP_SKIP_WITHOUT_PREEMPTION();
+	const unsigned before = lwp::runtime::stats().spare_vcpus;
+	std::deque<hog> hogs;
+	for (unsigned i = 0; i < 3; i++) {
+		hogs.emplace_back(hog_kind::loop, 0);
+	}
+	const std::uint64_t from = preemptions();
+	EXPECT_TRUE(wait_until([&] { return preemptions() - from >= 40; }));
+	end_all(hogs);
+	EXPECT_LE(lwp::runtime::stats().spare_vcpus, before + 20);
+}
+
+// A handler of the process's signals in an LWP that computes waits for its next call.
+TEST(PreemptSignal, AHandlerRunsAtTheNextCall) {
+	LWP_SKIP_WITHOUT_PREEMPTION();
+	static std::atomic<int> handled{0};
+	struct sigaction act {};
+	act.sa_handler = [](int) { handled++; };
+	ASSERT_EQ(lwp_sigaction(SIGUSR1, &act, nullptr), 0);
+	std::atomic<bool> stop{false};
+	std::atomic<bool> runs{false};
+	lwp::thread hog([&] {
+		runs = true;
+		while (!stop.load(std::memory_order_relaxed)) {
+		}
+		lwp_yield();
+	});
+	EXPECT_TRUE(wait_until([&] { return runs.load(); }));
+	EXPECT_EQ(error_of(_lwp_kill(hog.native_handle(), SIGUSR1)), 0);
+	others_run();
+	EXPECT_EQ(handled, 0);
+	stop = true;
+	hog.join();
+	EXPECT_EQ(handled, 1);
+	act.sa_handler = SIG_DFL;
+	ASSERT_EQ(lwp_sigaction(SIGUSR1, &act, nullptr), 0);
+}
+
+// ---- in processes of their own -------------------------------------------------------------------------------------
+
+namespace {
+
+void fail_case(const char *what) {
+	std::fputs(what, stderr);
+	std::_Exit(9);
+}
+
+/// As many as there are vCPUs, and one more, that never end.
+void endless_hogs() {
+	for (unsigned i = 0; i <= vcpus(); i++) {
+		lwp::thread([] {
+			for (;;) {
+				asm volatile("");
+			}
+		}).detach();
+	}
+	others_run();
+}
+
+void ends_by_proc_exit() {
+	endless_hogs();
+	lwp_proc_exit(0, 50);
+}
+
+void ends_by_shutdown() {
+	endless_hogs();
+	if (lwp_proc_shutdown(60'000) != 0) {
+		fail_case("not everybody stood still\n");
+	}
+	std::_Exit(0);
+}
+
+void no_preempt_holds() {
+	std::atomic<bool> stop{false};
+	std::atomic<int> turns{0};
+	lwp::thread other({.vcpu = 0}, [&] {
+		while (!stop) {
+			turns++;
+			lwp_yield();
+		}
+	});
+	lwp::thread hog({.vcpu = 0}, [&] {
+		const lwp::no_preempt here;
+		const lwp::kern::vcpu_t *vc = lwp::kern::curcpu_or_null();
+		const int before = turns;
+		for (int refused = 0; refused < 3; refused++) {
+			const_cast<lwp::kern::vcpu_t *>(vc)->vc_expired = 0;
+			while (vc->vc_expired.load(std::memory_order_relaxed) == 0) {  // until the handler has been here
+			}
+		}
+		if (turns != before) {
+			fail_case("another LWP ran\n");
+		}
+	});
+	hog.join();
+	stop = true;
+	other.join();
+}
+
+std::atomic<int> own_signals{0};
+
+void own_handler_stays() {
+	struct sigaction act {};
+	act.sa_handler = [](int) { own_signals++; };
+	::sigaction(SIGURG, &act, nullptr);
+	const std::uint64_t from = preemptions();
+	std::deque<hog> hogs = hogs_of(hog_kind::loop, vcpus() + 1);
+	if (!wait_until([&] { return preemptions() - from >= 5; })) {
+		fail_case("nobody was preempted\n");
+	}
+	if (own_signals != 0) {
+		fail_case("the handler was called for the monitor's signals\n");
+	}
+	::kill(::getpid(), SIGURG);
+	if (!wait_until([] { return own_signals == 1; })) {
+		fail_case("the handler was not called\n");
+	}
+	end_all(hogs);
+}
+
+void another_signal() {
+	const std::uint64_t from = preemptions();
+	std::deque<hog> hogs = hogs_of(hog_kind::loop, vcpus() + 1);
+	if (!wait_until([&] { return preemptions() - from >= 5; })) {
+		fail_case("nobody was preempted\n");
+	}
+	struct sigaction now {};
+	::sigaction(SIGURG, nullptr, &now);
+	if (now.sa_handler != SIG_DFL) {
+		fail_case("SIGURG was taken\n");
+	}
+	end_all(hogs);
+}
+
+struct process_case {
+	const char *name;
+	void (*run)();
+	const char *preempt;
+};
+
+const process_case process_cases[] = {
+    {"EndsByProcExit", ends_by_proc_exit, "on"},
+    {"EndsByShutdown", ends_by_shutdown, "on"},
+    {"NoPreemptHolds", no_preempt_holds, "on"},
+    {"OwnHandlerStays", own_handler_stays, "on"},
+    {"AnotherSignal", another_signal, "40"},
+};
+
+class PreemptProcess : public testing::TestWithParam<process_case> {};
+
+}  // namespace
+
+TEST_P(PreemptProcess, EndsWell) {
+	LWP_SKIP_WITHOUT_PREEMPTION();
+	// The monitor takes a kernel thread that waits for a page for a blocked one, and lets others run: not what is looked at here.
+	const outcome o = run_case(GetParam().name, {{"LWP_PREEMPT", GetParam().preempt}, {"LWP_BLOCKING", "off"}});
+	EXPECT_TRUE(o.ended_well()) << o.status << ' ' << o.text;
+}
+
+INSTANTIATE_TEST_SUITE_P(Cases, PreemptProcess, testing::ValuesIn(process_cases),
+    [](const testing::TestParamInfo<process_case> &c) { return std::string(c.param.name); });
+
+const bool cases = offer_cases([](const char *wanted) {
+	for (const process_case &c : process_cases) {
+		if (std::strcmp(c.name, wanted) == 0) {
+			c.run();
+			return true;
+		}
+	}
+	return false;
+});

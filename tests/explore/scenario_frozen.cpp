@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//
+// LWPs that are interrupted and wait in the handler: dispatched before their kernel thread sleeps, brought home while their place changes hands, suspended
+// and continued there, frozen again at once.  An LWP here interrupts itself: it calls what the signal handler calls.
+#include "explore/world.h"
+#include "sched/frozen.h"
+#include "sched/spare.h"
+
+using namespace lwp;
+using namespace lwp::kern;
+using namespace lwp::explore;
+
+namespace {
+
+void prepare() {
+	sched_each_vcpu([](vcpu_t *vc) {
+		if (frozen_prepare(vc) != 0) {
+			fail("no landing");
+		}
+	});
+}
+
+/// Interrupted here.  Afterwards it is where it was.
+void interrupted() {
+	lwp_t *l = me();
+	vcpu_t *vc = l->l_cpu;
+	(void)lwp_give_way(vc, l, nullptr, true);
+	EXPECT(me() == l);
+	EXPECT(l->l_cpu == vc);
+	EXPECT(curcpu_or_null() == vc);
+	EXPECT(l->l_frozen == nullptr);
+}
+
+/// The same, until others have run.
+template <class Ready>
+void computes_until(Ready ready) {
+	for (int i = 0; i < 2000 && !ready(); i++) {
+		interrupted();
+		let_others();
+	}
+	EXPECT(ready());
+}
+
+}  // namespace
+
+// One vCPU: the other LWP can run on the substitute only, and the first comes home.
+SCENARIO_SPARES(frozen_lets_another_run, 1, 1) {
+	prepare();
+	kern::atomic<bool> ran{false};
+	race();
+	lwpid_t a = start(anywhere, [&] { ran.store(true); });
+	computes_until([&] { return ran.load(); });
+	join(a);
+}
+
+// Two that compute on one vCPU, in turns: each freezes while the other is brought home.
+SCENARIO_SPARES(frozen_two_in_turns, 1, 2) {
+	prepare();
+	kern::atomic<int> turns{0};
+	race();
+	auto hog = [&] {
+		for (int i = 0; i < 2; i++) {
+			turns.fetch_add(1);
+			interrupted();
+		}
+	};
+	lwpid_t a = start(anywhere, hog, {.pinned = true});
+	lwpid_t b = start(anywhere, hog, {.pinned = true});
+	computes_until([&] { return turns.load() >= 2; });
+	join(a);
+	join(b);
+}
+
+// LSSUSPENDED in the handler; a continue may come before, in between, and after.
+SCENARIO_SPARES(frozen_suspended_and_continued, 2, 1) {
+	prepare();
+	kern::atomic<bool> stop{false};
+	kern::atomic<int> steps{0};
+	lwpid_t a = start(1,
+	    [&] {
+		    for (int i = 0; i < 2000 && !stop.load(); i++) {
+			    steps.fetch_add(1);
+			    interrupted();
+			    let_others();
+		    }
+	    },
+	    {.pinned = true});
+	race();
+	EXPECT(suspend(a) == 0);
+	const int before = steps.load();
+	let_others();
+	EXPECT(steps.load() == before);
+	cont(a);
+	stop.store(true);
+	join(a);
+}
+
+// The LWP is continued by one while another suspends it.
+SCENARIO_SPARES(frozen_suspend_against_continue, 2, 1) {
+	prepare();
+	kern::atomic<bool> stop{false};
+	lwpid_t a = start(1,
+	    [&] {
+		    for (int i = 0; i < 2000 && !stop.load(); i++) {
+			    interrupted();
+			    let_others();
+		    }
+	    },
+	    {.pinned = true});
+	race();
+	lwpid_t b = start(anywhere, [&] {
+		(void)suspend(a);
+		cont(a);
+	});
+	cont(a);
+	(void)suspend(a);
+	cont(a);
+	join(b);
+	cont(a);
+	stop.store(true);
+	join(a);
+}
+
+// It may move: whichever vCPU dispatches it, it comes home.
+SCENARIO_SPARES(frozen_and_stolen, 2, 2) {
+	prepare();
+	kern::atomic<int> ran{0};
+	lwpid_t a = start(1, [&] { computes_until([&] { return ran.load() >= 2; }); });
+	race();
+	lwpid_t b = start(1, [&] { ran.fetch_add(1); }, {.pinned = true});
+	lwpid_t c = start(1, [&] { ran.fetch_add(1); });
+	join(b);
+	join(c);
+	join(a);
+}
+
+// Taken for blocked by the monitor while it freezes, waits, or comes home.
+SCENARIO_SPARES(frozen_against_the_monitor, 2, 2) {
+	prepare();
+	kern::atomic<bool> ran{false};
+	lwpid_t a = start(1, [&] { computes_until([&] { return ran.load(); }); }, {.pinned = true});
+	race();
+	lwpid_t b = start(1, [&] { ran.store(true); }, {.pinned = true});
+	for (int i = 0; i < 2; i++) {
+		(void)spare_hand_over(sched.sd_vcpu[1], me()->l_cpu, spare_make::no);
+		let_others();
+	}
+	join(b);
+	join(a);
+}
