@@ -93,6 +93,12 @@ void find_libraries() noexcept {
 }
 
 void find_home_stack() noexcept {
+	static bool of_main = false;  // asked once: the C library reads all of /proc/self/maps for it
+	const bool main_thread = ::gettid() == ::getpid();
+	if (main_thread && of_main) {
+		return;
+	}
+	of_main = main_thread;
 	pthread_attr_t attr;
 	home_stack = {};
 	if (::pthread_getattr_np(::pthread_self(), &attr) == 0) {
