@@ -70,7 +70,7 @@ public:
 		lockrank_released(this);
 #endif
 		if (LWP_LIKELY(bias_ == key(me)) && LWP_LIKELY(mine_.load(std::memory_order_relaxed) != 0)) {  // relaxed: only we write it
-			mine_.store(0, std::memory_order_release);  // pairs with the acquire in revoke()
+			mine_.store(0, std::memory_order_release);                                                 // pairs with the acquire in revoke()
 			return;
 		}
 		word_.store(0, std::memory_order_release);  // pairs with the acquire exchange in lock_plain()

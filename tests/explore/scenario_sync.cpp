@@ -76,6 +76,17 @@ SCENARIO(semaphore_release_of_two, 3) {
 	EXPECT(!semaphore_try(&s));
 }
 
+// One unit is handed over, the other is counted.
+SCENARIO(semaphore_release_of_more_than_wait, 2) {
+	ksemaphore s{};
+	lwpid_t a = start(1, [&] { EXPECT(acquire(s) == 0); });
+	race();
+	release(s, 2);
+	join(a);
+	EXPECT(semaphore_try(&s));
+	EXPECT(!semaphore_try(&s));
+}
+
 // The flag stays behind a hand-over: who waits next does not set it and is found all the same, and a unit that finds nobody is counted.
 SCENARIO(semaphore_to_and_fro, 2) {
 	ksemaphore ping{};
