@@ -130,7 +130,7 @@ public:
 	void certificate_for(std::string_view name, const tls_context &other);
 	void certificate_for(std::string_view name, const tls_context &other, std::error_code &error) noexcept;
 
-	/// Of a client: keeps the newest session of each server, by name, and offers it, once, to the next connection with that name: a handshake without
+	/// Of a client: keeps the newest session of each server, by name, and offers it to the next connection with that name (of TLS 1.3 once): a handshake without
 	/// certificates.  The server was verified when the session began, and is not again.  A TLS 1.2 session is kept only if its stream was shut down by either side.
 	/// EINVAL of a server, which lets clients resume as it is.
 	void resume_sessions();

@@ -26,6 +26,7 @@ namespace lwp::kern {
 namespace {
 
 constexpr std::uint64_t wake_data = UINT64_MAX;
+constexpr unsigned streak_most = 16;  // so often an LWP may succeed at once before others have their turn
 
 enum class verdict { over, wait, help };
 

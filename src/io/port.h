@@ -42,8 +42,6 @@ struct backend {
 
 extern const backend uring_backend, epoll_backend;
 
-constexpr unsigned streak_most = 16;  // so often an LWP may succeed at once before others have their turn
-
 struct port {
 	vcpu_t *po_vcpu = nullptr;             // (
 	const backend *po_backend = nullptr;   // p: null while there is none
@@ -61,8 +59,6 @@ struct port {
 	int po_epoll = -1;           // p
 	int po_nevents = 0;          // p: in po_events, not looked at
 	unsigned po_streak = 0;      // o: operations that succeeded at once, one after the other
-	unsigned po_misses = 0;      // o: reads that the page cache did not have, the last ones; up to miss_most
-	unsigned po_skip = 0;        // o: reads for which it is not asked, after those
 	epoll_event po_events[64];   // p
 
 	spinlock po_use{lock_rank::port, "po_use"};

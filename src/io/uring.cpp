@@ -17,14 +17,12 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <sys/uio.h>
 
 namespace lwp::kern {
 namespace {
 
 constexpr std::uint64_t tag_wake = 1, tag_cancel = 2;
 constexpr unsigned submit_at = 64;           // so many requests do not wait for the rhythm
-constexpr unsigned miss_most = 63;           // so many reads of files in a row are not tried at once
 constexpr unsigned most_bytes = 0x7ffff000;  // what read(2) takes at most
 
 // Best first; a kernel that does not know a flag says EINVAL.
@@ -180,58 +178,7 @@ void prepare(io_uring_sqe *sqe, io_op *op) noexcept {
 	sqe->user_data = reinterpret_cast<std::uint64_t>(op);
 }
 
-/// Over at once.  Others have their turn after some.
-bool at_once(lwp_t *l, io_op *op, long result) {
-	op->o_result = result;
-	auto *p = static_cast<port *>(l->l_cpu->vc_port);
-	if (++p->po_streak >= streak_most) {
-		p->po_streak = 0;
-		lwp_yield_cpu(l);
-	}
-	return true;
-}
-
-/// What is sent goes at once if the socket has room, as it nearly always has: one system call then stands for a request, a completion and two switches.
-/// True: over.  What has no room goes to the ring.
-bool sent_at_once(lwp_t *l, io_op *op) {
-	const long result = io_try(op);
-	return result != -EAGAIN && at_once(l, op, result);
-}
-
-/// What the page cache has of a file is read at once, for the same reason.  Where it has missed often it is seldom asked: a miss costs a system call
-/// in vain.  True: over.  A part that it has is read again by the ring, with the rest.
-bool read_at_once(lwp_t *l, io_op *op) {
-	auto *p = static_cast<port *>(l->l_cpu->vc_port);
-	if (p->po_skip != 0) {
-		p->po_skip--;
-		return false;
-	}
-	const auto cached = [op](void *to, std::size_t size, off_t at) {
-		const iovec iov{to, size};
-		return sys::call(SYS_preadv2, op->o_fd, reinterpret_cast<long>(&iov), 1, at, 0, RWF_NOWAIT);
-	};
-	const long result = cached(op->o_addr, op->o_len, op->o_off);
-	bool whole = result != -EAGAIN && result != -EOPNOTSUPP;
-	if (result > 0 && static_cast<std::size_t>(result) < op->o_len) {
-		char next;
-		whole = cached(&next, 1, op->o_off + result) == 0;  // the end of the file
-	}
-	if (whole) {
-		p->po_misses = 0;
-		return at_once(l, op, result);
-	}
-	p->po_misses = std::min(2 * p->po_misses + 1, miss_most);
-	p->po_skip = p->po_misses;
-	return false;
-}
-
 bool uring_begin(lwp_t *l, io_op *op) {
-	if ((op->o_kind == io_kind::send || op->o_kind == io_kind::sendmsg) && sent_at_once(l, op)) {
-		return false;
-	}
-	if (op->o_cached && op->o_kind == io_kind::read && op->o_off != io_here && read_at_once(l, op)) {
-		return false;
-	}
 	if (op->o_off != io_here && op->o_kind <= io_kind::writev && !op->o_seekable) {
 		// A ring ignores the offset of a pipe or socket where pread(2) says ESPIPE.
 		if (const long error = sys::call(SYS_lseek, op->o_fd, 0, SEEK_CUR); error < 0) {

@@ -45,6 +45,10 @@ SSL_SESSION *tls_sessions::take(const std::string &server) {
 	if (found == all_.end()) {
 		return nullptr;
 	}
+	if (SSL_SESSION_get_protocol_version(found->second.get()) < TLS1_3_VERSION) {
+		SSL_SESSION_up_ref(found->second.get());  // resumed, it brings no other: it may be used again
+		return found->second.get();
+	}
 	SSL_SESSION *session = found->second.release();
 	all_.erase(found);
 	return session;

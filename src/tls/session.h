@@ -26,7 +26,7 @@ private:
 	std::map<std::string, std::shared_ptr<tls_settings>, std::less<>> all_;  // "www.example.org", "*.example.org"
 };
 
-/// A client's sessions: the newest of each server.  Each is offered once, so that nobody on the way can tell that two connections are of one client
+/// A client's sessions: the newest of each server.  One of TLS 1.3 is offered once, so that nobody on the way can tell that two connections are of one client
 /// (RFC 8446, appendix C.4).  Used in handshakes and reads with the connection's mutex held; lock_ is held for a few instructions and never across a switch.
 class tls_sessions {
 public:

@@ -197,7 +197,7 @@ TEST(Create, DefaultStackHoldsFortyKibibytes) {
 TEST(Create, UnknownFlagIsEinval) {
 	const std::size_t before = lwps();
 	call c;
-	for (const unsigned long flag : {0x1UL, 0x20UL, 0x100UL, 0x80000000UL, ~0UL}) {
+	for (const unsigned long flag : {0x1UL, 0x20UL, 0x400UL, 0x80000000UL, ~0UL}) {
 		lwpid_t lid = 0;
 		EXPECT_EQ(create(record, &c, &lid, nullptr, 0, flag), EINVAL) << flag;
 		EXPECT_EQ(create(record, &c, &lid, nullptr, 0, flag | LWP_DETACHED), EINVAL) << flag;

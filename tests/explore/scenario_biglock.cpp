@@ -20,7 +20,7 @@ struct turns {
 	int taken = 0;
 
 	void take() {
-		EXPECT(me()->l_biglocks != 0 && me()->l_bighas == big_hold::held);
+		EXPECT(me()->l_biglocks != 0 && (me()->l_bighas == big_hold::held || me()->l_bighas == big_hold::kept));
 		alone.enter();
 		now();  // a point
 		taken++;

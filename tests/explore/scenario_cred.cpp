@@ -17,7 +17,7 @@ struct watched {
 
 	explicit watched(uid_t uid) {
 		cr->cr_uid = uid;
-		cr->cr_privs = priv_setcred;
+		cr->cr_privs = ~0U;
 		cr->cr_data = this;
 		cr->cr_destroy = [](void *w) { static_cast<watched *>(w)->destroyed++; };
 	}

@@ -107,6 +107,26 @@ SCENARIO(pager_sweep_against_serve, 3) {
 	all_are_in();
 }
 
+// Woken while another sweeps, and served meanwhile: not before the sweep is through with it.
+SCENARIO(pager_serve_in_the_middle_of_a_sweep, 3) {
+	bool over = false;
+	lwpid_t a = start(1, [&] {
+		sleep_once();
+		over = true;
+	});
+	lwpid_t b = start(2, [] { sweep(); }, {.pinned = true});
+	race();
+	unpark(a);
+	while (!over) {
+		serve();
+		let_others();
+		yield();
+	}
+	join(a);
+	join(b);
+	all_are_in();
+}
+
 // Held while it is swept, out, or being woken: it comes back, and stays.
 SCENARIO(pager_hold_against_sweep, 3) {
 	pager p;

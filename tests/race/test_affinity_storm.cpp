@@ -170,9 +170,9 @@ TEST(AffinityStorm, NobodyIsLostAndNobodyStrays) {
 	all.emplace_back([&s, with = d.next()] { s.group(with); });
 	std::vector<lwp::thread> senders;
 	for (unsigned i = 0; i < 2; i++) {
-		senders.emplace_back([&s, with = d.next()] { s.send(with, rounds(5'000)); });
+		senders.emplace_back([&s, with = d.next()] { s.send(with, rounds(1'000)); });
 	}
-	std::thread outside([&s, with = d.next()] { s.send(with, rounds(2'000)); });
+	std::thread outside([&s, with = d.next()] { s.send(with, rounds(1'000)); });
 	for (lwp::thread &t : senders) {
 		t.join();
 	}
