@@ -15,6 +15,7 @@ set_property(CACHE LWP_BUILD_TESTS LWP_BUILD_BENCH LWP_BUILD_EXAMPLES LWP_TLS PR
 set(LWP_SANITIZE "" CACHE STRING "Build everything with a sanitizer: address (with undefined), thread, undefined, or empty")
 set_property(CACHE LWP_SANITIZE PROPERTY STRINGS "" address thread undefined)
 option(LWP_DEBUG "Check the library's invariants and lock ranks at run time" OFF)
+option(LWP_FAULTS "Let tests make system calls fail (tests/faults)" OFF)
 option(LWP_WERROR "Warnings are errors" OFF)
 option(LWP_PORTABLE_SWITCH "Switch with the public boost::context::fiber only" OFF)
 option(LWP_COVERAGE "Count what of the library is executed (tools/coverage.py; gcc)" OFF)

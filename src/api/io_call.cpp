@@ -19,8 +19,7 @@ struct ender {
 	void operator()() const noexcept {
 		io_cancel(op, io_end::stopped);
 		if (op->o_stopfd >= 0) {
-			const std::uint64_t one = 1;
-			(void)sys::write(op->o_stopfd, &one, sizeof(one));
+			sys::signal_eventfd(op->o_stopfd);
 		}
 	}
 };

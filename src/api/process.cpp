@@ -173,7 +173,9 @@ process::process(const std::vector<std::string> &argv, const process_options &o,
 			char *const *env = o.environment ? variables.data() : environ;
 			const long done = io_helped([&]() noexcept -> long {
 				const auto spawn = o.search_path ? &::posix_spawnp : &::posix_spawn;
-				return spawn(&pid, arguments[0], &start.actions, &start.attributes, arguments.data(), env);
+				return -sys::library(SYS_clone, [&]() noexcept -> long {
+					return -spawn(&pid, arguments[0], &start.actions, &start.attributes, arguments.data(), env);
+				});
 			});
 			result = static_cast<int>(done < 0 ? -done : done);
 		}

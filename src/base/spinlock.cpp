@@ -118,6 +118,9 @@ void spinlock::revoke() noexcept {
 	}
 	revoked_.store(1, std::memory_order_relaxed);  // ordered by the barrier
 	long result = sys::membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED);
+	for (; result == -ENOMEM; result = sys::membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED)) {
+		sys::yield();  // the kernel wanted a few bytes for it and has none at the moment; there is no other way to go on
+	}
 	LWP_CHECK(result == 0, "membarrier(2) worked at first and now fails");
 }
 

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include "core/lidtable.h"
 
+#include "base/sys.h"
+
 #include <cerrno>
-#include <sys/mman.h>
 
 namespace lwp::kern {
 
@@ -13,7 +14,7 @@ static_assert(sizeof(atomic<lid_node *>) == sizeof(lid_node *) && atomic<lid_nod
 lidtable::~lidtable() {
 	for (std::uint32_t s = 1; s < segments; s++) {
 		if (bucket_t *segment = segment_[s].load(std::memory_order_relaxed); segment != nullptr) {  // relaxed: nobody else is here
-			(void)::munmap(segment, segment_size(s) * sizeof(bucket_t));
+			sys::unmap(segment, segment_size(s) * sizeof(bucket_t));
 		}
 	}
 }
@@ -42,10 +43,8 @@ int lidtable::grow() noexcept {
 	if (segment_[s].load(std::memory_order_relaxed) != nullptr) {
 		return 0;
 	}
-	const int saved_errno = errno;  // belongs to the LWP that happens to run here
-	void *memory = ::mmap(nullptr, segment_size(s) * sizeof(bucket_t), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	errno = saved_errno;
-	if (memory == MAP_FAILED) {
+	void *memory = sys::map(segment_size(s) * sizeof(bucket_t));
+	if (memory == nullptr) {
 		return ENOMEM;
 	}
 	segment_[s].store(static_cast<bucket_t *>(memory), std::memory_order_relaxed);  // relaxed: published by layout_, in split()

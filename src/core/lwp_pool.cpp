@@ -2,11 +2,11 @@
 #include "core/lwp_pool.h"
 
 #include "base/assert.h"
+#include "base/sys.h"
 #include "core/lwp_state.h"
 
 #include <mutex>
 #include <new>
-#include <sys/mman.h>
 #if LWP_ASAN
 #include <sanitizer/lsan_interface.h>
 #endif
@@ -24,8 +24,8 @@ char *chunk_end;
 
 lwp_t *pool_carve() noexcept {
 	if (static_cast<std::size_t>(chunk_end - chunk_next) < sizeof(lwp_t)) {
-		void *chunk = ::mmap(nullptr, chunk_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-		if (chunk == MAP_FAILED) {
+		void *chunk = sys::map(chunk_size);
+		if (chunk == nullptr) {
 			return nullptr;
 		}
 #if LWP_ASAN

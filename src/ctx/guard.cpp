@@ -183,27 +183,24 @@ int guard_thread_init() {
 	if (::sigaltstack(nullptr, &now) == 0 && (now.ss_flags & SS_DISABLE) == 0) {
 		return 0;
 	}
-	int saved = errno;
 	long page = ::sysconf(_SC_PAGESIZE);
 	std::size_t guard = static_cast<std::size_t>(page);
 	std::size_t asked = static_cast<std::size_t>(std::max(::sysconf(_SC_SIGSTKSZ), 0L));
 	std::size_t size = (std::max(asked, alternate_least) + guard - 1) / guard * guard + guard;
-	void *base = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
-	if (base == MAP_FAILED) {
-		errno = saved;
+	void *base = sys::map(size, MAP_NORESERVE | MAP_STACK);
+	if (base == nullptr) {
 		return ENOMEM;
 	}
 	stack_t ours{};
 	ours.ss_sp = static_cast<std::byte *>(base) + guard;
 	ours.ss_size = size - guard;
-	if (::mprotect(base, guard, PROT_NONE) != 0 || ::sigaltstack(&ours, nullptr) != 0) {
-		::munmap(base, size);
-		errno = saved;
+	if (sys::call(SYS_mprotect, reinterpret_cast<long>(base), static_cast<long>(guard), PROT_NONE) != 0 ||
+	    sys::call(SYS_sigaltstack, reinterpret_cast<long>(&ours), 0) != 0) {
+		sys::unmap(base, size);
 		return ENOMEM;
 	}
 	alternate_base = base;
 	alternate_size = size;
-	errno = saved;
 	return 0;
 }
 
@@ -219,7 +216,7 @@ void guard_thread_fini() {
 		none.ss_flags = SS_DISABLE;
 		::sigaltstack(&none, nullptr);
 	}
-	::munmap(alternate_base, alternate_size);
+	sys::unmap(alternate_base, alternate_size);
 	alternate_base = nullptr;
 	errno = saved;
 }

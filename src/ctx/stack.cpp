@@ -125,13 +125,6 @@ int protect_guard(void *page) {
 	return error == 0 ? 0 : ENOMEM;
 }
 
-void *reserve(std::size_t bytes) {
-	int saved = errno;
-	void *p = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
-	errno = saved;
-	return p == MAP_FAILED ? nullptr : p;
-}
-
 /// A new reservation for `k`: twice the last one, or as much of it as the system lets us have.
 int arena_make(stack_class &k, std::size_t size) {
 	std::size_t stride = size + page_size();
@@ -139,7 +132,7 @@ int arena_make(stack_class &k, std::size_t size) {
 	std::size_t slots = std::clamp(want / stride, std::size_t{1}, slots_most);
 	std::byte *base = nullptr;
 	for (; slots != 0; slots /= 2) {
-		base = static_cast<std::byte *>(reserve(slots * stride));
+		base = static_cast<std::byte *>(sys::map(slots * stride, MAP_NORESERVE | MAP_STACK));
 		if (base != nullptr) {
 			break;
 		}
@@ -147,14 +140,14 @@ int arena_make(stack_class &k, std::size_t size) {
 	if (base == nullptr) {
 		return ENOMEM;
 	}
-	void *table = reserve(slots * sizeof(links));
+	void *table = sys::map(slots * sizeof(links), MAP_NORESERVE);
 	unsigned number = table == nullptr ? arenas_most : arenas_used.fetch_add(1, std::memory_order_relaxed);
 	if (number >= arenas_most) {
 		if (table != nullptr) {
 			arenas_used.store(arenas_most, std::memory_order_relaxed);
-			::munmap(table, slots * sizeof(links));
+			sys::unmap(table, slots * sizeof(links));
 		}
-		::munmap(base, slots * stride);
+		sys::unmap(base, slots * stride);
 		return ENOMEM;
 	}
 	// A huge page would make the first touch of one stack pay for thirty.

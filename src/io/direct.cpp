@@ -24,16 +24,16 @@ std::mutex moment;
 template <class Call>
 long for_a_moment_nonblocking(int fd, Call call) noexcept {
 	std::lock_guard hold(moment);
-	const long flags = sys::call(SYS_fcntl, fd, F_GETFL);
+	const long flags = sys::file_flags(fd, F_GETFL);
 	if (flags < 0) {
 		return flags;
 	}
 	if ((flags & O_NONBLOCK) != 0) {
 		return call();
 	}
-	(void)sys::call(SYS_fcntl, fd, F_SETFL, flags | O_NONBLOCK);
+	(void)sys::file_flags(fd, F_SETFL, flags | O_NONBLOCK);
 	const long result = call();
-	(void)sys::call(SYS_fcntl, fd, F_SETFL, flags);
+	(void)sys::file_flags(fd, F_SETFL, flags);
 	return result;
 }
 
@@ -133,7 +133,7 @@ long io_try(io_op *op) noexcept {
 // Not set: that is so.  Set: perhaps for the moment of another vCPU's attempt, and then a call that has to block would give EAGAIN.
 bool io_nonblocking(int fd) noexcept {
 	const auto set = [fd] {
-		const long flags = sys::call(SYS_fcntl, fd, F_GETFL);
+		const long flags = sys::file_flags(fd, F_GETFL);
 		return flags >= 0 && (flags & O_NONBLOCK) != 0;
 	};
 	if (LWP_LIKELY(!set())) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include "io/helper.h"
 
+#include "base/sys.h"
 #include "io/direct.h"
 
 #include <cerrno>
@@ -55,7 +56,7 @@ bool another_helper() noexcept {
 	(void)::pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
 	::sigfillset(&all);
 	::pthread_sigmask(SIG_SETMASK, &all, &old);  // signals are for the application's threads
-	if (::pthread_create(
+	if (sys::thread_create(
 	        &id, &attributes, [](void *arg) { return helper_main(arg); }, nullptr) == 0) {
 		helpers++;
 		sched.sd_helpers.fetch_add(1, std::memory_order_relaxed);  // relaxed: a count

@@ -197,8 +197,7 @@ bool port_park(vcpu_t *vc, nanotime deadline) {
 }
 
 void port_unpark(vcpu_t *vc) {
-	const std::uint64_t one = 1;
-	(void)sys::call(SYS_write, port_of(vc)->po_wakefd, reinterpret_cast<long>(&one), sizeof(one));
+	sys::signal_eventfd(port_of(vc)->po_wakefd);
 }
 
 /// po_use held.

@@ -258,7 +258,8 @@ int uring_open(port *p) {
 		io_uring_params params{};
 		params.flags = modes[m] | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP;
 		params.cq_entries = io_tune.cq_entries;
-		const int result = io_uring_queue_init_params(io_tune.sq_entries, &p->po_ring, &params);
+		const auto result = static_cast<int>(sys::library(
+		    SYS_io_uring_setup, [&]() noexcept -> long { return io_uring_queue_init_params(io_tune.sq_entries, &p->po_ring, &params); }));
 		if (result == 0 && (params.features & needed) == needed) {
 			error = 0;
 			break;
@@ -280,8 +281,9 @@ int uring_open(port *p) {
 	for (unsigned i = 0; sq.array != nullptr && i < sq.ring_entries; i++) {
 		sq.array[i] = i;
 	}
-	(void)io_uring_ring_dontfork(&p->po_ring);  // a child must not write into our queues
-	p->po_registered = io_uring_register_ring_fd(&p->po_ring) == 1;
+	// A child must not write into our queues.
+	(void)sys::library(SYS_madvise, [p]() noexcept -> long { return io_uring_ring_dontfork(&p->po_ring); });
+	p->po_registered = sys::library(SYS_io_uring_register, [p]() noexcept -> long { return io_uring_register_ring_fd(&p->po_ring); }) == 1;
 	p->po_tail = load_relaxed(sq.ktail);
 	arm_wake(p);
 	return 0;

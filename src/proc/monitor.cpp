@@ -302,8 +302,8 @@ int monitor_start() noexcept {
 	::sigfillset(&all);
 	::pthread_sigmask(SIG_SETMASK, &all, &old);  // signals are for the application's threads
 	spare_wanted.store(0, std::memory_order_relaxed);
-	int error = ::pthread_create(&maker, nullptr, maker_main, nullptr);
-	if (error == 0 && (error = ::pthread_create(&thread, nullptr, monitor_main, nullptr)) != 0) {
+	int error = sys::thread_create(&maker, nullptr, maker_main, nullptr);
+	if (error == 0 && (error = sys::thread_create(&thread, nullptr, monitor_main, nullptr)) != 0) {
 		stop_maker();
 	}
 	::pthread_sigmask(SIG_SETMASK, &old, nullptr);

@@ -2,6 +2,7 @@
 #include "proc/report.h"
 
 #include "base/assert.h"
+#include "base/sys.h"
 #include "proc/lwp_life.h"
 #include "proc/report_names.h"
 #include "proc/report_order.h"
@@ -312,12 +313,12 @@ bool handles_signals() noexcept {
 /// Kernel threads of this process, ours and others.
 unsigned kernel_threads() noexcept {
 	char text[4096];
-	const int fd = ::open("/proc/self/status", O_RDONLY | O_CLOEXEC);
+	const long fd = sys::call(SYS_openat, AT_FDCWD, reinterpret_cast<long>("/proc/self/status"), O_RDONLY | O_CLOEXEC);
 	if (fd < 0) {
 		return ~0U;
 	}
-	const ssize_t n = ::read(fd, text, sizeof text - 1);
-	::close(fd);
+	const long n = sys::call(SYS_read, fd, reinterpret_cast<long>(text), sizeof text - 1);
+	(void)sys::call(SYS_close, fd);
 	text[n > 0 ? n : 0] = '\0';
 	const char *line = std::strstr(text, "\nThreads:");
 	return line != nullptr ? static_cast<unsigned>(std::strtoul(line + 9, nullptr, 10)) : ~0U;

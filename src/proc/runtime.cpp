@@ -226,7 +226,7 @@ void idle_entry(void *arg) noexcept {
 /// 0 | EAGAIN
 int start_thread(vcpu_t *vc) noexcept {
 	lwp_setstat(vc->vc_idle, lwp_stat::onproc, &vc->vc_lwplock);
-	const int error = ::pthread_create(
+	const int error = sys::thread_create(
 	    &vc->vc_thread, nullptr, [](void *a) -> void * { return vcpu_main(a); }, vc);
 	if (error != 0) {
 		lwp_pool_put(vc->vc_idle);

@@ -14,6 +14,7 @@
 
 #include "base/assert.h"
 #include "base/config.h"
+#include "base/sys.h"
 
 #include <algorithm>
 #include <bit>
@@ -21,7 +22,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <sys/mman.h>
 
 namespace lwp::kern {
 
@@ -154,33 +154,29 @@ private:
 	LWP_NOINLINE int resize(std::uint32_t capacity) noexcept {
 		const std::size_t old_bytes = capacity_ * sizeof(entry);
 		const std::size_t bytes = capacity * sizeof(entry);
-		const int saved_errno = errno;  // belongs to the LWP that happens to run here
 		void *fresh = nullptr;
 		if (bytes == 0) {
-			unmap(heap_, old_bytes);
+			sys::unmap(heap_, old_bytes);
 		} else if (heap_ == nullptr || LWP_TSAN) {  // ThreadSanitizer does not follow mremap(2)
-			fresh = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-			if (fresh != MAP_FAILED && heap_ != nullptr) {
+			fresh = sys::map(bytes);
+			if (fresh == nullptr) {
+				return ENOMEM;
+			}
+			if (heap_ != nullptr) {
 				std::memcpy(fresh, heap_, std::min(bytes, old_bytes));
-				unmap(heap_, old_bytes);
+				sys::unmap(heap_, old_bytes);
 			}
 		} else {
-			fresh = ::mremap(heap_, old_bytes, bytes, MREMAP_MAYMOVE);
-		}
-		errno = saved_errno;
-		if (fresh == MAP_FAILED) {
-			return ENOMEM;
+			const long moved = sys::call(SYS_mremap, reinterpret_cast<long>(heap_), static_cast<long>(old_bytes), static_cast<long>(bytes), MREMAP_MAYMOVE);
+			if (moved < 0 && moved >= -4095) {
+				return ENOMEM;
+			}
+			fresh = reinterpret_cast<void *>(moved);
 		}
 		heap_ = static_cast<entry *>(fresh);
 		capacity_ = capacity;
 		return 0;
 	}
-	static void unmap(entry *array, std::size_t bytes) noexcept {
-		if (array != nullptr) {
-			(void)::munmap(array, bytes);
-		}
-	}
-
 	entry *heap_ = nullptr;
 	std::uint32_t size_ = 0;
 	std::uint32_t capacity_ = 0;  // entries of the array, the unused ones before the root included

@@ -2,9 +2,11 @@
 #include "sched/ncpu.h"
 
 #include "base/assert.h"
+#include "base/sys.h"
 #include "sched/vcpu.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -20,7 +22,9 @@ unsigned cpus_of_mask() noexcept {
 			break;
 		}
 		const std::size_t bytes = CPU_ALLOC_SIZE(size);
-		const int count = ::sched_getaffinity(0, bytes, set) == 0 ? CPU_COUNT_S(bytes, set) : 0;
+		const long result = sys::library(
+		    SYS_sched_getaffinity, [&]() noexcept -> long { return ::sched_getaffinity(0, bytes, set) == 0 ? 0 : -EINVAL; });
+		const int count = result == 0 ? CPU_COUNT_S(bytes, set) : 0;
 		CPU_FREE(set);
 		if (count > 0) {
 			return static_cast<unsigned>(count);

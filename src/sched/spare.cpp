@@ -468,8 +468,7 @@ unsigned spare_list_off(vcpu_t **out, unsigned most) noexcept {
 void monitor_kick() noexcept {
 	const int fd = spares.sp_wakefd.load(std::memory_order_relaxed);  // relaxed: there before the vCPUs
 	if (fd >= 0) {
-		const std::uint64_t one = 1;
-		(void)sys::write(fd, &one, sizeof one);
+		sys::signal_eventfd(fd);
 	}
 }
 

@@ -4,6 +4,8 @@
 // Kernel threads only; any distinct address is a vCPU to the lock, which never looks at one.
 #include "base/spinlock.h"
 
+#include "base/sys.h"
+
 #include "../support/support.h"
 
 #include <array>
@@ -175,6 +177,33 @@ TEST(SpinlockBiased, ExcludesWhileTheOwnerHammersItAndOthersRevoke) {
 	});
 	EXPECT_EQ(data.first, by_others + by_owner);
 }
+
+#if LWP_FAULTS
+// The kernel allocates a set of CPUs for the barrier and may have no memory at the moment.
+TEST(SpinlockBiased, ABarrierWithoutMemoryIsAskedForAgain) {
+	using namespace lwp::kern;
+	spinlock lock(lock_rank::leaf, "biased");
+	lock.bias(vcpu(0));
+	if (!can_be_biased(lock)) {
+		GTEST_SKIP() << "no biased locks in this build or on this kernel";
+	}
+	static std::atomic<int> asked;
+	asked = 0;
+	sys::fault_now.store([](long number, const char *, int, long *result) noexcept {
+		*result = -ENOMEM;
+		return number == SYS_membarrier && ++asked <= 3 ? sys::fault::instead : sys::fault::none;
+	});
+	std::thread other([&lock] {
+		lock.lock(vcpu(1));
+		lock.unlock(vcpu(1));
+	});
+	other.join();
+	sys::fault_now.store(nullptr);
+	EXPECT_EQ(asked, 4);
+	EXPECT_TRUE(bias_is_lost(lock));
+	lock_scope hold(lock, vcpu(0));
+}
+#endif
 
 // As above, but each intruder waits until the bias is back: every one of its locks is a revocation, against an owner in mid-stride.
 TEST(SpinlockBiased, EveryRevocationExcludes) {

@@ -476,7 +476,7 @@ void take_stock() {
 	if (next > x->nsteps + 400) {
 		fail("it cannot be tidied up");
 	}
-	until = now_step.what == op::time ? first_deadline() : explore::time_in((1 + nanotime{now_step.arg}) * second + next * 1000ULL);  // no two at once
+	until = now_step.what == op::time ? first_deadline() : explore::time_in((1 + nanotime{now_step.arg}) * 10 * second + next * (second / 100));  // none within what a run takes
 	mark();
 	if (x->trace) {
 		std::printf("  %3u  ", next - 1);

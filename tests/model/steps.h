@@ -43,8 +43,8 @@ enum class row : std::uint8_t { nobody, idl, run, onproc, sleep, stop, suspended
 	X(release, 5, target, any)   \
 	X(proc_stop, 2, all, lwp)    \
 	X(proc_go, 6, all, any)      \
-	X(world_stop, 3, all, lwp)   \
-	X(world_go, 4, all, lwp)     \
+	X(world_stop, 5, all, lwp)   \
+	X(world_go, 10, all, lwp)    \
 	X(time, 8, all, any)
 
 enum class op : std::uint8_t {

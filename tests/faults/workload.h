@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//
+// A workload: a small whole program on the library, which says what it finds wrong (inject.h).  It is called in a process of its own, has its own runtime
+// from its first to its last line, and bears everything that it does being refused once something was made to fail.
+#pragma once
+
+#include <vector>
+
+namespace lwp::faults {
+
+struct workload {
+	const char *name;
+	const char *io;  // LWP_IO
+	void (*run)();
+};
+
+const std::vector<workload> &workloads();
+
+}  // namespace lwp::faults
