@@ -25,7 +25,7 @@ typedef struct kauth_cred *kauth_cred_t;
 
 /** Real-time classes, and a better priority than an LWP was given: _sched_setparam(), _sched_protect(), attributes of new LWPs. */
 #define LWP_PRIV_SCHED 0x00000001U
-/** To say which virtual CPU an LWP runs on. */
+/** To say which virtual CPUs an LWP runs on: attributes of new LWPs, _sched_setaffinity(), processor sets. */
 #define LWP_PRIV_AFFINITY 0x00000002U
 /** To publish a credential with another id, or with privileges that the proc's has not. */
 #define LWP_PRIV_SETCRED 0x00000004U

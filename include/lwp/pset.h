@@ -7,7 +7,7 @@
  * a set.  What an LWP creates belongs to its creator's set.  Sets last until they are destroyed, or the runtime ends.
  *
  * LWPs move as after _sched_setaffinity(): one that is queued at once, one that runs at its next library call.  None of these calls blocks; all
- * return 0, or -1 with errno set.  Nothing is refused for want of privilege.  They look at every LWP of the process.
+ * return 0, or -1 with errno set.  All but queries need LWP_PRIV_AFFINITY (kauth.h), else EPERM.  They look at every LWP of the process.
  *
  * Source: NetBSD's pset(3).
  */

@@ -90,8 +90,8 @@ LWP_API size_t cpuset_size(const cpuset_t *set);
  *   else             it is made runnable on one of them
  * An LWP with an affinity is balanced among the vCPUs of its set like others among all.  An affinity goes before a processor set.
  * Kernel threads of the application stay where the OS runs them: named they are refused, among all they are left out.
- * Errors: EINVAL a null pointer, `size` is not cpuset_size(), or no such vCPU | EPERM a vCPU of a processor set, or a kernel thread of the application
- * | ESRCH no such living LWP.
+ * Errors: EINVAL a null pointer, `size` is not cpuset_size(), or no such vCPU | EPERM a vCPU of a processor set, a kernel thread of the application, or
+ * the caller's credential lacks LWP_PRIV_AFFINITY (kauth.h) | ESRCH no such living LWP.
  */
 LWP_API int _sched_setaffinity(pid_t pid, lwpid_t lid, size_t size, const cpuset_t *set);
 

@@ -3,6 +3,7 @@
 // Affinity of living LWPs: on which vCPUs they may run.  sched/place.h says what a change does, by state.  A vCPU of a processor set is nobody's by affinity:
 // sets change with all pp_locks held, so whoever holds one finds them standing still.
 #include "base/assert.h"
+#include "proc/cred.h"
 #include "proc/lwp_life.h"
 #include "sched/place.h"
 
@@ -44,6 +45,9 @@ int set_locked(lwp_t *t, const vcpu_mask &mask, vcpu_t *me) noexcept {
 }  // namespace
 
 int lwp_setaffinity(lwp_t *l, lwpid_t lid, const vcpu_mask &mask) noexcept {
+	if (int error = lwp_authorize(l, priv_affinity)) {
+		return error;
+	}
 	proc_t *p = l->l_proc;
 	vcpu_t *me = l->l_cpu;
 	if (lid == 0) {

@@ -217,7 +217,7 @@ int pager_start(nanotime after) noexcept {
 	sigset_t old;
 	::sigfillset(&every);
 	::pthread_sigmask(SIG_SETMASK, &every, &old);  // signals are for the application's threads
-	const int error = ::pthread_create(&thread, nullptr, pager_main, nullptr);
+	const int error = sys::thread_create(&thread, nullptr, pager_main, nullptr);
 	::pthread_sigmask(SIG_SETMASK, &old, nullptr);
 	if (error == 0) {
 		started = true;

@@ -10,6 +10,7 @@
 // All of it changes with all pp_locks held.  A vCPU that changes sets does so first; then each LWP is locked and moved if it is where it may not be any more.
 // Who queues, steals or starts an LWP meanwhile has it locked from the choice of its place until it is there, so either sees the new set or is followed.
 #include "base/assert.h"
+#include "proc/cred.h"
 #include "proc/lwp_life.h"
 #include "sched/idle.h"
 #include "sched/place.h"
@@ -73,6 +74,9 @@ int lwp_pset_create(lwp_t *l, int *psid) noexcept {
 	if (psid == nullptr) {
 		return EINVAL;
 	}
+	if (int error = lwp_authorize(l, priv_affinity)) {
+		return error;
+	}
 	const proc_scope hold(l->l_proc, l->l_cpu);
 	for (int id = 1; id <= static_cast<int>(vcpu_max); id++) {
 		if (!made[id]) {
@@ -87,6 +91,9 @@ int lwp_pset_create(lwp_t *l, int *psid) noexcept {
 
 /// 0 | EINVAL
 int lwp_pset_destroy(lwp_t *l, int psid) noexcept {
+	if (int error = lwp_authorize(l, priv_affinity)) {
+		return error;
+	}
 	const proc_scope hold(l->l_proc, l->l_cpu);
 	if (psid <= 0 || !exists(psid)) {
 		return EINVAL;
@@ -109,6 +116,9 @@ int lwp_pset_destroy(lwp_t *l, int psid) noexcept {
 
 /// 0 | EINVAL | EBUSY it is the last one of the default set, or of a set with LWPs | EPERM an LWP has an affinity to it
 int lwp_pset_assign(lwp_t *l, int psid, unsigned index, int *former) noexcept {
+	if (int error = psid == pset_query ? 0 : lwp_authorize(l, priv_affinity)) {
+		return error;
+	}
 	proc_t *p = l->l_proc;
 	vcpu_t *me = l->l_cpu;
 	const proc_scope hold(p, me);
@@ -139,6 +149,9 @@ int lwp_pset_assign(lwp_t *l, int psid, unsigned index, int *former) noexcept {
 
 /// 0 | EINVAL | ESRCH | EPERM a kernel thread from outside | EBUSY the set has no vCPU
 int lwp_pset_bind(lwp_t *l, int psid, lwpid_t lid, int *former) noexcept {
+	if (int error = psid == pset_query ? 0 : lwp_authorize(l, priv_affinity)) {
+		return error;
+	}
 	proc_t *p = l->l_proc;
 	vcpu_t *me = l->l_cpu;
 	const proc_scope hold(p, me);

@@ -147,7 +147,7 @@ LWP_NOINLINE void sched_wake_and_unlock(lwp_t *l, spinlock *held, queue_end end)
 void sched_set_places(lwp_t *l, const spinlock *lock, const lwp_places &to) noexcept {
 	LWP_ASSERT(lwp_locked(l, lock));
 	vcpu_t *vc = l->l_cpu;
-	const bool queued = lwp_state(l) == lwp_stat::run;
+	const bool queued = lwp_state(l) == lwp_stat::run && lock != &pageq.pq_lock;  // the pager places it when it is served
 	const bool inbox = queued && lock == &vc->vc_inlock;
 	if (queued) {  // vc_incount stays as it is meanwhile: a vCPU that is about to halt looks at it without the lock
 		inbox ? inbox_count(vc, l, -1) : vc->vc_rq.bound_changes(l);
@@ -165,7 +165,7 @@ void sched_migrate_and_unlock(lwp_t *l, spinlock *lock, vcpu_t *me) noexcept {
 		vcpu_t *from = l->l_cpu;
 		const lwp_stat s = lwp_state(l);
 		const bool here = from->vc_bound || may_run_on(l, from);
-		if (here || s != lwp_stat::run) {
+		if (here || s != lwp_stat::run || lock == &pageq.pq_lock) {
 			if (!here && s == lwp_stat::onproc) {
 				lwp_flag_set(l, LW_WMIGRATE);
 			}

@@ -3,6 +3,7 @@
 // Credentials: the object and its count, who works with which from when on, and every EPERM that one gives.
 // vcpus: 1 2 8
 #include <lwp/credential.hpp>
+#include <lwp/pset.h>
 #include <lwp/sched.h>
 
 #include "../support/cases.h"
@@ -225,6 +226,26 @@ TEST(Kauth, SetparamAsksForAPrivilege) {
 	}
 	collect(ts);
 	collect(rt);
+}
+
+TEST(Kauth, AffinityAsksForAPrivilege) {
+	psetid_t mine = 0;
+	ASSERT_EQ(error_of(pset_create(&mine)), 0);
+	{
+		const under other({.privileges = LWP_PRIV_ALL & ~LWP_PRIV_AFFINITY});
+		const cpuset_t none{};
+		psetid_t id = 0;
+		EXPECT_EQ(error_of(_sched_setaffinity(0, _lwp_self(), cpuset_size(&none), &none)), EPERM);
+		EXPECT_EQ(error_of(pset_create(&id)), EPERM);
+		EXPECT_EQ(error_of(pset_create(nullptr)), EINVAL) << "malformed first";
+		EXPECT_EQ(error_of(pset_destroy(mine)), EPERM);
+		EXPECT_EQ(error_of(pset_assign(mine, 0, nullptr)), EPERM);
+		EXPECT_EQ(error_of(pset_assign(PS_QUERY, 0, &id)), 0);
+		EXPECT_EQ(id, PS_NONE);
+		EXPECT_EQ(error_of(pset_bind(PS_NONE, P_LWPID, static_cast<id_t>(_lwp_self()), nullptr)), EPERM);
+		EXPECT_EQ(error_of(pset_bind(PS_QUERY, P_LWPID, static_cast<id_t>(_lwp_self()), &id)), 0);
+	}
+	EXPECT_EQ(error_of(pset_destroy(mine)), 0);
 }
 
 TEST(Kauth, ProtectionAsksForAPrivilege) {

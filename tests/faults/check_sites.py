@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Sees that every call in src/ that the kernel can refuse goes through base/sys.h, or stands below with a reason.
 
-A reason that nothing needs any more is an error, too.  src/tls makes none.
+A reason that nothing needs any more is an error, too.  src/tls makes none; src/testing is
+for programs that look for their own faults, and ends them when it is refused something.
 """
 
 import pathlib
@@ -40,6 +41,13 @@ OUTSIDE = {
     ("sched/ncpu.cpp", "fopen"): "a file that need not exist: without it there is no quota",
     ("api/process.cpp", "posix_spawn"): "inside sys::library()",
     ("api/process.cpp", "posix_spawnp"): "inside sys::library()",
+    ("api/testing.cpp", "mmap"): "of lwp::testing: ends the program",
+    ("proc/preempt.cpp", "pthread_getattr_np"): "then LWP 1 is not preempted",
+    ("proc/report_names.cpp", "open"): "of a report: without the file names are missing",
+    ("proc/report_names.cpp", "fstat"): "the same",
+    ("proc/report_names.cpp", "mmap"): "the same",
+    ("proc/report_names.cpp", "close"): "of a file that was only read",
+    ("proc/report_names.cpp", "munmap"): "of all that was mapped",
     ("api/c_io.cpp", "getaddrinfo"): "the C library's own sockets; its errors are the caller's",
     ("api/resolve.cpp", "getaddrinfo"): "the same",
 }
@@ -52,7 +60,7 @@ def code_of(path):
 
 
 def sources():
-    return [p for p in sorted(SRC.rglob("*")) if p.suffix in (".cpp", ".h") and "tls" not in p.relative_to(SRC).parts]
+    return [p for p in sorted(SRC.rglob("*")) if p.suffix in (".cpp", ".h") and not {"tls", "testing"} & set(p.relative_to(SRC).parts)]
 
 
 def escapes():

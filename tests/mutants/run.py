@@ -36,7 +36,7 @@ MUTANT = re.compile(r"^mutant (\S+)\nfile (\S+)\nby ([^\n]+)\n<<<<\n(.*?)\n====\
 def scenario_names():
     """As the sources say."""
     text = "".join(p.read_text() for p in sorted((ROOT / "tests" / "explore").glob("scenario_*.cpp")))
-    return re.findall(r"^(?:SCENARIO|SCENARIO_TSO|RAW)\((\w+)", text, re.MULTILINE)
+    return re.findall(r"^(?:SCENARIO|SCENARIO_TSO|SCENARIO_SPARES|RAW)\((\w+)", text, re.MULTILINE)
 
 
 SCENARIOS = scenario_names()
