@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// Preemption: an LWP that computes for ten milliseconds while others wait for its virtual CPU is taken off it, wherever it is, and goes on when it is its turn
-// again; one that computes is also stopped and suspended.  There is nothing to call for it.
+// Preemption, where it is switched on (runtime_options::preemption, or LWP_PREEMPT=on in the environment): an LWP that computes for ten milliseconds while
+// others wait for its virtual CPU is taken off it, wherever it is, and goes on when it is its turn again; one that computes is also stopped and suspended.
+// There is nothing to call for it.
 //
 // Any code may be interrupted so: an LWP in the middle of malloc() or printf() keeps its kernel thread, and another one runs the rest.  To be
 // suspended or stopped it must besides be found outside of the C library, so that it holds no lock there; that is tried every half millisecond.  What
@@ -12,7 +13,7 @@
 // signals, always waits for that.
 //
 // The signal used is SIGURG, with SA_RESTART; calls that the OS never restarts (poll(2), nanosleep(2)) may fail with EINTR if an LWP that has computed for
-// long makes one at that moment.  LWP_PREEMPT=<number> in the environment takes another signal, LWP_PREEMPT=off none.  A handler installed before the
+// long makes one at that moment.  LWP_PREEMPT=<number> in the environment takes another signal, LWP_PREEMPT=off none, whatever the options say.  A handler installed before the
 // runtime started is called for all other signals of that number; one that is installed later ends preemption.  There is none under
 // AddressSanitizer and ThreadSanitizer, with LWP_PORTABLE_SWITCH, and on other CPUs than x86-64.
 #pragma once

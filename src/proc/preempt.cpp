@@ -234,9 +234,12 @@ void depth_watch() noexcept {
 
 bool ours(const struct sigaction &action) noexcept { return (action.sa_flags & SA_SIGINFO) != 0 && action.sa_sigaction == handler; }
 
-int wanted_signal() noexcept {
+int wanted_signal(bool wanted) noexcept {
 	const char *text = std::getenv("LWP_PREEMPT");
-	if (text == nullptr || *text == '\0' || std::strcmp(text, "on") == 0) {
+	if (text == nullptr || *text == '\0') {
+		return wanted ? SIGURG : 0;
+	}
+	if (std::strcmp(text, "on") == 0) {
 		return SIGURG;
 	}
 	char *rest;
@@ -328,8 +331,8 @@ nanotime look_at(vcpu_t *vc, nanotime &longest, nanotime when) noexcept {
 
 }  // namespace
 
-void preempt_start() noexcept {
-	signal_used = possible ? wanted_signal() : 0;
+void preempt_start(bool wanted) noexcept {
+	signal_used = possible ? wanted_signal(wanted) : 0;
 	if (signal_used == 0) {
 		return;
 	}

@@ -27,7 +27,7 @@
 namespace lwp::kern {
 
 /// Before the monitor starts.
-void preempt_start() noexcept;
+void preempt_start(bool wanted) noexcept;
 
 /// By the monitor: asks whoever has run for too long.  When it wants to look again.
 [[nodiscard]] nanotime preempt_look(nanotime when) noexcept;

@@ -408,7 +408,7 @@ int start(const runtime_options &o, bool home) noexcept {
 		condvar_bias(sched.sd_all, count);                                         // once and for all: there is no LWP yet, so nobody waits
 	}
 	if (error == 0 && monitored) {
-		preempt_start();
+		preempt_start(o.preemption);
 		error = monitor_start();
 	}
 	if (error == 0 && monitored) {
