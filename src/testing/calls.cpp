@@ -38,6 +38,13 @@ using lwp_function = void (*)(void *);
 		LWP_STEP(name, self);                                           \
 		return __real_##symbol(self, a, b);                             \
 	}
+
+#define MEMBER3(result, name, type_a, type_b, type_c, symbol)                     \
+	extern "C" result __real_##symbol(void *, type_a, type_b, type_c);            \
+	extern "C" result __wrap_##symbol(void *self, type_a a, type_b b, type_c c) { \
+		LWP_STEP(name, self);                                                     \
+		return __real_##symbol(self, a, b, c);                                    \
+	}
 #define FREE(result, name, symbol)        \
 	extern "C" result __real_##symbol();  \
 	extern "C" result __wrap_##symbol() { \
@@ -65,23 +72,23 @@ extern "C" void lwp_testing_calls() {}
 // mutex
 MEMBER(void, "mutex::lock", _ZN3lwp5mutex4lockEv)
 MEMBER(bool, "mutex::try_lock", _ZN3lwp5mutex8try_lockEv)
-MEMBER1(bool, "mutex::try_lock_until", steady_time, _ZN3lwp5mutex21try_lock_until_steadyENSt6chrono10time_pointINS1_3_V212steady_clockENS1_8durationIlSt5ratioILl1ELl1000000000EEEEEE)
+MEMBER2(bool, "mutex::try_lock_until", steady_time, const void *, _ZN3lwp5mutex21try_lock_until_steadyENSt6chrono10time_pointINS1_3_V212steady_clockENS1_8durationIlSt5ratioILl1ELl1000000000EEEEEEPKSt10stop_token)
 MEMBER(void, "mutex::unlock", _ZN3lwp5mutex6unlockEv)
 
 // recursive_mutex
 MEMBER(void, "recursive_mutex::lock", _ZN3lwp15recursive_mutex4lockEv)
 MEMBER(bool, "recursive_mutex::try_lock", _ZN3lwp15recursive_mutex8try_lockEv)
-MEMBER1(bool, "recursive_mutex::try_lock_until", steady_time, _ZN3lwp15recursive_mutex21try_lock_until_steadyENSt6chrono10time_pointINS1_3_V212steady_clockENS1_8durationIlSt5ratioILl1ELl1000000000EEEEEE)
+MEMBER2(bool, "recursive_mutex::try_lock_until", steady_time, const void *, _ZN3lwp15recursive_mutex21try_lock_until_steadyENSt6chrono10time_pointINS1_3_V212steady_clockENS1_8durationIlSt5ratioILl1ELl1000000000EEEEEEPKSt10stop_token)
 MEMBER(void, "recursive_mutex::unlock", _ZN3lwp15recursive_mutex6unlockEv)
 
 // shared_mutex
 MEMBER(void, "shared_mutex::lock", _ZN3lwp12shared_mutex4lockEv)
 MEMBER(bool, "shared_mutex::try_lock", _ZN3lwp12shared_mutex8try_lockEv)
-MEMBER1(bool, "shared_mutex::try_lock_until", steady_time, _ZN3lwp12shared_mutex21try_lock_until_steadyENSt6chrono10time_pointINS1_3_V212steady_clockENS1_8durationIlSt5ratioILl1ELl1000000000EEEEEE)
+MEMBER2(bool, "shared_mutex::try_lock_until", steady_time, const void *, _ZN3lwp12shared_mutex21try_lock_until_steadyENSt6chrono10time_pointINS1_3_V212steady_clockENS1_8durationIlSt5ratioILl1ELl1000000000EEEEEEPKSt10stop_token)
 MEMBER(void, "shared_mutex::unlock", _ZN3lwp12shared_mutex6unlockEv)
 MEMBER(void, "shared_mutex::lock_shared", _ZN3lwp12shared_mutex11lock_sharedEv)
 MEMBER(bool, "shared_mutex::try_lock_shared", _ZN3lwp12shared_mutex15try_lock_sharedEv)
-MEMBER1(bool, "shared_mutex::try_lock_shared_until", steady_time, _ZN3lwp12shared_mutex28try_lock_shared_until_steadyENSt6chrono10time_pointINS1_3_V212steady_clockENS1_8durationIlSt5ratioILl1ELl1000000000EEEEEE)
+MEMBER2(bool, "shared_mutex::try_lock_shared_until", steady_time, const void *, _ZN3lwp12shared_mutex28try_lock_shared_until_steadyENSt6chrono10time_pointINS1_3_V212steady_clockENS1_8durationIlSt5ratioILl1ELl1000000000EEEEEEPKSt10stop_token)
 MEMBER(void, "shared_mutex::unlock_shared", _ZN3lwp12shared_mutex13unlock_sharedEv)
 
 // condition variables
@@ -96,16 +103,16 @@ MEMBER2(bool, "any_wait::sleep", steady_time, const void *, _ZN3lwp6detail8any_w
 // semaphores, events, latches and wait groups, call_once
 MEMBER(void, "semaphore::acquire", _ZN3lwp6detail9semaphore7acquireEv)
 MEMBER(bool, "semaphore::try_acquire", _ZN3lwp6detail9semaphore11try_acquireEv)
-MEMBER1(bool, "semaphore::try_acquire_until", steady_time, _ZN3lwp6detail9semaphore17try_acquire_untilENSt6chrono10time_pointINS2_3_V212steady_clockENS2_8durationIlSt5ratioILl1ELl1000000000EEEEEE)
+MEMBER2(bool, "semaphore::try_acquire_until", steady_time, const void *, _ZN3lwp6detail9semaphore17try_acquire_untilENSt6chrono10time_pointINS2_3_V212steady_clockENS2_8durationIlSt5ratioILl1ELl1000000000EEEEEEPKSt10stop_token)
 MEMBER1(void, "semaphore::release", long, _ZN3lwp6detail9semaphore7releaseEl)
 MEMBER(void, "event::set", _ZN3lwp5event3setEv)
 MEMBER(void, "event::reset", _ZN3lwp5event5resetEv)
 MEMBER(void, "event::wait", _ZN3lwp5event4waitEv)
-MEMBER1(bool, "event::wait_until", steady_time, _ZN3lwp5event17wait_until_steadyENSt6chrono10time_pointINS1_3_V212steady_clockENS1_8durationIlSt5ratioILl1ELl1000000000EEEEEE)
+MEMBER2(bool, "event::wait_until", steady_time, const void *, _ZN3lwp5event17wait_until_steadyENSt6chrono10time_pointINS1_3_V212steady_clockENS1_8durationIlSt5ratioILl1ELl1000000000EEEEEEPKSt10stop_token)
 MEMBER2(void, "latch::up", long, const char *, _ZN3lwp6detail9countdown2upElPKc)
 MEMBER2(void, "latch::down", long, const char *, _ZN3lwp6detail9countdown4downElPKc)
 MEMBER1(void, "latch::wait", const char *, _ZN3lwp6detail9countdown4waitEPKc)
-MEMBER2(bool, "latch::wait_until", const char *, steady_time, _ZN3lwp6detail9countdown10wait_untilEPKcNSt6chrono10time_pointINS4_3_V212steady_clockENS4_8durationIlSt5ratioILl1ELl1000000000EEEEEE)
+MEMBER3(bool, "latch::wait_until", const char *, steady_time, const void *, _ZN3lwp6detail9countdown10wait_untilEPKcNSt6chrono10time_pointINS4_3_V212steady_clockENS4_8durationIlSt5ratioILl1ELl1000000000EEEEEEPKSt10stop_token)
 MEMBER(bool, "once_flag::begin", _ZN3lwp9once_flag5beginEv)
 MEMBER1(void, "once_flag::end", bool, _ZN3lwp9once_flag3endEb)
 

@@ -351,8 +351,9 @@ SCENARIO_TSO(migrate_creator_against_create, 2) {
 	    },
 	    {.pinned = true});
 	race();
-	EXPECT(send(a, {0}) == 0);
-	sent.store(true);
+	const int error = send(a, {0});
+	EXPECT(error == 0 || error == ESRCH);  // it may have ended
+	sent.store(error == 0);
 	join(a);
 }
 

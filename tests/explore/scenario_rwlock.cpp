@@ -12,15 +12,6 @@ namespace {
 
 constexpr nanotime soon = 1'000'000;
 
-int lock_until(kmutex &m, nanotime deadline) {
-	return mutex_trylock(&m, me()) ? 0 : restart([&] { return mutex_lock_slow(&m, me(), deadline); });
-}
-void lock(kmutex &m) { EXPECT(lock_until(m, never) == 0); }
-void unlock(kmutex &m) {
-	mutex_unlock(&m, me());
-	userret();
-}
-
 }  // namespace
 
 // ---- readers/writer lock -------------------------------------------------------------------------------------------------------

@@ -322,8 +322,10 @@ TEST(Explore, PassesChannelsScopesTimersAndSemaphores) {
 		    shared_mutex sm;
 		    latch l(2);
 		    thread t([&] {
-			    const std::shared_lock hold(sm);
-			    const std::lock_guard mine(m);
+			    {
+				    const std::shared_lock hold(sm);
+				    const std::lock_guard mine(m);
+			    }
 			    l.arrive_and_wait();
 		    });
 		    {
