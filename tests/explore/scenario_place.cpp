@@ -7,6 +7,8 @@
 #include "sched/place.h"
 #include "sched/switch.h"
 
+#include <cerrno>
+
 using namespace lwp;
 using namespace lwp::kern;
 using namespace lwp::explore;
