@@ -26,7 +26,7 @@ const tls_settings *tls_names::find(std::string_view name) const {
 	auto found = all_.find(asked);
 	if (found == all_.end()) {
 		const std::size_t dot = asked.find('.');
-		found = dot == std::string::npos ? found : all_.find("*" + asked.substr(dot));
+		found = dot == std::string::npos ? found : all_.find(asked.substr(dot).insert(0, 1, '*'));
 	}
 	return found != all_.end() ? found->second.get() : nullptr;
 }

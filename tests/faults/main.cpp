@@ -90,7 +90,7 @@ bool filter(const lack &l) {
 	if (l.number < 0) {
 		return true;
 	}
-	const auto error = static_cast<std::uint32_t>(SECCOMP_RET_ERRNO | l.error);
+	const auto error = static_cast<std::uint32_t>(SECCOMP_RET_ERRNO | static_cast<std::uint32_t>(l.error));
 	sock_filter always[] = {
 	    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
 	    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, static_cast<std::uint32_t>(l.number), 0, 1),

@@ -226,7 +226,6 @@ TEST(Representative, TookTheLastSignal) {
 	act.sa_handler = [](int) {};
 	struct sigaction before {};
 	ASSERT_EQ(error_of(lwp_sigaction(SIGUSR1, &act, &before)), 0);
-	gate leave;
 	std::atomic<bool> handled{false};
 	subject target([&](subject &s) {
 		s.park_once();
