@@ -60,11 +60,17 @@ unsigned collect(const node &first, lwp_t *next, vcpu_t *me, node *out) noexcept
 	return n;
 }
 
-/// The edges from `l` on, which is about to wait for `owner`.
+/// The edges from `l` on, which is about to wait for `owner`.  It does not sleep yet, so the first edge may have gone: it is asked for at each look,
+/// at the second one while all others are known to last.
 struct from_waiter {
 	lwp_t *l;
 	lwp_t *owner;
+	const syncobj *sobj;
+	const void *wchan;  // null: nobody else can come to be in the place of `owner`
 	unsigned operator()(node *out) const noexcept {
+		if (wchan != nullptr && sobj->so_owner(wchan) != owner) {
+			return 0;
+		}
 		return collect({l, l->l_blocks.load(std::memory_order_relaxed) & ~wp_mask}, owner, l->l_cpu, out);  // relaxed: only we write it
 	}
 };
@@ -142,7 +148,7 @@ LWP_NOINLINE void waitgraph_follow(lwp_t *l, lwp_t *owner, const syncobj *sobj, 
 		const std::uint32_t n = l->l_blocks.load(std::memory_order_relaxed) & ~wp_mask;  // relaxed: only we write it
 		l->l_blocks.store(n | wp_following, std::memory_order_seq_cst);                  // other followers need not wait for us to sleep
 		lock_scope hold(waitgraph_lock, l->l_cpu);
-		count = find_circle(from_waiter{l, owner}, nodes);
+		count = find_circle(from_waiter{l, owner, sobj, wchan}, nodes);
 		if (count != 0) {
 			(void)tell_locked(nodes, count);  // a wait that nobody has told of: it has not slept
 		}
