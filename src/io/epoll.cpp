@@ -143,7 +143,7 @@ bool epoll_begin(lwp_t *l, io_op *op) {
 	if (!advance(l, op, true)) {
 		return true;
 	}
-	auto *p = static_cast<port *>(l->l_cpu->vc_port);
+	auto *p = static_cast<port *>(l->l_cpu->vc_port.load(std::memory_order_relaxed));
 	if (p != nullptr && ++p->po_streak >= streak_most) {
 		p->po_streak = 0;
 		lwp_yield_cpu(l);

@@ -26,7 +26,9 @@ constexpr nanotime sweep_after = 2'000'000;  // how late a timeout of a socket m
 
 atomic<bool> ring_refused{false};  // nobody needs to ask the kernel again
 
-port *port_of(const vcpu_t *vc) noexcept { return static_cast<port *>(vc->vc_port); }
+port *port_of(const vcpu_t *vc) noexcept {
+	return static_cast<port *>(vc->vc_port.load(std::memory_order_acquire));  // pairs with the release in port_make()
+}
 
 bool wanted(const char *variable, const char *value) noexcept {
 	const char *text = std::getenv(variable);
@@ -196,9 +198,7 @@ bool port_park(vcpu_t *vc, nanotime deadline) {
 	return arrived;
 }
 
-void port_unpark(vcpu_t *vc) {
-	sys::signal_eventfd(port_of(vc)->po_wakefd);
-}
+void port_unpark(vcpu_t *vc) { sys::signal_eventfd(port_of(vc)->po_wakefd); }
 
 /// po_use held.
 void poll_locked(port *p, nanotime when) noexcept {
@@ -267,7 +267,7 @@ LWP_NOINLINE port *port_make(vcpu_t *vc, int *error) noexcept {
 			return nullptr;
 		}
 		p->po_wakefd = static_cast<int>(fd);
-		vc->vc_port = p;
+		vc->vc_port.store(p, std::memory_order_release);  // pairs with the acquire in port_of(): whoever wakes this vCPU, too
 	}
 	*error = open_backend(p);
 	if (*error != 0) {

@@ -189,7 +189,7 @@ bool uring_begin(lwp_t *l, io_op *op) {
 	port *p;
 	io_uring_sqe *sqe;
 	for (;;) {
-		p = static_cast<port *>(l->l_cpu->vc_port);
+		p = static_cast<port *>(l->l_cpu->vc_port.load(std::memory_order_relaxed));
 		p->po_use.lock(l->l_cpu);
 		sqe = any_sqe(p);
 		if (LWP_LIKELY(sqe != nullptr)) {
@@ -204,8 +204,9 @@ bool uring_begin(lwp_t *l, io_op *op) {
 			op->o_result = -error;
 			return false;
 		}
-		if (l->l_cpu->vc_port != p) {
-			return static_cast<port *>(l->l_cpu->vc_port)->po_backend->b_begin(l, op);  // moved, perhaps to another kind
+		if (l->l_cpu->vc_port.load(std::memory_order_relaxed) != p) {  // relaxed, all: our own
+			return static_cast<port *>(l->l_cpu->vc_port.load(std::memory_order_relaxed))
+			    ->po_backend->b_begin(l, op);  // moved, perhaps to another kind
 		}
 	}
 	prepare(sqe, op);

@@ -71,7 +71,7 @@ struct alignas(64) vcpu_t {
 	alignas(64) atomic<std::uint32_t> vc_halted{0};   // a: a vcpu_halt_state, and what its parker waits on
 	atomic<bool> vc_stop{false};                      // a: the runtime is ending
 	atomic<const parker *> vc_parker{&futex_parker};  // a: written by its kernel thread while it runs, read by who has found it halted
-	void *vc_port = nullptr;                          // o: what its parker keeps
+	atomic<void *> vc_port{nullptr};                  // a: what its parker keeps; written by its kernel thread
 	atomic<nanotime> vc_deadline{never};              // a: of its first timer; written under vc_colock
 	atomic<bool> vc_expects{false};                   // a: said as it halts: its parker waits for something that may wake LWPs (I/O)
 	atomic<std::uint64_t> vc_seen{0};                 // a: vc_switches when the watcher last looked
@@ -123,8 +123,8 @@ struct alignas(64) vcpu_t {
 	// a: written by its kernel thread: 1 more than vc_switches when a slice was over and its LWP could not be taken off
 	atomic<std::uint64_t> vc_expired{0};
 	atomic<std::uint64_t> vc_preempted{0};  // a: written by its kernel thread: how often its LWPs were taken off
-	nanotime vc_unswitched = 0;                  // the monitor's: since when it has not switched,
-	std::uint64_t vc_seen_switches = 0;    // and vc_switches then
+	nanotime vc_unswitched = 0;             // the monitor's: since when it has not switched,
+	std::uint64_t vc_seen_switches = 0;     // and vc_switches then
 };
 
 /// A place: who acts as the vCPU of this index.  It changes when that one's kernel thread is blocked; whoever has read it may find the former one.

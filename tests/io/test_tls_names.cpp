@@ -138,6 +138,9 @@ TEST(TlsSessions, AreOfOneNameAndOneServer) {
 
 // Several LWPs take and keep sessions of one context at once; each handshake is whole, resumed or not.
 TEST(TlsSessions, ManyAtOnce) {
+	if (LWP_TEST_TSAN) {
+		GTEST_SKIP() << "the counts inside libcrypto order its frees; ThreadSanitizer does not see them";
+	}
 	circle c;
 	c.client.resume_sessions();
 	std::vector<lwpid_t> all;
