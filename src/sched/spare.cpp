@@ -348,7 +348,8 @@ bool spare_off_duty(vcpu_t *vc) noexcept {
 		give_up_queue(vc);
 		const bool to_search = rest(vc);
 		const bool stop = vc->vc_stop.load(std::memory_order_acquire);  // pairs with the release in unmake_vcpus()
-		if (is(vc, vcpu_duty::acts) && !stop) {
+		// acquire: pairs with the store in activate(), which may have come as we woke by ourselves: our place and our part are seen with it
+		if (vc->vc_duty.load(std::memory_order_acquire) == vcpu_duty::acts && !stop) {
 			monitor_runs();
 			return to_search;
 		}
