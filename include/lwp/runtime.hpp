@@ -19,8 +19,8 @@ struct runtime_options {
 	std::size_t stack_size = 0;
 	/// Most LWPs that may exist at once; creation beyond it fails with EAGAIN.  0: 16 million.
 	std::size_t max_lwps = 0;
-	/// Whether the time that each LWP has a vCPU is counted (usage.h), from the start; LWP_ACCOUNT=1 in the environment says so too.  It makes a switch
-	/// some two times as dear.
+	/// Whether the time that each LWP has a vCPU is counted (usage.h), from the start; LWP_ACCOUNT=1 in the environment says so too.  Then each
+	/// switch reads the clock.
 	bool accounting = false;
 	/// Whether LWPs that compute are preempted (preempt.hpp).  LWP_PREEMPT in the environment goes before.
 	bool preemption = false;

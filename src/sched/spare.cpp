@@ -229,6 +229,7 @@ vcpu_t *activate(const vcpu_t *vc) noexcept {
 		    vc->vc_index.load(std::memory_order_relaxed), std::memory_order_relaxed);  // relaxed: published by vc_halted, sp_lock
 		sub->vc_part = vc->vc_part;
 	}
+	// Pairs with the acquire in spare_off_duty() too: if it wakes by itself just now, its duty is all that tells it of its place and part.
 	sub->vc_duty.store(vcpu_duty::acts, std::memory_order_seq_cst);
 	// If it sleeps it sleeps on, as one that halts: whoever queues for it wakes it.
 	std::uint32_t rests = vc_rests;
