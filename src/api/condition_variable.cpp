@@ -131,19 +131,37 @@ any_wait::any_wait(condition_variable_any &cv) noexcept {
 	condany_hang(::new (static_cast<void *>(record_.bytes)) cond_record(l, kany(&cv)));
 }
 
-bool any_wait::sleep(steady_time deadline) noexcept {
-	const in_library l;
-	cond_record *r = record(record_);
-	slept_ = true;
+namespace {
+
+bool wait_hung(cond_record *r, steady_time deadline) noexcept {
 	const bool woken = grant_wait_out(&r->cr_grant, "condvar", to_nanotime(deadline), &condany_syncobj) == 0;
 	condany_unhang(r);
 	return woken;
 }
 
+}  // namespace
+
+// The record goes before the caller takes its lock again: nobody can reach it, so its LWP may end in that wait.
+bool any_wait::sleep(steady_time deadline) noexcept {
+	const in_library l;
+	cond_record *r = record(record_);
+	slept_ = true;
+	const bool woken = wait_hung(r, deadline);
+	std::destroy_at(r);
+	return woken;
+}
+
 bool any_wait::sleep(steady_time deadline, const std::stop_token &stop) noexcept {
 	const in_library l;
-	const stop_grant end(stop, &record(record_)->cr_grant);
-	return sleep(deadline);
+	cond_record *r = record(record_);
+	slept_ = true;
+	bool woken;
+	{
+		const stop_grant end(stop, &r->cr_grant);
+		woken = wait_hung(r, deadline);
+	}
+	std::destroy_at(r);
+	return woken;
 }
 
 any_wait::~any_wait() {
@@ -157,6 +175,7 @@ any_wait::~any_wait() {
 		condany_notify(r->cr_cv, false, r->cr_grant.g_lwp->l_cpu);
 	}
 	condany_unhang(r);
+	std::destroy_at(r);
 }
 
 }  // namespace detail

@@ -536,3 +536,20 @@ TEST(ConditionVariableAny, StopsAndNotificationsAtOnce) {
 	lock hold(m);
 	EXPECT_EQ(cv.wait_for(hold, 0s), std::cv_status::timeout);
 }
+
+// A wait leaves no record of itself behind, so its LWP may end anywhere after it.
+TEST(ConditionVariableAny, WaiterMayEndAfterwards) {
+	lwp::condition_variable_any cv;
+	lwp::mutex m;
+	for (const bool stoppable : {false, true}) {
+		const lwpid_t lid = spawn([&, stoppable] {
+			{
+				lock hold(m);
+				std::stop_source stop;
+				stoppable ? (void)cv.wait_for(hold, stop.get_token(), 1us, [] { return false; }) : (void)cv.wait_for(hold, 1us);
+			}
+			_lwp_exit();  // aborts if a record is left
+		});
+		collect(lid);
+	}
+}
