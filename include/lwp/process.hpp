@@ -15,6 +15,7 @@
 // Collecting needs SIGCHLD not to be ignored (ECHILD otherwise), and nobody else who waits for any child.
 #pragma once
 
+#include <lwp/exit_status.hpp>
 #include <lwp/io.hpp>
 
 #include <csignal>
@@ -64,29 +65,6 @@ struct process_options {
 	std::string directory = {};                                ///< where it starts; empty: the parent's
 	bool search_path = true;                                   ///< an argv[0] without a slash is looked for in the parent's PATH
 	bool new_group = false;                                    ///< leads a process group of its own; kill_group() reaches all of it
-};
-
-/// How a child ended.
-class exit_status {
-public:
-	exit_status() noexcept = default;
-	/// As waitpid(2) gives it.
-	explicit exit_status(int status) noexcept : status_(status) {}
-
-	[[nodiscard]] bool exited() const noexcept { return (status_ & 0x7f) == 0; }
-	/// exit()'s, 0 to 255; -1 if a signal ended it.
-	[[nodiscard]] int code() const noexcept { return exited() ? (status_ >> 8) & 0xff : -1; }
-	[[nodiscard]] bool signaled() const noexcept { return !exited(); }
-	/// The signal that ended it; 0 if it exited.
-	[[nodiscard]] int signal() const noexcept { return status_ & 0x7f; }
-	[[nodiscard]] bool core_dumped() const noexcept { return signaled() && (status_ & 0x80) != 0; }
-	/// exit(0)
-	[[nodiscard]] bool success() const noexcept { return status_ == 0; }
-	[[nodiscard]] int native() const noexcept { return status_; }
-	friend bool operator==(exit_status, exit_status) noexcept = default;
-
-private:
-	int status_ = 0;
 };
 
 /// A child process.

@@ -55,7 +55,7 @@ struct lwpinfo {
 LWP_API int lwp_info(lwpid_t lid, struct lwpinfo *info);
 
 struct procinfo {
-	size_t pi_nlwps;      /**< LWPs that live */
+	size_t pi_nlwps;      /**< LWPs of the proc that live */
 	uint64_t pi_rtime;    /**< nanoseconds that all LWPs, also those that are gone, have had on vCPUs, as far as they were counted; never falls while they are */
 	uint64_t pi_cputime;  /**< CPU time of the process, by the OS, in nanoseconds; it needs no counting */
 	uint64_t pi_nvcsw;    /**< as for an LWP, of all, also those that are gone; never fall */
@@ -63,15 +63,15 @@ struct procinfo {
 	unsigned pi_pctcpu;   /**< sum over those that live */
 };
 
-/** Stores what the process has used; looks at every LWP.  Returns 0, or -1: EINVAL null pointer. */
+/** Stores what the proc (proc.h) has used; looks at every LWP of it.  Returns 0, or -1: EINVAL null pointer. */
 LWP_API int lwp_proc_info(struct procinfo *info);
 
 #define LWP_RUSAGE_SELF 0 /* the process */
 #define LWP_RUSAGE_LWP 1  /* the calling LWP */
 
 /**
- * As getrusage(2).  Of the process: what the OS says, with the switches of its LWPs in place of those of its kernel threads.  Of an LWP: ru_utime is its
- * li_rtime, and all but that and the switches is 0.
+ * As getrusage(2).  Of the process: what the OS says, with the switches of the caller's proc's LWPs in place of those of its kernel threads.  Of an
+ * LWP: ru_utime is its li_rtime, and all but that and the switches is 0.
  * Returns 0, or -1: EINVAL null pointer, or an unknown `who`.
  */
 LWP_API int lwp_getrusage(int who, struct rusage *usage);

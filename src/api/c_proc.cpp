@@ -2,6 +2,7 @@
 //
 // The calls on the proc as a whole, and the guard that stops the world.
 #include "api/errno.h"
+#include "api/restart.h"
 #include "core/lwp_state.h"
 #include "proc/list.h"
 #include "proc/lwp_life.h"
@@ -13,6 +14,8 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <new>
+#include <sys/wait.h>
 #include <system_error>
 
 using namespace lwp::kern;
@@ -24,20 +27,55 @@ nanotime milliseconds(unsigned ms) noexcept { return nanotime{ms} * 1'000'000; }
 // The same table, seen from C.
 static_assert(sizeof(lwp_proc_ops) == sizeof(proc_ops) && alignof(lwp_proc_ops) == alignof(proc_ops));
 
+/// In the room of a proc's first LWP.
+struct main_record {
+	int (*fn)(void *);
+	void *arg;
+};
+
+void run_main(void *arg) noexcept {
+	const main_record r = *static_cast<main_record *>(arg);
+	lwp_proc_exit(r.fn(r.arg), 0);
+}
+
+/// 0 | EAGAIN | ENOMEM | EINVAL | EPERM
+int create_proc(lwp_t *l, const lwp_options &o, std::size_t max_lwps, const main_record &r, pid_t *pid) noexcept {
+	lwp_t *first;
+	if (int error = newlwp(l, o, &first)) {
+		return error;
+	}
+	proc_t *p;
+	int error = proc_make(l, max_lwps, &p);
+	if (error == 0) {
+		*pid = proc_pid(p);  // once it runs it may end, and be collected by another
+		lwp_into(p, first);
+		auto *record = ::new (lwp_room(first)) main_record(r);
+		lwpid_t lid;
+		error = lwp_start(l, first, run_main, record, false, &lid);
+		if (error != 0) {
+			proc_unmake(p, l->l_cpu);
+		}
+	}
+	if (error != 0) {
+		lwp_abandon(first);
+	}
+	return error;
+}
+
 }  // namespace
 
 extern "C" {
 
 int lwp_proc_stop(void) {
 	const in_library l;
-	proc_stop(l->l_cpu);
+	proc_stop(l->l_proc, l->l_cpu);
 	lwp_userret(l);
 	return 0;
 }
 
 int lwp_proc_continue(void) {
 	const in_library l;
-	proc_continue(l->l_cpu);
+	proc_continue(l->l_proc, l->l_cpu);
 	lwp_userret(l);
 	return 0;
 }
@@ -52,7 +90,7 @@ ssize_t lwp_proc_list(struct kinfo_lwp *lwps, size_t room) {
 	if (lwps == nullptr && room != 0) {
 		return c_result(EINVAL);
 	}
-	return static_cast<ssize_t>(proc_list(l->l_proc, lwps, room, l->l_cpu));
+	return static_cast<ssize_t>(proc_list(nullptr, lwps, room, l->l_cpu));
 }
 
 lwpid_t lwp_proc_representative(unsigned *nrlwps) {
@@ -100,14 +138,73 @@ void lwp_proc_abort(int sig) {
 	proc_die(l, signal_valid(sig) ? sig : SIGABRT, true);
 }
 
+pid_t lwp_proc_create(int (*fn)(void *), void *arg, const struct lwp_proc_attr *attr) {
+	const in_library l;
+	if (fn == nullptr) {
+		return c_result(EINVAL);
+	}
+	lwp_options o;
+	o.room = sizeof(main_record);
+	if (attr != nullptr) {
+		o.name = attr->pa_name;
+		o.stack_size = attr->pa_stacksize;
+	}
+	pid_t pid = 0;
+	const int error = create_proc(l, o, attr != nullptr ? attr->pa_maxlwps : 0, {fn, arg}, &pid);
+	lwp_userret(l);
+	return error == 0 ? pid : c_result(error);
+}
+
+pid_t lwp_proc_self(void) { return proc_pid(in_library()->l_proc); }
+
+pid_t lwp_proc_parent(void) {
+	const in_library l;
+	const proc_scope hold(l->l_proc, l->l_cpu);
+	return l->l_proc->p_parent == nullptr ? 0 : proc_pid(l->l_proc->p_parent);
+}
+
+pid_t lwp_proc_wait(pid_t pid, int *status, int options) {
+	const in_library l;
+	if ((pid <= 0 && pid != -1) || (options & ~WNOHANG) != 0) {
+		return c_result(EINVAL);
+	}
+	pid_t which = 0;
+	int how = 0;
+	const int error = restarted(l, [&] { return proc_wait1(l, pid, (options & WNOHANG) == 0, never, &which, &how); });
+	if (error == EAGAIN) {
+		return 0;
+	}
+	if (error == 0 && status != nullptr) {
+		*status = how;
+	}
+	return error == 0 ? which : c_result(error);
+}
+
+int lwp_proc_detach(pid_t pid) {
+	const in_library l;
+	const int error = proc_detach(l, pid);
+	lwp_userret(l);
+	return c_result(error);
+}
+
+int lwp_proc_signal(pid_t pid, int sig) {
+	const in_library l;
+	int error;
+	do {
+		error = proc_signal(l, pid, sig);
+		lwp_userret(l);
+	} while (error == ERESTART);
+	return c_result(error);
+}
+
 }  // extern "C"
 
 namespace lwp {
 
 std::vector<kinfo_lwp> every_lwp() {
 	const in_library l;
-	std::vector<kinfo_lwp> all(proc_nlwps(l->l_proc, l->l_cpu) + 16);
-	for (std::size_t n; (n = proc_list(l->l_proc, all.data(), all.size(), l->l_cpu)) != all.size();) {
+	std::vector<kinfo_lwp> all(proc_nlwps(nullptr, l->l_cpu) + 16);
+	for (std::size_t n; (n = proc_list(nullptr, all.data(), all.size(), l->l_cpu)) != all.size();) {
 		if (n < all.size()) {
 			all.resize(n);
 			break;
@@ -136,7 +233,7 @@ std::vector<stopped_lwp> stop_the_world::lwps() const {
 		throw std::system_error(EPERM, std::generic_category(), "lwp::stop_the_world::lwps");
 	}
 	const in_library l;
-	std::vector<world_member> found(proc_nlwps(l->l_proc, l->l_cpu) + 16);
+	std::vector<world_member> found(proc_nlwps(nullptr, l->l_cpu) + 16);
 	// A kernel thread may have been adopted meanwhile.
 	for (std::size_t n; (n = world_members(l, found.data(), found.size())) > found.size();) {
 		found.resize(n + 16);

@@ -129,10 +129,18 @@ LWP_NOINLINE channel_status move(kchannel *c, chan_end end, void *place) noexcep
 	lone_waiter w(&g, place);
 	int error = channel_try_or_hang(c, end, &w, l->l_cpu);
 	if (error == EINPROGRESS) {
+		error = 0;
 		while (grant_wait(&g, wmesg_of(end), never, &channel_syncobj) != 0) {
 			lwp_userret(l);
+			if (LWP_UNLIKELY(lwp_leaving(l))) {
+				if (channel_take_back(c, end, &w, l->l_cpu)) {
+					error = ECANCELED;  // it ends when the grant goes
+					break;
+				}
+				lwp_yield_cpu(l);
+			}
 		}
-		error = w.cw_closed ? EPIPE : 0;
+		error = w.cw_closed ? EPIPE : error;
 	}
 	return finish(l, error);
 }

@@ -90,6 +90,9 @@ interruptor::~interruptor() {
 		lwp_flag_clear(lwp_, LW_CANCELLED);
 		lock->unlock(me);
 	}
+	if (LWP_UNLIKELY(lwp_leaving(lwp_))) {
+		lwp_leave(lwp_);  // it was to take its wait back, and this was it
+	}
 }
 
 namespace {

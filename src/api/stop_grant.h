@@ -13,6 +13,7 @@
 #include "sched/callout.h"
 #include "sync/grant.h"
 
+#include <cerrno>
 #include <limits>
 #include <optional>
 #include <stop_token>
@@ -50,8 +51,11 @@ public:
 	/// 0 | ENOMEM no timer
 	[[nodiscard]] int by_deadline(nanotime) noexcept;
 
-	/// ECANCELED the stop came | ETIMEDOUT the deadline, and no stop before | 0 neither
-	[[nodiscard]] int fired() const noexcept { return fired_.load(std::memory_order_acquire); }  // pairs with fire()
+	/// ECANCELED the stop came, or the LWP is lwp_leaving() | ETIMEDOUT the deadline, and no stop before | 0 neither
+	[[nodiscard]] int fired() const noexcept {
+		const int why = fired_.load(std::memory_order_acquire);  // pairs with fire()
+		return why == 0 && LWP_UNLIKELY(lwp_leaving(lwp_)) ? ECANCELED : why;
+	}
 
 private:
 	struct ender {

@@ -66,6 +66,7 @@ enum : std::uint32_t {
 	LW_WMIGRATE = 0x00040000,   // to look, at the boundary, whether it may be on this vCPU, and else to leave (sched/place.h)
 	LW_WCORE = 0x00080000,      // to stop for a snapshot
 	LW_WEXIT = 0x00100000,      // to exit at the boundary
+	LW_WLEAVE = 0x00200000,     // with it: the process goes on, so waits with records are taken back for that
 	LW_PENDSIG = 0x01000000,    // a signal that it does not mask waits for it
 	LW_CANCELLED = 0x02000000,  // its next interruptible sleep fails
 	LW_WUSERRET = 0x04000000,   // its return hook is to be called
@@ -163,6 +164,7 @@ struct alignas(64) lwp_t : lid_node {  // lid_node: l_lid and the id table's lin
 	bool l_fresh;                               // !: l_ctx must be made anew before it runs
 	bool l_adopted;                             // (: a kernel thread's own stack; never recycled with it
 	bool l_farwait;                             // p: with an l_wait: not pp_lock but that of another part, or all of them, cover the wait
+	std::uint8_t l_nested;                      // !: handlers and hooks that run in it in the middle of a wait with l_pins
 	bool l_interrupted;                         // !: a handler without SA_RESTART has run in it since its call began
 	std::uint16_t l_pins;      // !: records on its stack that others can reach (waits under way): it cannot end before they are off
 	std::uint32_t l_blocking;  // !: regions of lwp_blocking_enter() that it is in
@@ -186,6 +188,7 @@ struct alignas(64) lwp_t : lid_node {  // lid_node: l_lid and the id table's lin
 	std::uint64_t l_nivcsw;    // l: of the times it was switched out, those when it could have run on
 	cpu_account l_account;     // l: what it has used, if that is counted (sched/account.h)
 	vcpu_mask l_affinity;      // l: with bound_several: where it may run
+	list_link<lwp_t> l_own;    // p: LWPs of its proc in its part, if that is not proc0
 	const void *l_boundsp;     // l: where the stack of one on a bound vCPU, or of a frozen one, ends while it does not run
 
 	std::uint32_t l_nopreempt;  // !: regions of lwp_nopreempt_enter() that it is in; read by a signal handler in it
@@ -227,5 +230,8 @@ inline void lwp_flag_clear(lwp_t *l, std::uint32_t bits) noexcept {
 	l->l_flag.store(l->l_flag.load(std::memory_order_relaxed) & ~bits, std::memory_order_relaxed);
 }
 inline std::uint32_t lwp_flags(const lwp_t *l) noexcept { return l->l_flag.load(std::memory_order_relaxed); }
+
+/// By itself, in the middle of a wait whose record others can reach: it is to take that back, and ends when it is off.
+inline bool lwp_leaving(const lwp_t *l) noexcept { return (lwp_flags(l) & LW_WLEAVE) != 0 && l->l_nested == 0; }
 
 }  // namespace lwp::kern

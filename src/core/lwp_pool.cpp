@@ -87,6 +87,7 @@ void scrub(lwp_t *l) noexcept {
 	l->l_room = 0;
 	l->l_refcnt = 1;
 	l->l_proc = nullptr;
+	l->l_own = {};
 	l->l_part = nullptr;
 	l->l_wait.store(nullptr, std::memory_order_relaxed);
 	l->l_waiters = nullptr;
@@ -100,6 +101,7 @@ void scrub(lwp_t *l) noexcept {
 	l->l_kthread = {};
 	l->l_boundsp = nullptr;
 	l->l_pins = 0;
+	l->l_nested = 0;
 	l->l_sigmask = 0;
 	l->l_sigpend = 0;
 	l->l_sigwait = 0;

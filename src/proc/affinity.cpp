@@ -25,7 +25,7 @@ int look(const vcpu_mask &mask) noexcept {
 	return error;
 }
 
-/// A living LWP of the same process, lock of its part held.  0 | EPERM a kernel thread of the application: the OS places it
+/// A living LWP of the same proc, lock of its part held.  0 | EPERM a kernel thread of the application: the OS places it
 int set_locked(lwp_t *t, const vcpu_mask &mask, vcpu_t *me) noexcept {
 	lwp_places to;
 	const unsigned n = mask.count();

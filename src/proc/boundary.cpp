@@ -4,6 +4,8 @@
 //
 //   bit                 what it does                                            in this order
 //   LW_WEXIT            ends, unless LW_WCORE is set too                        first: no suspend can hold up an exit (quirk Q8)
+//   LW_WLEAVE           with it, where it cannot end in the middle of a wait:   (below)
+//                       goes on, takes the wait back and ends then
 //   LW_WSTOP            LSSTOP until the proc, or the world, goes on            before signals: a stopped proc handles none
 //   LW_PENDSIG          runs the handlers of signals that wait for it           before a suspend, as in 1.73
 //   LW_WSUSPEND         LSSUSPENDED until it is continued
@@ -42,16 +44,43 @@ void call_hook(lwp_t *l) noexcept {
 		lock->unlock(me);
 	}
 	if (fn != nullptr) {
+		const nested_call nested(l);
 		const outside_library out(l);
 		fn(arg);  // may call the library, switch, and find itself on another vCPU
 	}
 }
 
 /// Whether it may end here.  Not in the middle of a wait whose record others can reach; nor if its stack is a kernel thread's of the
-/// application, whose frames only it may leave.  Those stand still for good instead: the process ends.
+/// application, whose frames only it may leave.  Those stand still for good instead: the process ends.  If it is only their proc that does, LW_WLEAVE says
+/// so, and they take their waits back.
 bool may_end(const lwp_t *l) noexcept { return l->l_pins == 0 && !l->l_adopted; }
 
+/// By the LWP itself: from here on it is to end, or for the time being it is not.
+void set_leaving(lwp_t *l, bool leaving) noexcept {
+	constexpr std::uint32_t bits = LW_WEXIT | LW_WLEAVE;
+	vcpu_t *me = l->l_cpu;
+	lock_scope hold(l->l_part->pp_lock, me);
+	if (leaving && (l->l_proc->p_post & LW_WLEAVE) == 0) {
+		return;
+	}
+	spinlock *lock = lwp_lock(l, me);
+	leaving ? lwp_flag_set(l, bits) : lwp_flag_clear(l, bits);
+	lock->unlock(me);
+}
+
 }  // namespace
+
+void lwp_leave(lwp_t *l) noexcept {
+	if (l->l_pins == 0) {
+		lwp_userret(l);
+	}
+}
+
+void nested_call::end() noexcept {
+	if (--l_->l_nested == 0) {
+		set_leaving(l_, true);  // it may have been put off
+	}
+}
 
 void lwp_stand_still(lwp_t *l, std::uint32_t bits, lwp_stat to) noexcept {
 	part_hold hold(l->l_proc, l->l_part, l->l_cpu);
@@ -65,7 +94,7 @@ void lwp_stand_still(lwp_t *l, std::uint32_t bits, lwp_stat to) noexcept {
 
 bool lwp_halt_and_unlock(proc_t *p, lwp_t *l, part_hold &hold, lwp_stat to) noexcept {
 	vcpu_t *me = l->l_cpu;
-	procpart *pp = l->l_part;
+	procshare *pp = proc_share(p, l->l_part);
 	part_add(pp->pp_nrlwps, minus_one);
 	// While the proc is held somebody will let others go on: nobody waits in vain.  Who lets them go looks then.
 	if (LWP_UNLIKELY(!p->p_held && part_dry(pp) && !hold.all() && proc_dry(p))) {
@@ -106,8 +135,14 @@ LWP_NOINLINE void lwp_userret_slow(lwp_t *l) noexcept {
 			lwp_stand_still(l, LW_WSTOP, lwp_stat::stop);
 		} else if ((flags & LW_PENDSIG) != 0 && (flags & (LW_WEXIT | LW_WCORE)) == 0) {
 			signal_deliver(l);
+		} else if ((flags & (LW_WLEAVE | LW_WCORE | LW_WREBOOT)) == LW_WLEAVE) {
+			if (l->l_nested == 0) {
+				break;  // to the wait: it is lwp_leaving(), takes its record back, and comes here by lwp_leave()
+			}
+			set_leaving(l, false);  // first the handler that runs in the middle of the wait: it may sleep, in waits that are not left
 		} else if ((flags & (LW_WSUSPEND | LW_WREBOOT | LW_WCORE | LW_WEXIT)) != 0) {
-			lwp_stand_still(l, LW_WSUSPEND | LW_WREBOOT | LW_WCORE | LW_WEXIT, lwp_stat::suspended);
+			// For LW_WEXIT only if it cannot end here: one that comes meanwhile is looked at anew.
+			lwp_stand_still(l, LW_WSUSPEND | LW_WREBOOT | LW_WCORE | (flags & LW_WEXIT), lwp_stat::suspended);
 		} else if ((flags & LW_WUSERRET) != 0) {
 			call_hook(l);
 		} else {

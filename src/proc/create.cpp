@@ -132,11 +132,11 @@ int set_scheduling(lwp_t *l, lwp_t *l1, const lwp_options &o) noexcept {
 
 /// Shares what is left up to max_lwps out anew.  All locks held.  False if nothing is, or there is no runtime.
 bool share_out(proc_t *p, procpart *first) noexcept {
-	if (!p->p_running) {
+	if (!proc0.p_running) {
 		return false;
 	}
-	std::int64_t left = static_cast<std::int64_t>(p->p_maxlwps);
-	proc_each_part(p, [&left](const procpart &pp) { left -= pp.pp_nlwps; });
+	std::int64_t left = static_cast<std::int64_t>(proc0.p_maxlwps);
+	proc_each_part(p, [&left](const procpart &pp) { left -= static_cast<std::int64_t>(pp.pp_lwps.size()); });
 	const std::int64_t share = left > 0 ? left / proc_nparts(p) : 0;
 	proc_each_part(p, [share](procpart &pp) { pp.pp_allowance = share; });
 	first->pp_allowance += left - share * proc_nparts(p);  // below 0 if more kernel threads came from outside
@@ -200,6 +200,7 @@ int newlwp(lwp_t *l1, const lwp_options &o, lwp_t **out) noexcept {
 	l->l_holdcnt = 0;
 	l->l_blocking = 0;  // it may have ended inside a region
 	l->l_pins = 0;      // as a handler's longjmp may have left it
+	l->l_nested = 0;
 	l->l_sigpend = 0;
 	l->l_sigwait = 0;
 	l->l_sigwaited = 0;
@@ -234,9 +235,10 @@ bool bound_to_a_set(const lwp_t *l) noexcept {
 }
 
 LWP_ALWAYS_INLINE int enter_and_run(lwp_t *l1, lwp_t *l2, void (*func)(void *), void *arg, bool suspended, lwpid_t *lid) noexcept {
-	proc_t *p = l1->l_proc;
+	proc_t *p = l2->l_proc;  // its creator's; or a new one, and it is the first
 	vcpu_t *me = l1->l_cpu;
 	procpart *pp = me->vc_part;
+	procshare *sh = proc_share(p, pp);
 	l2->l_func = func;
 	l2->l_arg = arg;
 	l2->l_oncpu.store(true, std::memory_order_relaxed);  // relaxed: nobody knows it yet
@@ -244,7 +246,7 @@ LWP_ALWAYS_INLINE int enter_and_run(lwp_t *l1, lwp_t *l2, void (*func)(void *), 
 	vcpu_t *home = me->vc_bound ? sched.sd_vcpu[0] : me;
 
 	part_hold hold(p, pp, me);
-	if (LWP_UNLIKELY(pp->pp_allowance <= 0 || !p->p_running)) {
+	if (LWP_UNLIKELY(pp->pp_allowance <= 0 || !proc0.p_running)) {
 		hold.widen(me);
 		const bool room = share_out(p, pp);
 		hold.narrow(me);
@@ -257,11 +259,21 @@ LWP_ALWAYS_INLINE int enter_and_run(lwp_t *l1, lwp_t *l2, void (*func)(void *), 
 		hold.unlock(me);
 		return EPERM;
 	}
+	if (LWP_UNLIKELY(p != &proc0) && !proc_admit(p)) {
+		hold.unlock(me);
+		return EAGAIN;
+	}
 	const std::uint64_t number = part_next_number(p, pp, l1->l_made);
 	l2->ln_lid.store(number_lid(number), std::memory_order_relaxed);  // relaxed: published by the table
 	if (int error = pp->pp_lwps.insert(l2)) {
+		if (p != &proc0) {
+			proc_refuse(p);
+		}
 		hold.unlock(me);
 		return error;
+	}
+	if (LWP_UNLIKELY(p != &proc0)) {
+		sh->pp_own.push_back(l2);
 	}
 	l1->l_made = number;
 	l2->l_made = number;
@@ -273,14 +285,17 @@ LWP_ALWAYS_INLINE int enter_and_run(lwp_t *l1, lwp_t *l2, void (*func)(void *), 
 	lwp_setstat(l2, lwp_stat::idl, &home->vc_lwplock);
 	*lid = lwp_lid(l2);
 	l2->l_cred = cred_hold(p->p_cred);
-	pp->pp_nlwps++;
+	sh->pp_nlwps++;
 	pp->pp_allowance--;
 	if ((l2->l_prflag & LPR_DETACHED) != 0) {
-		pp->pp_ndlwps++;
+		sh->pp_ndlwps++;
 	}
 	// What was posted to all holds for it too, though its creator has not come to the boundary yet (Q8); a creator that is to be suspended itself
-	// makes no running ones.  In a stopped proc it is born stopped, or, suspended, stops when it is continued (Q27).
-	const bool asleep = suspended || ((lwp_flags(l1) & (LW_WSUSPEND | LW_WREBOOT)) != 0);
+	// makes no running ones.  In a stopped proc it is born stopped, or, suspended, stops when it is continued (Q27).  (The first of a proc there would be
+	// nobody to continue.)
+	const std::uint32_t contagious = LWP_LIKELY(l1->l_proc == p) ? LW_WSUSPEND | LW_WREBOOT : LW_WREBOOT;
+	// In a proc that ends it runs to its first boundary, where it ends: nobody would continue it.
+	const bool asleep = (suspended || (lwp_flags(l1) & contagious) != 0) && LWP_LIKELY((p->p_post & LW_WLEAVE) == 0);
 	const bool still = proc_holds(p, l2);
 	// A signal of the proc that all others mask is for the new one, if it does not.
 	l2->l_sigmask = l1->l_sigmask;
@@ -299,7 +314,7 @@ LWP_ALWAYS_INLINE int enter_and_run(lwp_t *l1, lwp_t *l2, void (*func)(void *), 
 		hold.unlock(me);
 		return 0;
 	}
-	part_add(pp->pp_nrlwps, 1);
+	part_add(sh->pp_nrlwps, 1);
 	hold.unlock(me);
 	sched_wake_and_unlock(l2, &home->vc_lwplock, queue_end::newest_first);
 	return 0;

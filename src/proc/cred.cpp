@@ -21,13 +21,10 @@ int proc_setcred(lwp_t *l, kauth_cred *cr) noexcept {
 		    true, std::memory_order_relaxed);  // relaxed: asked by whoever has the only reference, and that is no longer so
 		p->p_cred = cred_hold(cr);
 		// Those that are being made take p_cred under their pp_lock: before us, and then they are in the table; or after.
-		proc_each_part(p, [me](procpart &pp) {
-			pp.pp_lwps.for_each([me](lid_node *n) {
-				auto *t = static_cast<lwp_t *>(n);
-				spinlock *lock = lwp_lock(t, me);
-				lwp_flag_set(t, LW_CRMOD);
-				lock->unlock(me);
-			});
+		proc_each_lwp(p, [me](lwp_t *t) {
+			spinlock *lock = lwp_lock(t, me);
+			lwp_flag_set(t, LW_CRMOD);
+			lock->unlock(me);
 		});
 	}
 	cred_free(old);

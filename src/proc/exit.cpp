@@ -35,7 +35,7 @@ LWP_ALWAYS_INLINE void wait_off_cpu(const lwp_t *dead) noexcept {
 /// the moment the lock of its part is released, but not before it is off its stack.
 LWP_ALWAYS_INLINE void hand_to_waiter(proc_t *p, lwp_t *l, waitrec *wr, vcpu_t *me) noexcept {
 	if (wr == nullptr) {
-		l->l_part->pp_zombies.push_back(l);
+		lwp_share(l)->pp_zombies.push_back(l);
 		return;
 	}
 	l->l_prflag |= LPR_CLAIMED;
@@ -62,6 +62,7 @@ LWP_NOINLINE void end_if_last(proc_t *p, lwp_t *l, vcpu_t *me) noexcept {
 /// Counts the caller as one that does not run any more.  *wr: who is to be given its zombie.  False: not done, all locks are needed.
 LWP_ALWAYS_INLINE bool leave_running(proc_t *p, lwp_t *l, bool all, waitrec **wr, lwp_t **older, vcpu_t *me) noexcept {
 	procpart *pp = l->l_part;
+	procshare *sh = proc_share(p, pp);
 	*wr = l->l_waiters;  // none if it is detached
 	if ((l->l_prflag & LPR_DETACHED) != 0) {
 		if (lwp_t *dead = pp->pp_zomblwp.load(std::memory_order_relaxed); dead != nullptr) {
@@ -79,10 +80,10 @@ LWP_ALWAYS_INLINE bool leave_running(proc_t *p, lwp_t *l, bool all, waitrec **wr
 		}
 		*wr = p->p_anywaits.front();
 	}
-	part_add(pp->pp_nrlwps, minus_one);
+	part_add(sh->pp_nrlwps, minus_one);
 	// A waiter whom we wake runs, and will ask when it stops: see proc_dry().
-	if (LWP_UNLIKELY(*wr == nullptr && part_dry(pp) && !all && proc_dry(p))) {
-		part_add(pp->pp_nrlwps, 1);
+	if (LWP_UNLIKELY(*wr == nullptr && part_dry(sh) && !all && proc_dry(p))) {
+		part_add(sh->pp_nrlwps, 1);
 		return false;
 	}
 	return true;
@@ -114,19 +115,25 @@ void lwp_drop_dead(vcpu_t *vc) noexcept {
 }
 
 void lwp_forget(lwp_t *dead) noexcept {
+	proc_t *const p = dead->l_proc;
 	procpart *pp = dead->l_part;
+	procshare *sh = proc_share(p, pp);
 	LWP_ASSERT(pp->pp_lock.held());
 	LWP_ASSERT(lwp_state(dead) == lwp_stat::zomb);
 	LWP_ASSERT(dead->l_waiters == nullptr);
-	part_keep_usage(pp, dead);
+	part_keep_usage(sh, dead);
 	pp->pp_lwps.erase(dead);
-	pp->pp_nlwps--;
-	pp->pp_nzlwps--;
+	sh->pp_nlwps--;
+	sh->pp_nzlwps--;
 	pp->pp_allowance++;
 	if ((dead->l_prflag & LPR_DETACHED) != 0) {
-		pp->pp_ndlwps--;
+		sh->pp_ndlwps--;
 	}
 	part_check(pp);
+	if (LWP_UNLIKELY(p != &proc0)) {
+		sh->pp_own.remove(dead);
+		proc_rele(p);
+	}
 }
 
 void lwp_lay_out(lwp_t *dead) noexcept {
@@ -137,6 +144,12 @@ void lwp_lay_out(lwp_t *dead) noexcept {
 void lwp_bury(lwp_t *dead, vcpu_t *me) noexcept {
 	lwp_lay_out(dead);
 	lwp_keep_dead(dead, me);
+}
+
+void lwp_bury_all(ended_lwps &dead, vcpu_t *me) noexcept {
+	while (lwp_t *l = dead.pop_front()) {
+		lwp_bury(l, me);
+	}
 }
 
 void lwp_free_and_unlock(proc_t *p, lwp_t *dead, vcpu_t *me) noexcept {
@@ -153,6 +166,7 @@ void lwp_free_and_unlock(proc_t *p, lwp_t *dead, vcpu_t *me) noexcept {
 void lwp_end(lwp_t *l) noexcept {
 	proc_t *p = l->l_proc;
 	procpart *pp = l->l_part;
+	procshare *sh = proc_share(p, pp);
 	vcpu_t *me = l->l_cpu;
 	LWP_ASSERT(!lockrank_holds_any());
 	part_hold hold(p, pp, me);
@@ -160,10 +174,10 @@ void lwp_end(lwp_t *l) noexcept {
 	l->l_prflag |= LPR_ENDING;
 	if (LWP_UNLIKELY((lwp_flags(l) & LW_WEXIT) != 0)) {
 		spinlock *lock = lwp_lock(l, me);
-		lwp_flag_clear(l, LW_WEXIT);
+		lwp_flag_clear(l, LW_WEXIT | LW_WLEAVE);
 		lock->unlock(me);
 	}
-	if (LWP_UNLIKELY(p->p_world == l)) {  // it leaves by _lwp_exit(), which does not unwind: the others must go on
+	if (LWP_UNLIKELY(proc0.p_world == l)) {  // it leaves by _lwp_exit(), which does not unwind: the others must go on
 		hold.unlock(me);
 		world_continue(l, true);
 		hold.lock(me);
@@ -179,10 +193,10 @@ void lwp_end(lwp_t *l) noexcept {
 	}
 	// While another of our part has not begun to end, that one will look itself.  p_mainleft is written under all locks: if we do not see it,
 	// the main thread will see us.
-	if (LWP_UNLIKELY(l->l_adopted || (p->p_mainleft && pp->pp_nlwps - pp->pp_nzlwps == 1))) {
+	if (LWP_UNLIKELY(l->l_adopted || (p->p_mainleft && sh->pp_nlwps - sh->pp_nzlwps == 1))) {
 		end_if_last(p, l, me);
 	}
-	pp->pp_nzlwps++;
+	sh->pp_nzlwps++;
 	if (LWP_UNLIKELY(!specific_empty(l->l_specific) || l->l_cred != &cred0)) {
 		// Destructors are the application's: they may sleep, and wake up on another vCPU.
 		hold.unlock(me);
@@ -210,13 +224,38 @@ void lwp_end(lwp_t *l) noexcept {
 	}
 	lwp_t *older = nullptr;  // the dead detached one that lay in the slot before us
 	waitrec *wr;
-	if (LWP_UNLIKELY(!leave_running(p, l, false, &wr, &older, me))) {
-		hold.widen(me);
-		(void)leave_running(p, l, true, &wr, &older, me);
+	bool stays = false;    // with its proc, whose last it is
+	ended_lwps with_proc;  // what goes with the proc
+	// relaxed, here and below: see procs.cpp
+	bool last = p != &proc0 && p->p_nliving.load(std::memory_order_relaxed) == 1;
+	for (;;) {
+		if (LWP_UNLIKELY(last)) {
+			if (p->p_cred != &cred0) {
+				hold.unlock(me);
+				proc_last_begin(p, me);
+				me = l->l_cpu;
+				hold.lock(me);
+			}
+			if (!hold.all()) {
+				hold.widen(me);
+			}
+			stays = proc_last_exit(p, l, with_proc, hold, me);
+		}
+		if (LWP_UNLIKELY(!leave_running(p, l, hold.all(), &wr, &older, me))) {
+			hold.widen(me);
+			(void)leave_running(p, l, true, &wr, &older, me);
+		}
+		if (LWP_LIKELY(p == &proc0) || p->p_nliving.fetch_sub(1, std::memory_order_relaxed) != 1 || last) {
+			break;
+		}
+		// All others have counted themselves out since we looked.  Nobody else is there to have seen that we did.
+		p->p_nliving.store(1, std::memory_order_relaxed);
+		part_add(sh->pp_nrlwps, 1);
+		last = true;
 	}
 	if ((l->l_prflag & LPR_DETACHED) != 0) {
 		pp->pp_zomblwp.store(l, std::memory_order_relaxed);
-	} else {
+	} else if (LWP_LIKELY(!stays)) {
 		hand_to_waiter(p, l, wr, me);
 	}
 	if (LWP_UNLIKELY(hold.all())) {
@@ -229,7 +268,7 @@ void lwp_end(lwp_t *l) noexcept {
 	l->l_fresh = !context_may_loop();
 	// It owns nothing that others wait for; but one that was made to end has no say in it, and another in its destructors may wait for it.  Loans
 	// to the dead do no harm (sync/turnstile.h).
-	LWP_ASSERT((p->p_post & LW_WEXIT) != 0 || l->l_lenders.empty());
+	LWP_ASSERT((p->p_post & LW_WEXIT) != 0 || procs_made_to_end.load(std::memory_order_relaxed) || l->l_lenders.empty());
 	me->vc_lwplock.lock(me);
 	sched_charge_stretch(me, l);  // now, not as we switch: by then it may have been forgotten
 	lwp_setstat(l, lwp_stat::zomb, &me->vc_lwplock);
@@ -237,6 +276,7 @@ void lwp_end(lwp_t *l) noexcept {
 	if (older != nullptr) {
 		lwp_bury(older, me);
 	}
+	lwp_bury_all(with_proc, me);
 	// From here a waiter may collect us; it will not touch the stack before l_oncpu is false, which whoever runs next here says.
 }
 

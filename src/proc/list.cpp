@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include "proc/list.h"
 
+#include "proc/lwp_life.h"
+
 #include <cstring>
 #include <iterator>
 
@@ -33,7 +35,7 @@ kinfo_lwp describe(const lwp_t *l, lwp_stat s, nanotime when) noexcept {
 	// In the order of its members: l_lid, l_stat, l_cpuid, l_class, l_priority, l_usrpri, l_detached, l_inmem, l_holdcnt.  relaxed: locked
 	kinfo_lwp k = {lwp_lid(l), static_cast<int>(s), LWPCTL_CPU_NONE, static_cast<int>(l->l_class),
 	    l->l_priority.load(std::memory_order_relaxed), l->l_basepri, (l->l_prflag & LPR_DETACHED) != 0 ? 1 : 0,
-	    (lwp_flags(l) & LW_INMEM) != 0 ? 1 : 0, l->l_holdcnt, 0, 0, {}, {}};
+	    (lwp_flags(l) & LW_INMEM) != 0 ? 1 : 0, l->l_holdcnt, 0, 0, {}, {}, proc_pid(l->l_proc)};
 	if ((s == lwp_stat::onproc || s == lwp_stat::run) && !l->l_cpu->vc_bound) {
 		k.l_cpuid = l->l_cpu->vc_index.load(std::memory_order_relaxed);  // relaxed: a number
 	}
@@ -68,20 +70,17 @@ lwp_t *proc_representative_lwp(const proc_t *p, std::size_t *nrlwps) noexcept {
 	lwp_t *best = nullptr;
 	std::size_t best_at = std::size(by_preference) + 1;  // 0: the one that took a signal
 	*nrlwps = 0;
-	proc_each_part(p, [&](procpart &pp) {
-		pp.pp_lwps.for_each([&](lid_node *n) {
-			auto *l = static_cast<lwp_t *>(n);
-			const lwp_stat s = lwp_state(l);  // runs and sleeps change into each other meanwhile: any moment's answer will do
-			*nrlwps += s == lwp_stat::onproc || s == lwp_stat::run ? 1U : 0U;
-			const std::size_t kind = preference(s);
-			if (kind == std::size(by_preference)) {
-				return;  // LSIDL, LSZOMB
-			}
-			if (const std::size_t at = lwp_lid(l) == signalled ? 0 : kind + 1; at < best_at) {
-				best = l;
-				best_at = at;
-			}
-		});
+	proc_each_lwp(p, [&](lwp_t *l) {
+		const lwp_stat s = lwp_state(l);  // runs and sleeps change into each other meanwhile: any moment's answer will do
+		*nrlwps += s == lwp_stat::onproc || s == lwp_stat::run ? 1U : 0U;
+		const std::size_t kind = preference(s);
+		if (kind == std::size(by_preference)) {
+			return;  // LSIDL, LSZOMB
+		}
+		if (const std::size_t at = lwp_lid(l) == signalled ? 0 : kind + 1; at < best_at) {
+			best = l;
+			best_at = at;
+		}
 	});
 	return best;
 }

@@ -10,7 +10,7 @@
 
 namespace lwp::kern {
 
-/// Fills in up to `room` of them, in no order; returns how many there are.  No lock held.
+/// Fills in up to `room` of a proc's (null: of all), in no order; returns how many there are.  No lock held.
 std::size_t proc_list(proc_t *, kinfo_lwp *, std::size_t room, vcpu_t *me) noexcept;
 
 /// The LWP that stands for the proc: the one that took the last signal, if it lives; else one that is LSONPROC, LSRUN, LSSLEEP, LSSTOP, LSSUSPENDED, the

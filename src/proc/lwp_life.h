@@ -50,6 +50,9 @@ void lwp_forget(lwp_t *dead) noexcept;
 void lwp_lay_out(lwp_t *dead) noexcept;
 /// The same, and keeps or releases what is left.
 void lwp_bury(lwp_t *dead, vcpu_t *me) noexcept;
+/// The same for all of a list.
+using ended_lwps = list<lwp_t, &lwp_t::l_link>;
+void lwp_bury_all(ended_lwps &, vcpu_t *me) noexcept;
 /// Both, between which the lock of its part is released.
 void lwp_free_and_unlock(proc_t *, lwp_t *dead, vcpu_t *me) noexcept;
 /// Keeps a dead one, off its stack and in no table, for the next newlwp() on this vCPU.
@@ -102,6 +105,28 @@ void wait_stand_still(waitrec *, bool stopped) noexcept;
 /// fn(arg) is called once in the LWP with this id, at its next boundary.  0 | ESRCH | EBUSY one is waiting to be called already
 [[nodiscard]] int lwp_need_userret(lwp_t *l, lwpid_t lid, void (*fn)(void *), void *arg) noexcept;
 void lwp_userret_slow(lwp_t *l) noexcept;
+/// sched.sd_leave: the last record of a wait is off, and the LWP was told to take it back and end.
+void lwp_leave(lwp_t *l) noexcept;
+/// Around a handler or hook: one that runs in the middle of a wait with records that others can reach is not made to end before that.
+class nested_call {
+public:
+	explicit nested_call(lwp_t *l) noexcept : l_(l->l_pins != 0 ? l : nullptr) {
+		if (LWP_UNLIKELY(l_ != nullptr)) {
+			l_->l_nested++;
+		}
+	}
+	~nested_call() {
+		if (LWP_UNLIKELY(l_ != nullptr)) {
+			end();
+		}
+	}
+	nested_call(const nested_call &) = delete;
+	nested_call &operator=(const nested_call &) = delete;
+
+private:
+	void end() noexcept;
+	lwp_t *l_;
+};
 /// Stands still, in state `to`, as long as one of `bits` is set.
 void lwp_stand_still(lwp_t *l, std::uint32_t bits, lwp_stat to) noexcept;
 /// Whether it is to stand still: bits of l_flag.  To end comes first.
@@ -200,13 +225,57 @@ void proc_tell(lwp_t *l, proc_facts *) noexcept;
 /// Counts the time from now on, or no longer.  Returns whether it did.
 bool lwp_account(bool on) noexcept;
 
+// ---- procs.cpp, which says how a proc ends
+
+/// A proc without LWPs, a child of the caller's; newlwp() makes it an LWP, lwp_into() puts that there, and lwp_start() starts it.
+/// 0 | EAGAIN there is no runtime | ENOMEM
+[[nodiscard]] int proc_make(lwp_t *l, std::size_t max_lwps, proc_t **out) noexcept;
+/// Memory for the next one that is made.
+void proc_keep(proc_t *) noexcept;
+/// Gives up one that has no LWP.
+void proc_unmake(proc_t *, vcpu_t *me) noexcept;
+/// Before it is started.
+inline void lwp_into(proc_t *p, lwp_t *l) noexcept {
+	l->l_proc = p;
+	l->l_biglock = &p->p_biglock;
+}
+/// One more LWP, of another proc than proc0; the lock of its part held.  False: it has as many as it may, or has ended.
+[[nodiscard]] bool proc_admit(proc_t *) noexcept;
+/// It was not started after all.
+void proc_refuse(proc_t *) noexcept;
+/// Gives a reference back.  Locks of parts may be held.
+void proc_rele(proc_t *) noexcept;
+/// By the last LWP of a proc: gives the proc's credential back.  No lock held.
+void proc_last_begin(proc_t *, vcpu_t *me) noexcept;
+/// By the same, all locks held: its proc ends.  What goes with it is put on the list, to be buried when they are released.  True: the LWP stays with the
+/// proc until somebody has waited for that; false: it is detached now, and of no proc that could be found.
+[[nodiscard]] bool proc_last_exit(proc_t *, lwp_t *l, ended_lwps &, part_hold &, vcpu_t *me) noexcept;
+
+/// Its number; proc0's is 1.
+pid_t proc_pid(const proc_t *) noexcept;
+/// Waits for a child of the caller's proc to end and collects it; `pid` -1: for any.  `which` and `status` are set on 0.
+/// 0 | ECHILD | EAGAIN it has not ended, and not `block` | ETIMEDOUT | EINTR | ENOMEM | ERESTART pass the boundary and call again
+[[nodiscard]] int proc_wait1(lwp_t *l, pid_t pid, bool block, nanotime deadline, pid_t *which, int *status) noexcept;
+/// Nobody will wait for this child.  0 | ECHILD
+[[nodiscard]] int proc_detach(lwp_t *l, pid_t pid) noexcept;
+/// Sends a signal to a proc by number.  0 | ESRCH | EINVAL | ERESTART pass the boundary and call again
+[[nodiscard]] int proc_signal(lwp_t *l, pid_t pid, int sig) noexcept;
+/// 1 it is stopped | 0 it is not | -1 there is none
+int proc_stopped_by_number(lwp_t *l, pid_t pid) noexcept;
+/// Collects all that have ended: the runtime ends.  All locks held.
+void procs_reap(ended_lwps &) noexcept;
+/// An LWP was made to end, so mutexes of the dead may have waiters.
+extern atomic<bool> procs_made_to_end;
+
 // ---- stop.cpp
 
-/// LSSTOP for all, in their sleep or at the boundary, the caller's included.  Returns at once.
-void proc_stop(vcpu_t *me) noexcept;
+/// LSSTOP for all LWPs of the proc, in their sleep or at the boundary, the caller's included.  Returns at once.
+void proc_stop(proc_t *, vcpu_t *me) noexcept;
 /// Undoes it.
-void proc_continue(vcpu_t *me) noexcept;
-/// Undoes that and whoever has stopped the world: the process ends.
+void proc_continue(proc_t *, vcpu_t *me) noexcept;
+/// The same with all locks held: the proc ends.
+void proc_unstop_locked(proc_t *, vcpu_t *me) noexcept;
+/// Undoes that for all procs, and whoever has stopped the world: the process ends.
 void proc_let_go(proc_t *, vcpu_t *me) noexcept;
 bool proc_is_stopped(const proc_t *, vcpu_t *me) noexcept;
 /// Stops everybody but the caller and waits until they stand still, or the deadline.  0 | ETIMEDOUT nobody is stopped
@@ -231,9 +300,13 @@ void world_stack(world_member *) noexcept;
 
 // ---- terminate.cpp
 
-/// Ends the process: every other LWP ends at its boundary, or stands still for good, or is left alone when `grace` is over; then exit(status).
+/// By an LWP of proc0 ends the process: every other LWP, of all procs, ends at its boundary, or stands still for good, or is left alone when `grace` is
+/// over; then exit(status).  By another only its proc: all its LWPs end at their boundaries, the caller now.
 [[noreturn]] void proc_exit(lwp_t *l, int status, nanotime grace) noexcept;
-/// Whether somebody has begun that.
+/// Every LWP of a proc, not proc0, is to end at its boundary; the last one ends the proc, with this status (waitpid's).  The first one counts.  All locks
+/// held, by `hold`.
+void proc_make_end(proc_t *, int xstat, const part_hold &hold, vcpu_t *me) noexcept;
+/// Whether somebody has begun to end the process.
 bool proc_exiting(const proc_t *, vcpu_t *me) noexcept;
 /// Suspends every other LWP for good (LW_WREBOOT); waits until they stand still, or the deadline.  0 | ETIMEDOUT
 [[nodiscard]] int proc_shutdown(lwp_t *l, nanotime deadline) noexcept;

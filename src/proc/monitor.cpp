@@ -88,7 +88,7 @@ void tell(vcpu_t *vc) noexcept {
 	char name[LWP_MAXNAME] = "";
 	if (lid != 0) {
 		lock_scope hold(proc_part(&proc0, lid)->pp_lock, self);
-		if (const lwp_t *l = lwp_find(&proc0, lid); l != nullptr) {
+		if (const lwp_t *l = lwp_find(nullptr, lid); l != nullptr) {
 			std::memcpy(name, l->l_name, sizeof name);
 		}
 	}

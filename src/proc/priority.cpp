@@ -48,7 +48,7 @@ int refused(const lwp_t *t, int policy, int priority, bool privileged) noexcept 
 	return priority >= 0 && !takes_priority(t, policy) ? EINVAL : !privileged && is_more(t, asked_for(t, policy, priority)) ? EPERM : 0;
 }
 
-/// A living LWP of the same process, its pp_lock held.  0 | EINVAL | EPERM
+/// A living LWP of the same proc, its pp_lock held.  0 | EINVAL | EPERM
 int setparam_locked(lwp_t *t, int policy, int priority, bool privileged, vcpu_t *me) noexcept {
 	if (int error = refused(t, policy, priority, privileged)) {
 		return error;
@@ -66,9 +66,7 @@ int setparam_of_all(lwp_t *l, int policy, int priority, bool privileged) noexcep
 	int error = 0;
 	const auto living = [](const lwp_t *t) { return lwp_state(t) != lwp_stat::idl && lwp_state(t) != lwp_stat::zomb; };
 	const proc_scope hold(l->l_proc, me);
-	const auto each = [&](auto fn) {
-		proc_each_part(l->l_proc, [&](procpart &pp) { pp.pp_lwps.for_each([&](lid_node *n) { fn(static_cast<lwp_t *>(n)); }); });
-	};
+	const auto each = [&](auto fn) { proc_each_lwp(l->l_proc, fn); };
 	// All locks are held, so what is asked about stands still.  What is malformed for one is said first, as for one alone.
 	each([&](const lwp_t *t) {
 		if (const int its = living(t) ? refused(t, policy, priority, privileged) : 0; its != 0 && error != EINVAL) {

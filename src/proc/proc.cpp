@@ -10,6 +10,16 @@ namespace {
 // Raw memory that is not there until a runtime has so many vCPUs; parts are never destroyed.
 alignas(procpart) std::byte part_storage[part_max * sizeof(procpart)];
 
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Winvalid-offsetof"  // not of standard layout, but without virtual bases
+/// proc0's counters share a line with what else each life touches; its far waits, which others count, have one of their own.
+struct part_layout {
+	static constexpr bool usual = sizeof(lidtable) > 0 && !LWP_EXPLORE;
+	static_assert(!usual || offsetof(procpart, pp_nlwpwait) < 128);
+	static_assert(!usual || offsetof(procpart, pp_nfarwait) % 64 == 0);
+};
+#pragma GCC diagnostic pop
+
 bool alive(const lwp_t *l) noexcept {
 	const lwp_stat s = lwp_state(l);
 	return s != lwp_stat::idl && s != lwp_stat::zomb && s != lwp_stat::none;
@@ -18,6 +28,8 @@ bool alive(const lwp_t *l) noexcept {
 }  // namespace
 
 constinit proc_t proc0;
+constinit list<proc_t, &proc_t::p_list> procs_made;
+constinit atomic<bool> procs_many{false};
 procpart *const proc0_parts = reinterpret_cast<procpart *>(part_storage);
 
 void proc_lock_all(const proc_t *p, vcpu_t *me) noexcept {
@@ -43,13 +55,18 @@ bool proc_held_all(const proc_t *p) noexcept {
 
 proc_counts proc_count(const proc_t *p) noexcept {
 	proc_counts c;
-	proc_each_part(p, [&c](const procpart &pp) {
+	const auto add = [&c](const procshare &pp) {
 		c.nlwps += pp.pp_nlwps;
 		c.nzlwps += pp.pp_nzlwps;
 		c.nrlwps += pp.pp_nrlwps.load(std::memory_order_relaxed);  // relaxed, here and below: all locks are held
 		c.ndlwps += pp.pp_ndlwps;
 		c.nlwpwait += pp.pp_nlwpwait.load(std::memory_order_relaxed) + pp.pp_nfarwait.load(std::memory_order_relaxed);
-	});
+	};
+	if (p != nullptr) {
+		proc_each_share(p, add);
+	} else {
+		procs_each([&](const proc_t *each) { proc_each_share(each, add); });
+	}
 	return c;
 }
 
@@ -62,7 +79,7 @@ proc_counts proc_count(const proc_t *p) noexcept {
 LWP_NOINLINE bool proc_dry(const proc_t *p) noexcept {
 	fence(std::memory_order_seq_cst);  // pairs with itself, on another vCPU
 	for (std::uint32_t i = 0, n = proc_nparts(p); i < n; i++) {
-		if (!part_dry(&proc0_parts[i])) {
+		if (!part_dry(proc_share(p, &proc0_parts[i]))) {
 			return false;
 		}
 	}
@@ -129,7 +146,8 @@ lwp_t *lwp_find_and_lock(const proc_t *p, lwpid_t lid, vcpu_t *me, spinlock **lo
 	// before the state, so it is looked at once more after it.
 	if (auto *l = static_cast<lwp_t *>(pp->pp_lwps.find(lid)); LWP_LIKELY(l != nullptr)) {
 		*lock = lwp_lock(l, me);
-		if (LWP_LIKELY(lwp_lid(l) == lid && alive(l) && l->l_mutex.load(std::memory_order_acquire) == *lock)) {  // pairs with lwp_setstat()
+		if (LWP_LIKELY(lwp_lid(l) == lid && alive(l) && l->l_mutex.load(std::memory_order_acquire) == *lock &&  // pairs with lwp_setstat()
+		        lwp_of_proc(l, p))) {
 			return l;
 		}
 		(*lock)->unlock(me);
@@ -170,22 +188,28 @@ void lwp_drainrefs(proc_t *p, lwp_t *l) noexcept {
 void part_check(const procpart *pp) noexcept {
 	const std::uint32_t running = pp->pp_nrlwps.load(std::memory_order_relaxed);
 	LWP_ASSERT(pp->pp_lock.held());
-	LWP_ASSERT(pp->pp_nlwps == pp->pp_lwps.size());
+	LWP_ASSERT(procs_many.load(std::memory_order_relaxed) ? pp->pp_nlwps <= pp->pp_lwps.size() : pp->pp_nlwps == pp->pp_lwps.size());
 	LWP_ASSERT(pp->pp_nzlwps <= pp->pp_nlwps);
 	LWP_ASSERT(running <= pp->pp_nlwps);
 	LWP_ASSERT(pp->pp_ndlwps <= pp->pp_nlwps);
 	LWP_ASSERT(pp->pp_nlwpwait.load(std::memory_order_relaxed) + pp->pp_nfarwait.load(std::memory_order_relaxed) <= running);
 	constexpr std::size_t small = 32;  // a walk at each exit
-	if (pp->pp_nlwps <= small) {
+	if (pp->pp_lwps.size() <= small) {
+		std::size_t mine = 0;
 		std::size_t others = 0;
 		std::size_t detached = 0;
 		pp->pp_lwps.for_each([&](lid_node *n) {
 			const auto *l = static_cast<lwp_t *>(n);
 			const lwp_stat s = lwp_state(l);
 			LWP_ASSERT(l->l_part == pp);
+			if (l->l_proc != &proc0) {
+				return;
+			}
+			mine++;
 			others += s == lwp_stat::stop || s == lwp_stat::suspended || s == lwp_stat::zomb ? 1U : 0U;
 			detached += (l->l_prflag & LPR_DETACHED) != 0 ? 1U : 0U;
 		});
+		LWP_ASSERT(mine == pp->pp_nlwps);
 		LWP_ASSERT(running + others == pp->pp_nlwps);
 		LWP_ASSERT(detached == pp->pp_ndlwps);
 	}
@@ -197,9 +221,9 @@ void proc_check([[maybe_unused]] const proc_t *p) noexcept {
 	std::int64_t sum = 0;
 	proc_each_part(p, [&sum](const procpart &pp) {
 		part_check(&pp);
-		sum += std::int64_t{pp.pp_nlwps} + pp.pp_allowance;
+		sum += static_cast<std::int64_t>(pp.pp_lwps.size()) + pp.pp_allowance;
 	});
-	LWP_ASSERT(!p->p_running || sum == static_cast<std::int64_t>(p->p_maxlwps));
+	LWP_ASSERT(!proc0.p_running || sum == static_cast<std::int64_t>(proc0.p_maxlwps));
 #endif
 }
 

@@ -34,11 +34,11 @@ unsigned members(int psid) noexcept {
 	return n;
 }
 
-/// Whether a living LWP is as `wanted(lwp_t *)`, which is asked with it locked, says.
+/// Whether a living LWP, of any proc, is as `wanted(lwp_t *)`, which is asked with it locked, says.
 template <class Wanted>
-bool any_lwp(const proc_t *p, vcpu_t *me, Wanted wanted) noexcept {
+bool any_lwp(vcpu_t *me, Wanted wanted) noexcept {
 	bool found = false;
-	proc_each_living(p, [&](lwp_t *t) {
+	proc_each_living(nullptr, [&](lwp_t *t) {
 		spinlock *lock = lwp_lock(t, me);
 		found = found || wanted(t);
 		lock->unlock(me);
@@ -99,7 +99,7 @@ int lwp_pset_destroy(lwp_t *l, int psid) noexcept {
 		return EINVAL;
 	}
 	// First its LWPs, so that each has a place all the time; where they are they may be again once its vCPUs are of the default set too.
-	proc_each_living(l->l_proc, [&](lwp_t *t) {
+	proc_each_living(nullptr, [&](lwp_t *t) {
 		if (t->l_psid == psid) {  // written with all pp_locks held
 			(void)set_psid_of(t, pset_none, l->l_cpu);
 		}
@@ -131,14 +131,14 @@ int lwp_pset_assign(lwp_t *l, int psid, unsigned index, int *former) noexcept {
 	const std::int16_t was = sched_psid(index);
 	if (psid != pset_query && psid != was) {
 		const bool last = members(was) == 1;
-		if (last && (was == pset_none || any_lwp(p, me, [was](const lwp_t *t) { return t->l_psid == was; }))) {
+		if (last && (was == pset_none || any_lwp(me, [was](const lwp_t *t) { return t->l_psid == was; }))) {
 			return EBUSY;
 		}
-		if (was == pset_none && any_lwp(p, me, [index](const lwp_t *t) { return has_affinity_to(t, index); })) {
+		if (was == pset_none && any_lwp(me, [index](const lwp_t *t) { return has_affinity_to(t, index); })) {
 			return EPERM;
 		}
 		set_psid(index, psid);
-		proc_each_living(p, [me](lwp_t *t) { migrate(t, me); });
+		proc_each_living(nullptr, [me](lwp_t *t) { migrate(t, me); });
 		vcpu_unhalt(sched.sd_vcpu[index]);  // what it may run now may have been waiting for long
 	}
 	if (former != nullptr) {

@@ -48,6 +48,7 @@ void quit_asked(int) noexcept {
 struct seen {
 	lwpid_t lid;
 	char name[LWP_MAXNAME];
+	pid_t pid;  // its proc; 0: the first
 	lwp_stat stat;
 	const char *wmesg;
 	const char *kind;
@@ -63,6 +64,7 @@ seen look(const lwp_t *l) noexcept {
 	seen s{};
 	s.lid = lwp_lid(l);
 	std::memcpy(s.name, l->l_name, sizeof s.name);
+	s.pid = l->l_proc == &proc0 ? 0 : proc_pid(l->l_proc);
 	s.stat = lwp_state(l);
 	s.since = l->l_slept;
 	if (lwp_asleep(l)) {
@@ -126,7 +128,11 @@ void add_thing(std::string &out, const char *kind, const char *wmesg, const void
 }
 
 void add_what(std::string &out, const seen &s, nanotime when) {
-	report_add(out, "  LWP %d '%s' %s", s.lid, s.name, lwp_stat_name(s.stat));
+	report_add(out, "  LWP %d '%s' ", s.lid, s.name);
+	if (s.pid != 0) {
+		report_add(out, "of proc %d ", s.pid);
+	}
+	out += lwp_stat_name(s.stat);
 	if (s.kind != nullptr) {
 		out += ", waits for ";
 		add_thing(out, s.kind, s.wmesg, s.thing, s.owner, s.owner_name);
@@ -144,7 +150,7 @@ void add_what(std::string &out, const seen &s, nanotime when) {
 void add_where(std::string &out, report_names &names, lwp_t *me, const seen &s) {
 	trace t;
 	spinlock *lock;
-	lwp_t *l = lwp_find_and_lock(&proc0, s.lid, me->l_cpu, &lock);
+	lwp_t *l = lwp_find_and_lock(nullptr, s.lid, me->l_cpu, &lock);
 	if (l == nullptr) {
 		return;
 	}
@@ -167,10 +173,10 @@ void add_where(std::string &out, report_names &names, lwp_t *me, const seen &s) 
 /// Everybody who does not run, or `every` one.  Allocates before it locks.
 std::vector<seen> gather(lwp_t *me, bool every, std::size_t *more) {
 	std::vector<seen> all;
-	all.resize(std::min<std::size_t>(proc_nlwps(&proc0, me->l_cpu) + 64, gathered_most));
+	all.resize(std::min<std::size_t>(proc_nlwps(nullptr, me->l_cpu) + 64, gathered_most));
 	std::size_t n = 0;
 	*more = 0;
-	proc_for_each(&proc0, me->l_cpu, [&](lwp_t *l) {
+	proc_for_each(nullptr, me->l_cpu, [&](lwp_t *l) {
 		spinlock *lock = lwp_lock(l, me->l_cpu);
 		const lwp_stat s = lwp_state(l);
 		const bool runs = s == lwp_stat::onproc || s == lwp_stat::run;
@@ -334,7 +340,7 @@ bool hope(vcpu_t *me) noexcept {
 	unsigned adopted = 0;
 	std::size_t asleep = 0;
 	bool stopped = false;
-	proc_for_each(&proc0, me, [&](lwp_t *l) {
+	proc_for_each(nullptr, me, [&](lwp_t *l) {
 		spinlock *lock = lwp_lock(l, me);
 		const lwp_stat s = lwp_state(l);
 		asleep += s == lwp_stat::sleep ? 1U : 0U;

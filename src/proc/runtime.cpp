@@ -37,7 +37,8 @@
 
 namespace lwp::kern {
 
-sched_t sched = {.sd_vcpu = {}, .sd_settle = turnstile_settle, .sd_letgo = biglock_let_go, .sd_bigyield = biglock_yield};
+sched_t sched = {
+    .sd_vcpu = {}, .sd_settle = turnstile_settle, .sd_letgo = biglock_let_go, .sd_bigyield = biglock_yield, .sd_leave = lwp_leave};
 std::size_t runtime_stack = stack_default;
 
 namespace {
@@ -527,7 +528,7 @@ lwp_t *take_dead(const proc_t *p) noexcept {
 	return dead;
 }
 
-/// Collects whoever has ended until the caller is the only one left.
+/// Collects whoever has ended until the caller is the only one left, and no other proc.
 void wait_for_all(proc_t *p, lwp_t *l) noexcept {
 	atomic<std::uint32_t> &waits = l->l_part->pp_nlwpwait;
 	proc_lock_all(p, l->l_cpu);
@@ -541,12 +542,25 @@ void wait_for_all(proc_t *p, lwp_t *l) noexcept {
 			proc_lock_all(p, l->l_cpu);
 			continue;
 		}
-		const proc_counts c = proc_count(p);
+		ended_lwps with_procs;
+		procs_reap(with_procs);
+		if (!with_procs.empty()) {
+			wait_recheck(p, l->l_cpu);
+			proc_cv_broadcast(p, l->l_cpu);
+			proc_unlock_all(p, l->l_cpu);
+			lwp_bury_all(with_procs, l->l_cpu);
+			proc_lock_all(p, l->l_cpu);
+			continue;
+		}
+		const proc_counts c = proc_count(nullptr);
 		if (c.nlwps == 1 + p->p_nadopted) {
+			LWP_ASSERT(procs_made.empty());
 			p->p_running = false;  // in the same breath: from now on no LWP is started
 			break;
 		}
-		if (c.nrlwps == 1 && p->p_nadopted == 0 && c.nzlwps == 0 && !p->p_held) {
+		bool held = false;
+		procs_each([&held](const proc_t *each) { held = held || each->p_held; });
+		if (c.nrlwps == 1 && p->p_nadopted == 0 && c.nzlwps == 0 && !held) {
 			fatal("~runtime: %zu LWPs are suspended and nobody is left to continue them", c.nlwps - 1);
 		}
 		part_add(waits, 1);
@@ -670,15 +684,19 @@ runtime_stats runtime_statistics() noexcept {
 		}
 		const proc_scope hold(p, me);
 		proc_check(p);
-		proc_each_part(p, [&dead](const procpart &pp) {
-			dead += pp.pp_zomblwp.load(std::memory_order_relaxed) != nullptr ? 1U : 0U;  // relaxed: pp_lock is held
+		std::size_t counted = 0;
+		proc_each_part(p, [&](const procpart &pp) {
+			if (const lwp_t *slot = pp.pp_zomblwp.load(std::memory_order_relaxed); slot != nullptr) {  // relaxed: pp_lock is held
+				dead++;
+				counted += slot->l_proc->p_stat != proc_stat::dead ? 1U : 0U;  // else it is in no proc's counters
+			}
 		});
-		const proc_counts c = proc_count(p);
-		s.lwps = c.nlwps - dead;  // those that wait to be recycled are not the application's any more
+		const proc_counts c = proc_count(nullptr);
+		s.lwps = c.nlwps - counted;  // those that wait to be recycled are not the application's any more
 		s.runnable = c.nrlwps;
 		s.waiting = c.nlwpwait;
-		s.detached = c.ndlwps - dead;
-		s.zombies = c.nzlwps - dead;
+		s.detached = c.ndlwps - counted;
+		s.zombies = c.nzlwps - counted;
 	}
 	s.vcpus = sched.sd_count.load(std::memory_order_relaxed);
 	sched_each_vcpu([&](const vcpu_t *vc) {

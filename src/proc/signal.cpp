@@ -44,18 +44,28 @@ deed deed_of(int sig) noexcept {
 	                                  : deed::end;
 }
 
-struct sigaction actions[signals + 1];    // P
 atomic<sigbits> from_os{0};               // a: noted by the handler, posted by a vCPU
 sigbits taken_over;                       // P: signals whose OS action we have replaced
 sigbits caught;                           // P: of these, by os_signal()
 struct sigaction os_before[signals + 1];  // P: what it was before
 const syncobj sigwait_syncobj = {"signal"};
 
-bool is_default(int sig) noexcept { return actions[sig].sa_handler == SIG_DFL; }
+bool is_default(const proc_t *p, int sig) noexcept { return p->p_sigacts[sig].act_handler == SIG_DFL; }
 
 /// Nothing would happen.
-bool is_ignored(int sig) noexcept {
-	return actions[sig].sa_handler == SIG_IGN || (is_default(sig) && (deed_of(sig) == deed::ignore || deed_of(sig) == deed::go_on));
+bool is_ignored(const proc_t *p, int sig) noexcept {
+	return p->p_sigacts[sig].act_handler == SIG_IGN ||
+	    (is_default(p, sig) && (deed_of(sig) == deed::ignore || deed_of(sig) == deed::go_on));
+}
+
+sigact sigact_of(const struct sigaction &act) noexcept { return {act.sa_handler, sigbits_of(act.sa_mask), act.sa_flags}; }
+
+struct sigaction sigaction_of(const sigact &act) noexcept {
+	struct sigaction out {};
+	out.sa_handler = act.act_handler;
+	out.sa_mask = sigset_of(act.act_mask);
+	out.sa_flags = act.act_flags;
+	return out;
 }
 
 int lowest(sigbits set) noexcept { return std::countr_zero(set) + 1; }
@@ -134,31 +144,28 @@ bool takes_none(const lwp_t *t) noexcept {
 }
 
 /// Finds somebody for one that is pending for the proc.  All locks held.
-void choose(proc_t *p, int sig, part_hold &hold, vcpu_t *me) noexcept {
+void choose(proc_t *p, int sig, const part_hold &hold, vcpu_t *me) noexcept {
 	lwp_t *waiter = nullptr;
 	lwp_t *sleeper = nullptr;
-	proc_each_part(p, [&](procpart &pp) {
-		pp.pp_lwps.for_each([&](lid_node *n) {
-			auto *t = static_cast<lwp_t *>(n);
-			if (waiter != nullptr || takes_none(t)) {
-				return;
-			}
-			if ((t->l_sigwait & sigbit(sig)) != 0) {
-				waiter = t;
-			}
-			if ((t->l_sigmask & sigbit(sig)) != 0 || is_ignored(sig)) {
-				return;
-			}
-			spinlock *lock = lwp_lock(t, me);
-			if (lwp_state(t) != lwp_stat::sleep) {
-				lwp_flag_set(t, LW_PENDSIG);
-			} else if (sleeper == nullptr && (lwp_flags(t) & LW_SINTR) != 0) {
-				sleeper = t;
-			}
-			lock->unlock(me);
-		});
+	proc_each_lwp(p, [&](lwp_t *t) {
+		if (waiter != nullptr || takes_none(t)) {
+			return;
+		}
+		if ((t->l_sigwait & sigbit(sig)) != 0) {
+			waiter = t;
+		}
+		if ((t->l_sigmask & sigbit(sig)) != 0 || is_ignored(p, sig)) {
+			return;
+		}
+		spinlock *lock = lwp_lock(t, me);
+		if (lwp_state(t) != lwp_stat::sleep) {
+			lwp_flag_set(t, LW_PENDSIG);
+		} else if (sleeper == nullptr && (lwp_flags(t) & LW_SINTR) != 0) {
+			sleeper = t;
+		}
+		lock->unlock(me);
 	});
-	if (waiter != nullptr || is_ignored(sig)) {
+	if (waiter != nullptr || is_ignored(p, sig)) {
 		p->p_sigpend.fetch_and(~sigbit(sig), std::memory_order_relaxed);  // relaxed: under all locks
 	}
 	if (waiter != nullptr) {
@@ -171,13 +178,25 @@ void choose(proc_t *p, int sig, part_hold &hold, vcpu_t *me) noexcept {
 /// A stop signal undoes a SIGCONT that nobody has taken, and the other way round.  All locks held.
 void drop_pending(proc_t *p, sigbits set) noexcept {
 	p->p_sigpend.fetch_and(~set, std::memory_order_relaxed);  // relaxed: under all locks
-	proc_each_part(p, [set](procpart &pp) { pp.pp_lwps.for_each([set](lid_node *n) { static_cast<lwp_t *>(n)->l_sigpend &= ~set; }); });
+	proc_each_lwp(p, [set](lwp_t *t) { t->l_sigpend &= ~set; });
+}
+
+/// The proc ends by a signal, but not proc0.  No lock held.
+void end_proc(proc_t *p, int sig, vcpu_t *me) noexcept {
+	part_hold hold(p, proc0_parts, me);
+	hold.widen(me);
+	proc_make_end(p, sig, hold, me);
+	hold.unlock(me);
 }
 
 /// What has to be done at once, whatever the masks are.  No lock held.  True: nothing is left to do.
 bool job_control(proc_t *p, lwp_t *l, int sig, vcpu_t *me) noexcept {
-	if (sig == SIGKILL) {
+	if (sig == SIGKILL && p == &proc0) {
 		proc_die(l, sig, false);
+	}
+	if (sig == SIGKILL) {
+		end_proc(p, sig, me);
+		return true;
 	}
 	if ((sigbit(sig) & (that_stop | sigbit(SIGCONT))) == 0) {
 		return false;
@@ -187,9 +206,9 @@ bool job_control(proc_t *p, lwp_t *l, int sig, vcpu_t *me) noexcept {
 		drop_pending(p, sig == SIGCONT ? that_stop : sigbit(SIGCONT));
 	}
 	if (sig == SIGCONT) {
-		proc_continue(me);
+		proc_continue(p, me);
 	} else if (sig == SIGSTOP) {
-		proc_stop(me);
+		proc_stop(p, me);
 		return true;
 	}
 	return false;
@@ -221,9 +240,9 @@ void look_again(proc_t *p, lwp_t *l, vcpu_t *me) noexcept {
 
 // ---- taking ------------------------------------------------------------------------------------------------------
 
-void call_handler(const struct sigaction &act, int sig, bool own) noexcept {
-	if ((act.sa_flags & SA_SIGINFO) == 0) {
-		act.sa_handler(sig);
+void call_handler(const sigact &act, int sig, bool own) noexcept {
+	if ((act.act_flags & SA_SIGINFO) == 0) {
+		act.act_handler(sig);
 		return;
 	}
 	siginfo_t info{};
@@ -231,19 +250,23 @@ void call_handler(const struct sigaction &act, int sig, bool own) noexcept {
 	info.si_code = own ? SI_TKILL : SI_USER;
 	info.si_pid = ::getpid();
 	info.si_uid = ::getuid();
-	act.sa_sigaction(sig, &info, nullptr);
+	sigaction_of(act).sa_sigaction(sig, &info, nullptr);
 }
 
 void by_default(lwp_t *l, int sig) noexcept {
 	switch (deed_of(sig)) {
 	case deed::stop:
-		proc_stop(l->l_cpu);
+		proc_stop(l->l_proc, l->l_cpu);
 		return;
 	case deed::ignore:
 	case deed::go_on:
 		return;
 	case deed::end:
 	case deed::snapshot:
+		if (l->l_proc != &proc0) {
+			end_proc(l->l_proc, sig, l->l_cpu);  // and we with it, at this boundary
+			return;
+		}
 		proc_die(l, sig, deed_of(sig) == deed::snapshot);
 	}
 }
@@ -287,7 +310,7 @@ int signal_send(lwp_t *l, lwpid_t lid, int sig) noexcept {
 			give(t, sig, me);
 			break;
 		}
-		if (is_ignored(sig)) {
+		if (is_ignored(p, sig)) {
 			break;
 		}
 		t->l_sigpend |= sigbit(sig);
@@ -309,6 +332,14 @@ void signal_send_proc(proc_t *p, int sig, vcpu_t *me) noexcept {
 	p->p_sigpend.fetch_or(sigbit(sig), std::memory_order_relaxed);  // relaxed: under all locks
 	choose(p, sig, hold, me);
 	hold.unlock(me);
+}
+
+void signal_child_ended(proc_t *p, const part_hold &hold, vcpu_t *me) noexcept {
+	if (p->p_stat != proc_stat::active || is_ignored(p, SIGCHLD)) {
+		return;
+	}
+	p->p_sigpend.fetch_or(sigbit(SIGCHLD), std::memory_order_relaxed);  // relaxed: under all locks
+	choose(p, SIGCHLD, hold, me);
 }
 
 void signal_repost(proc_t *p, vcpu_t *me) noexcept {
@@ -336,33 +367,34 @@ void signal_deliver(lwp_t *l) noexcept {
 			pp->pp_lock.unlock(me);
 			return;
 		}
-		const struct sigaction act = actions[sig];
+		const sigact act = p->p_sigacts[sig];
 		const sigbits mask = l->l_sigmask;
-		const bool handled = act.sa_handler != SIG_DFL && act.sa_handler != SIG_IGN;
+		const bool handled = act.act_handler != SIG_DFL && act.act_handler != SIG_IGN;
 		if (handled) {
-			l->l_sigmask = mask | sigbits_of(act.sa_mask) | ((act.sa_flags & SA_NODEFER) == 0 ? sigbit(sig) : 0);
+			l->l_sigmask = mask | act.act_mask | ((act.act_flags & SA_NODEFER) == 0 ? sigbit(sig) : 0);
 			l->l_sigmask &= ~cannot_be_caught;
 			p->p_siglwp.store(lwp_lid(l), std::memory_order_relaxed);  // relaxed: whoever asks has all pp_locks
 			look_again(p, l, me);  // what stays for others is no reason to interrupt the handler's sleeps
 		}
 		pp->pp_lock.unlock(me);
 		if (!handled) {
-			if (act.sa_handler == SIG_DFL) {
+			if (act.act_handler == SIG_DFL) {
 				by_default(l, sig);
 			}
 			continue;
 		}
-		if ((act.sa_flags & static_cast<int>(SA_RESETHAND)) != 0) {
+		if ((act.act_flags & static_cast<int>(SA_RESETHAND)) != 0) {
 			const struct sigaction plain {};
 			(void)signal_action(l, sig, &plain, nullptr);
 		}
 		const bool interrupted = l->l_interrupted;  // calls that the handler makes begin with false
 		{
+			const nested_call nested(l);
 			const outside_library out(l);
 			call_handler(act, sig, (own & sigbit(sig)) != 0);
 		}
 		l->l_handled++;
-		l->l_interrupted = interrupted || (act.sa_flags & SA_RESTART) == 0;
+		l->l_interrupted = interrupted || (act.act_flags & SA_RESTART) == 0;
 		(void)signal_mask(l, SIG_SETMASK, &mask, nullptr);
 	}
 }
@@ -374,18 +406,20 @@ int signal_action(lwp_t *l, int sig, const struct sigaction *act, struct sigacti
 	proc_t *p = l->l_proc;
 	const proc_scope hold(p, l->l_cpu);
 	if (old != nullptr) {
-		*old = actions[sig];
+		*old = sigaction_of(p->p_sigacts[sig]);
 	}
 	if (act == nullptr) {
 		return 0;
 	}
-	actions[sig] = *act;
-	if (act->sa_handler == SIG_DFL) {
+	p->p_sigacts[sig] = sigact_of(*act);
+	if (p != &proc0) {
+		// The OS's signals are for proc0.
+	} else if (act->sa_handler == SIG_DFL) {
 		give_back(sig);
 	} else {
 		take_over(sig, act->sa_handler == SIG_IGN ? SIG_IGN : os_signal);
 	}
-	if (is_ignored(sig)) {
+	if (is_ignored(p, sig)) {
 		drop_pending(p, sigbit(sig));
 	}
 	return 0;
@@ -439,7 +473,7 @@ int signal_wait(lwp_t *l, sigbits set, nanotime deadline, int *sig) noexcept {
 	set &= ~cannot_be_caught;
 	{
 		const proc_scope hold(p, l->l_cpu);
-		for (sigbits left = set & ~(caught | faults); left != 0; left &= left - 1) {
+		for (sigbits left = p == &proc0 ? set & ~(caught | faults) : 0; left != 0; left &= left - 1) {
 			take_over_to_wait(lowest(left));
 		}
 	}

@@ -7,7 +7,7 @@
 // A signal of the proc is for one LWP that does not mask it: one that waits for it (sigwait) is given it, else one that sleeps is kicked, and all that
 // run may take it at their next boundary, whoever is first.  Whoever masks it, or ends, hands it on.
 //
-// Signals of the OS come to the proc through one handler, which notes the number and asks a vCPU to look (sched_ask()).
+// Signals of the OS come to proc0 through one handler, which notes the number and asks a vCPU to look (sched_ask()).
 #pragma once
 
 #include "proc/proc.h"
@@ -17,7 +17,6 @@
 namespace lwp::kern {
 
 using sigbits = std::uint64_t;
-inline constexpr int signals = 64;
 
 constexpr sigbits sigbit(int sig) noexcept { return sigbits{1} << (sig - 1); }
 constexpr bool signal_valid(int sig) noexcept { return sig >= 1 && sig <= signals; }
@@ -28,6 +27,8 @@ sigset_t sigset_of(sigbits) noexcept;
 [[nodiscard]] int signal_send(lwp_t *l, lwpid_t lid, int sig) noexcept;
 /// Sends one to the proc.  No lock held.
 void signal_send_proc(proc_t *, int sig, vcpu_t *me) noexcept;
+/// SIGCHLD for this proc, if it has a handler for it.  All locks held, by `hold`.
+void signal_child_ended(proc_t *, const part_hold &hold, vcpu_t *me) noexcept;
 /// Chooses anew who takes what was sent to the proc: who was to has masked it, or ends.  No lock held.
 void signal_repost(proc_t *, vcpu_t *me) noexcept;
 

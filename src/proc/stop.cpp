@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// Standing still: the proc stopped and continued, and the world stopped by one LWP that runs on.  Both are one thing, who is to be LSSTOP:
-// everybody while p_stopped, everybody but p_world while that is set.  Both change under all pp_locks, and each LWP is brought into line in the
-// same breath:
+// Standing still: a proc stopped and continued, and the world, all procs, stopped by one LWP that runs on.  Both are one thing, who is to be LSSTOP:
+// everybody in the proc while p_stopped, everybody in all procs but proc0's p_world while that is set.  Both change under all pp_locks, and each LWP is
+// brought into line in the same breath:
 //
 //   it is            to stop                                      to go on
 //   LSSLEEP          LSSTOP in place: still on its list, its       was it woken meanwhile, LSRUN; is there something for it to do at the
@@ -35,14 +35,14 @@ void stop_sleeper_and_unlock(lwp_t *l, spinlock *lock, vcpu_t *me) noexcept {
 	if (waitrec *wr = l->l_wait.load(std::memory_order_relaxed)) {  // relaxed: all locks are held
 		wait_stand_still(wr, true);
 	}
-	part_add(l->l_part->pp_nrlwps, minus_one);
+	part_add(lwp_share(l)->pp_nrlwps, minus_one);
 	lwp_setstat(l, lwp_stat::stop, lock);
 	lock->unlock(me);
 }
 
 /// LSSTOP to where it was.  Locked by `lock`, released.
 void start_again_and_unlock(proc_t *p, lwp_t *l, spinlock *lock, vcpu_t *me) noexcept {
-	part_add(l->l_part->pp_nrlwps, 1);
+	part_add(proc_share(p, l->l_part)->pp_nrlwps, 1);
 	if (l->l_wchan == nullptr) {
 		sched_wake_and_unlock(l, lock);
 		return;
@@ -67,7 +67,7 @@ void start_again_and_unlock(proc_t *p, lwp_t *l, spinlock *lock, vcpu_t *me) noe
 }
 
 /// After p_stopped or p_world has changed.  All locks held.
-void bring_into_line(proc_t *p, lwp_t *l, vcpu_t *me) noexcept {
+void bring_lwp_into_line(proc_t *p, lwp_t *l, vcpu_t *me) noexcept {
 	spinlock *lock = lwp_lock(l, me);
 	const lwp_stat s = lwp_state(l);
 	if (s == lwp_stat::zomb || s == lwp_stat::idl) {
@@ -82,9 +82,9 @@ void bring_into_line(proc_t *p, lwp_t *l, vcpu_t *me) noexcept {
 }
 
 /// All locks held.
-void bring_all_into_line(proc_t *p, vcpu_t *me) noexcept {
-	p->p_held = p->p_stopped || p->p_world != nullptr;
-	proc_each_part(p, [&](procpart &pp) { pp.pp_lwps.for_each([&](lid_node *n) { bring_into_line(p, static_cast<lwp_t *>(n), me); }); });
+void bring_into_line(proc_t *p, vcpu_t *me) noexcept {
+	p->p_held = p->p_stopped || proc0.p_world != nullptr;
+	proc_each_lwp(p, [&](lwp_t *l) { bring_lwp_into_line(p, l, me); });
 	proc_check(p);
 	if (!p->p_held) {
 		wait_recheck(p, me);  // nobody has looked for deadlocks meanwhile
@@ -92,47 +92,53 @@ void bring_all_into_line(proc_t *p, vcpu_t *me) noexcept {
 	proc_cv_broadcast(p, me);
 }
 
-void set_stopped(proc_t *p, bool stopped, vcpu_t *me) noexcept {
-	const proc_scope hold(p, me);
+void set_stopped_locked(proc_t *p, bool stopped, vcpu_t *me) noexcept {
 	if (p->p_stopped != stopped) {
 		p->p_stopped = stopped;
-		bring_all_into_line(p, me);
+		bring_into_line(p, me);
+	}
+}
+
+void set_stopped(proc_t *p, bool stopped, vcpu_t *me) noexcept {
+	const proc_scope hold(p, me);
+	if (p->p_stat == proc_stat::active && (!stopped || (p->p_post & LW_WLEAVE) == 0)) {  // nothing holds up its end
+		set_stopped_locked(p, stopped, me);
 	}
 }
 
 /// Whether nobody but the caller runs, or is about to.  Stops those that fell asleep on their way to the boundary.  All locks held.
-bool all_still(proc_t *p, const lwp_t *l, vcpu_t *me) noexcept {
-	if (proc_count(p).nrlwps == 1) {
+bool all_still(const lwp_t *l, vcpu_t *me) noexcept {
+	if (proc_count(nullptr).nrlwps == 1) {
 		return true;
 	}
 	bool still = true;
-	proc_each_part(p, [&](procpart &pp) {
-		pp.pp_lwps.for_each([&](lid_node *n) {
-			auto *other = static_cast<lwp_t *>(n);
-			spinlock *lock = lwp_lock(other, me);
-			const lwp_stat s = lwp_state(other);
-			if (s == lwp_stat::sleep && other != l) {
-				stop_sleeper_and_unlock(other, lock, me);
-				return;
-			}
-			still = still && (other == l || (s != lwp_stat::run && s != lwp_stat::onproc));
-			lock->unlock(me);
-		});
+	proc_each_lwp(nullptr, [&](lwp_t *other) {
+		spinlock *lock = lwp_lock(other, me);
+		const lwp_stat s = lwp_state(other);
+		if (s == lwp_stat::sleep && other != l) {
+			stop_sleeper_and_unlock(other, lock, me);
+			return;
+		}
+		still = still && (other == l || (s != lwp_stat::run && s != lwp_stat::onproc));
+		lock->unlock(me);
 	});
 	return still;
 }
 
-void set_world(proc_t *p, lwp_t *world, vcpu_t *me) noexcept {
-	p->p_world = world;
-	p->p_worlds = world != nullptr ? 1 : 0;
-	bring_all_into_line(p, me);
+/// All locks held.
+void set_world(lwp_t *world, vcpu_t *me) noexcept {
+	proc0.p_world = world;
+	proc0.p_worlds = world != nullptr ? 1 : 0;
+	procs_each([me](proc_t *p) { bring_into_line(p, me); });
 }
 
 }  // namespace
 
-void proc_stop(vcpu_t *me) noexcept { set_stopped(&proc0, true, me); }
+void proc_stop(proc_t *p, vcpu_t *me) noexcept { set_stopped(p, true, me); }
 
-void proc_continue(vcpu_t *me) noexcept { set_stopped(&proc0, false, me); }
+void proc_continue(proc_t *p, vcpu_t *me) noexcept { set_stopped(p, false, me); }
+
+void proc_unstop_locked(proc_t *p, vcpu_t *me) noexcept { set_stopped_locked(p, false, me); }
 
 bool proc_is_stopped(const proc_t *p, vcpu_t *me) noexcept {
 	lock_scope hold(proc0_parts[0].pp_lock, me);
@@ -141,21 +147,21 @@ bool proc_is_stopped(const proc_t *p, vcpu_t *me) noexcept {
 
 void proc_let_go(proc_t *p, vcpu_t *me) noexcept {
 	const proc_scope hold(p, me);
-	p->p_stopped = false;
-	set_world(p, nullptr, me);
+	procs_each([](proc_t *each) { each->p_stopped = false; });
+	set_world(nullptr, me);
 }
 
 int world_stop(lwp_t *l, nanotime deadline) noexcept {
 	proc_t *p = l->l_proc;
 	for (;;) {
 		proc_lock_all(p, l->l_cpu);
-		if (p->p_world == l) {
-			p->p_worlds++;
+		if (proc0.p_world == l) {
+			proc0.p_worlds++;
 			proc_unlock_all(p, l->l_cpu);
 			return 0;
 		}
 		if (!p->p_held) {
-			set_world(p, l, l->l_cpu);
+			set_world(l, l->l_cpu);
 			proc_unlock_all(p, l->l_cpu);
 			biglock_keep(l, true);
 			break;
@@ -171,28 +177,28 @@ int world_stop(lwp_t *l, nanotime deadline) noexcept {
 		const nanotime when = now();
 		{
 			const proc_scope hold(p, l->l_cpu);
-			if (all_still(p, l, l->l_cpu)) {
+			if (all_still(l, l->l_cpu)) {
 				return 0;
 			}
 			if (when >= deadline) {
 				biglock_keep(l, false);
-				set_world(p, nullptr, l->l_cpu);
+				set_world(nullptr, l->l_cpu);
 				return ETIMEDOUT;
 			}
 		}
 		spinlock *lock = sleepq_enter_self(l);
 		(void)sleepq_block_self_and_unlock(
-		    l, lock, {&p->p_world, "world", &world_syncobj, sleep_catch::no, std::min(when + pause, deadline)});
+		    l, lock, {&proc0.p_world, "world", &world_syncobj, sleep_catch::no, std::min(when + pause, deadline)});
 	}
 }
 
 void world_continue(lwp_t *l, bool all) noexcept {
 	proc_t *p = l->l_proc;
 	const proc_scope hold(p, l->l_cpu);
-	LWP_CHECK(p->p_world == l, "the world is let go on by another LWP than the one that stopped it");
-	if (--p->p_worlds == 0 || all) {
+	LWP_CHECK(proc0.p_world == l, "the world is let go on by another LWP than the one that stopped it");
+	if (--proc0.p_worlds == 0 || all) {
 		biglock_keep(l, false);
-		set_world(p, nullptr, l->l_cpu);
+		set_world(nullptr, l->l_cpu);
 	}
 }
 
@@ -213,11 +219,10 @@ void world_stack(world_member *m) noexcept {
 }
 
 LWP_NOINLINE std::size_t world_members(lwp_t *l, world_member *members, std::size_t room) noexcept {
-	proc_t *p = l->l_proc;
 	vcpu_t *me = l->l_cpu;
-	LWP_ASSERT(p->p_world == l);
+	LWP_ASSERT(proc0.p_world == l);
 	std::size_t n = 0;
-	proc_for_each(p, me, [&](lwp_t *t) {
+	proc_for_each(nullptr, me, [&](lwp_t *t) {
 		lwp_lock(t, me)->unlock(me);  // whoever has had its lock since it stood still sees it off its stack, and where that ends
 		const lwp_stat s = lwp_state(t);
 		if (s == lwp_stat::zomb || s == lwp_stat::idl) {

@@ -113,7 +113,7 @@ int lwp_continue(lwp_t *l, lwpid_t lid) noexcept {
 	}
 	lwp_flag_clear(t, LW_WSUSPEND);
 	if (lwp_state(t) == lwp_stat::suspended) {
-		part_add(t->l_part->pp_nrlwps, 1);
+		part_add(proc_share(p, t->l_part)->pp_nrlwps, 1);
 		sched_wake_and_unlock(t, lock);
 	} else {
 		lock->unlock(me);

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// How the process ends while LWPs run, sleep, are suspended, stopped or being made; and what is said of them when it dies.
+// How the process, or one of its procs, ends while LWPs run, sleep, are suspended, stopped or being made; and what is said of them when it dies.
 //
 //   proc_exit()      LW_WEXIT to all others; the caller, the exit coordinator, waits until nobody runs but it (EXITCONTROL), then exit(status)
 //   proc_shutdown()  LW_WREBOOT to all others: suspended for good, and no continue helps
 //   proc_die()       the snapshot: the world is stopped where it is, LW_WCORE is posted, what each LWP was at is written; then the signal
+//   proc_make_end()  LW_WEXIT and LW_WLEAVE to the LWPs of one proc, not proc0: the process goes on, so none stands still for good, and nobody
+//                    coordinates: each ends at its boundary, and the last one ends the proc (procs.cpp)
 //
 // What is posted to all is kept in p_post, and whoever is made later starts with it: nobody escapes by being born late (Q8).  The coordinator posts
 // again at every look.  LWPs that cannot end where they are (boundary.cpp says which) stand still; those that never come to a boundary are
@@ -41,7 +43,7 @@ void post_to(proc_t *p, lwp_t *t, std::uint32_t bits, const part_hold &hold, vcp
 		lwp_flag_clear(t, LW_WSUSPEND);
 		if (news && s == lwp_stat::suspended) {  // once: if it cannot end it stands still again
 			lwp_flag_set(t, bits);
-			part_add(t->l_part->pp_nrlwps, 1);
+			part_add(lwp_share(t)->pp_nrlwps, 1);
 			sched_wake_and_unlock(t, lock);
 			return;
 		}
@@ -53,35 +55,31 @@ void post_to(proc_t *p, lwp_t *t, std::uint32_t bits, const part_hold &hold, vcp
 void mark_all(lwp_t *l, std::uint32_t bits) noexcept {
 	proc_t *p = l->l_proc;
 	vcpu_t *me = l->l_cpu;
-	{
-		const proc_scope hold(p, me);
-		p->p_post |= bits;
-	}
-	proc_for_each(p, me, [&](lwp_t *t) {
+	const proc_scope hold(p, me);
+	procs_each([bits](proc_t *each) { each->p_post |= bits; });
+	proc_each_lwp(nullptr, [&](lwp_t *t) {
 		spinlock *lock = lwp_lock(t, me);
 		lwp_flag_set(t, bits);
 		lock->unlock(me);
 	});
 }
 
-/// Posts to all but the caller.  Whether nobody else runs any more.
+/// Posts to all, of all procs, but the caller.  Whether nobody else runs any more.
 bool post_to_all(lwp_t *l, std::uint32_t bits) noexcept {
 	proc_t *p = l->l_proc;
 	vcpu_t *me = l->l_cpu;
 	part_hold hold(p, l->l_part, me);
 	hold.widen(me);
-	p->p_post |= bits;
-	bool alone = true;
-	proc_each_part(p, [&](procpart &pp) {
-		pp.pp_lwps.for_each([&](lid_node *n) {
-			auto *t = static_cast<lwp_t *>(n);
-			if (t != l) {
-				post_to(p, t, bits, hold, me);
-			}
-		});
+	procs_each([&](proc_t *each) {
+		each->p_post |= bits;
+		proc_cv_broadcast(each, me);
 	});
-	alone = proc_count(p).nrlwps == 1;
-	proc_cv_broadcast(p, me);
+	proc_each_lwp(nullptr, [&](lwp_t *t) {
+		if (t != l) {
+			post_to(t->l_proc, t, bits, hold, me);
+		}
+	});
+	const bool alone = proc_count(nullptr).nrlwps == 1;
 	hold.unlock(me);
 	return alone;
 }
@@ -99,19 +97,36 @@ int post_and_wait(lwp_t *l, std::uint32_t bits, nanotime deadline) noexcept {
 		lwp_yield_cpu(l);
 		spinlock *lock = sleepq_enter_self(l);
 		(void)sleepq_block_self_and_unlock(
-		    l, lock, {&l->l_proc->p_post, "exitwait", &coordinator_syncobj, sleep_catch::no, std::min(when + pause, deadline)});
+		    l, lock, {&proc0.p_post, "exitwait", &coordinator_syncobj, sleep_catch::no, std::min(when + pause, deadline)});
 	}
 }
 
 /// Whether the caller is the one who ends the process; else it ends with the others.
 bool become_coordinator(lwp_t *l) noexcept {
-	proc_t *p = l->l_proc;
-	const proc_scope hold(p, l->l_cpu);
-	if ((p->p_post & LW_WEXIT) != 0) {
+	const proc_scope hold(&proc0, l->l_cpu);
+	if ((proc0.p_post & LW_WEXIT) != 0) {
 		return false;
 	}
-	p->p_post |= LW_WEXIT;
+	proc0.p_post |= LW_WEXIT;
 	return true;
+}
+
+/// The caller's proc, which is not the process.
+[[noreturn]] void end_own_proc(lwp_t *l, int status) noexcept {
+	{
+		part_hold hold(l->l_proc, l->l_part, l->l_cpu);
+		hold.widen(l->l_cpu);
+		proc_make_end(l->l_proc, (status & 0xff) << 8, hold, l->l_cpu);
+		LWP_CHECK(l->l_pins == 0 && (l->l_prflag & LPR_ENDING) == 0,
+		    "lwp_proc_exit: called by a handler that interrupted a wait whose record others can reach, or at the end of an LWP");
+		spinlock *lock = lwp_lock(l, l->l_cpu);
+		lwp_flag_set(l, LW_WEXIT);  // also if another was first and we have put it off
+		lock->unlock(l->l_cpu);
+		hold.unlock(l->l_cpu);
+	}
+	for (;;) {
+		lwp_userret(l);  // ends, whatever it owns; or, if the process dies, stands still for good
+	}
 }
 
 void write_all(const std::string &text) noexcept {
@@ -131,7 +146,24 @@ bool proc_exiting(const proc_t *p, vcpu_t *me) noexcept {
 	return (p->p_post & LW_WEXIT) != 0;
 }
 
+atomic<bool> procs_made_to_end{false};
+
+void proc_make_end(proc_t *p, int xstat, const part_hold &hold, vcpu_t *me) noexcept {
+	if (p->p_stat != proc_stat::active || (p->p_post & LW_WEXIT) != 0) {
+		return;  // it has ended, or has been told to
+	}
+	procs_made_to_end.store(true, std::memory_order_relaxed);  // relaxed: all locks are held, and its LWPs end under one of them
+	p->p_xstat = xstat;
+	p->p_post |= LW_WEXIT | LW_WLEAVE;
+	proc_each_lwp(p, [&](lwp_t *t) { post_to(p, t, LW_WEXIT | LW_WLEAVE, hold, me); });
+	proc_unstop_locked(p, me);
+	proc_cv_broadcast(p, me);
+}
+
 void proc_exit(lwp_t *l, int status, nanotime grace) noexcept {
+	if (l->l_proc != &proc0) {
+		end_own_proc(l, status);
+	}
 	while (!become_coordinator(l)) {
 		spinlock *lock = lwp_lock(l, l->l_cpu);
 		lwp_flag_set(l, LW_WEXIT);  // it may not have been posted to us yet

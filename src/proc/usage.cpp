@@ -53,24 +53,23 @@ void proc_tell(lwp_t *l, proc_facts *f) noexcept {
 	const proc_scope hold(p, me);
 	*f = {};
 	std::uint64_t switches = 0;
-	proc_each_part(p, [&](procpart &pp) {
+	proc_each_share(p, [&](const procshare &pp) {
 		f->rtime += pp.pp_rtime;
 		switches += pp.pp_ncsw;
 		f->nivcsw += pp.pp_nivcsw;
-		pp.pp_lwps.for_each([&](lid_node *n) {
-			auto *t = static_cast<lwp_t *>(n);
-			spinlock *lock = lwp_lock(t, me);
-			const nanotime when = now();
-			const cpu_account a = sched_account_of(t, when);
-			f->rtime += a.ca_rtime;
-			switches += t->l_ncsw;
-			f->nivcsw += t->l_nivcsw;
-			if (lwp_state(t) != lwp_stat::zomb) {
-				f->nlwps++;
-				f->share += a.share(when);
-			}
-			lock->unlock(me);
-		});
+	});
+	proc_each_lwp(p, [&](lwp_t *t) {
+		spinlock *lock = lwp_lock(t, me);
+		const nanotime when = now();
+		const cpu_account a = sched_account_of(t, when);
+		f->rtime += a.ca_rtime;
+		switches += t->l_ncsw;
+		f->nivcsw += t->l_nivcsw;
+		if (lwp_state(t) != lwp_stat::zomb) {
+			f->nlwps++;
+			f->share += a.share(when);
+		}
+		lock->unlock(me);
 	});
 	f->nvcsw = switches - f->nivcsw;
 }

@@ -29,7 +29,7 @@ LWP_ALWAYS_INLINE bool same_part(const waitrec *wr) noexcept { return wr->wr_tar
 
 /// Takes it out of the counters, if it is in them.  What covers it is held.
 LWP_ALWAYS_INLINE void wait_uncount(waitrec *wr) noexcept {
-	procpart *pp = wr->wr_lwp->l_part;
+	procshare *pp = lwp_share(wr->wr_lwp);
 	if (LWP_UNLIKELY(!wr->wr_counted)) {
 		return;  // its LWP is stopped: neither counts
 	}
@@ -45,24 +45,24 @@ LWP_ALWAYS_INLINE void wait_uncount(waitrec *wr) noexcept {
 LWP_ALWAYS_INLINE void enter(proc_t *p, waitrec *wr, bool near) noexcept {
 	lwp_t *l = wr->wr_lwp;
 	lwp_t *target = wr->wr_target;
+	procshare *mine = proc_share(p, l->l_part);
 	wr->wr_began = l->l_cpu->vc_polled;
 	l->l_farwait = !near;
 	l->l_wait.store(wr, std::memory_order_relaxed);  // relaxed: who sees it has one of the locks that we hold
 	if (!near && target == nullptr) {
 		p->p_anywaits.push_back(wr);
 		p->p_nanywaits.store(p->p_nanywaits.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);  // relaxed: all locks are held
-		part_add(l->l_part->pp_nlwpwait, 1);
+		part_add(mine->pp_nlwpwait, 1);
 		wr->wr_counted = true;
 		return;
 	}
 	wr->wr_counted = true;
 	if (near) {
-		part_add(l->l_part->pp_nlwpwait, 1);
+		part_add(mine->pp_nlwpwait, 1);
 	} else {
-		l->l_part->pp_nfarwait.fetch_add(
-		    1, std::memory_order_relaxed);  // relaxed: read with one of the locks that we hold, or see proc_dry()
+		mine->pp_nfarwait.fetch_add(1, std::memory_order_relaxed);  // relaxed: read with one of the locks that we hold, or see proc_dry()
 	}
-	target->l_part->pp_waits.push_back(wr);
+	proc_share(p, target->l_part)->pp_waits.push_back(wr);
 	// Those that wait for one LWP hang in a chain from it; the first of them knows the last.
 	waitrec *&first = target->l_waiters;
 	wr->wr_for = {};
@@ -89,7 +89,7 @@ void leave(proc_t *p, waitrec *wr) noexcept {
 	}
 	LWP_ASSERT(wr->wr_target->l_part->pp_lock.held());
 	wait_uncount(wr);
-	wr->wr_target->l_part->pp_waits.remove(wr);
+	proc_share(p, wr->wr_target->l_part)->pp_waits.remove(wr);
 	waitrec *&first = wr->wr_target->l_waiters;
 	waitrec *const next = wr->wr_for.next;
 	waitrec *const prev = wr->wr_for.prev;
@@ -187,13 +187,13 @@ LWP_ALWAYS_INLINE int look(proc_t *p, const lwp_t *l, lwpid_t lid, lwp_t **targe
 	if (lwp_state(t) != lwp_stat::zomb) {
 		return -1;
 	}
-	t->l_part->pp_zombies.remove(t);
+	proc_share(p, t->l_part)->pp_zombies.remove(t);
 	t->l_prflag |= LPR_CLAIMED;
 	return 0;
 }
 
-/// The oldest zombie of a part, claimed, or null.  pp_lock held.
-lwp_t *pop_zombie(procpart *pp) noexcept {
+/// The oldest zombie of a share, claimed, or null.  pp_lock held.
+lwp_t *pop_zombie(procshare *pp) noexcept {
 	lwp_t *dead = pp->pp_zombies.pop_front();
 	if (dead != nullptr) {
 		dead->l_prflag |= LPR_CLAIMED;
@@ -277,7 +277,7 @@ LWP_NOINLINE int wait_one_slow(proc_t *p, lwp_t *l, lwpid_t lid, lwpid_t *depart
 			wr.wr_lwp = l;
 			wr.wr_target = target;
 			enter(p, &wr, same_part(&wr));
-			if (LWP_UNLIKELY(part_dry(l->l_part) && proc_dry(p))) {  // after we have counted ourselves: see there
+			if (LWP_UNLIKELY(part_dry(proc_share(p, l->l_part)) && proc_dry(p))) {  // after we have counted ourselves: see there
 				leave(p, &wr);
 				if (have != held::all) {
 					let_go(p, have, lid, l, nullptr, me);
@@ -319,7 +319,7 @@ LWP_ALWAYS_INLINE int wait_one(proc_t *p, lwp_t *l, lwpid_t lid, lwpid_t *depart
 	wr.wr_lwp = l;
 	wr.wr_target = target;
 	enter(p, &wr, true);
-	if (LWP_UNLIKELY(part_dry(pp) && proc_dry(p))) {  // after we have counted ourselves: see there
+	if (LWP_UNLIKELY(part_dry(proc_share(p, pp)) && proc_dry(p))) {  // after we have counted ourselves: see there
 		leave(p, &wr);
 		pp->pp_lock.unlock(me);
 		return wait_one_slow(p, l, lid, departed, held::all, follow);
@@ -331,12 +331,12 @@ LWP_NOINLINE int wait_any(proc_t *p, lwp_t *l, lwpid_t *departed) noexcept {
 	vcpu_t *me = l->l_cpu;
 	procpart *mine = l->l_part;
 	part_hold hold(p, mine, me);
-	lwp_t *dead = pop_zombie(mine);
+	lwp_t *dead = pop_zombie(proc_share(p, mine));
 	if (dead == nullptr) {
 		hold.widen(me);
-		dead = pop_zombie(mine);
+		dead = pop_zombie(proc_share(p, mine));
 		for (std::uint32_t i = 0, n = proc_nparts(p); dead == nullptr && i < n; i++) {
-			dead = pop_zombie(&proc0_parts[i]);
+			dead = pop_zombie(proc_share(p, &proc0_parts[i]));
 		}
 	}
 	if (dead != nullptr) {
@@ -369,7 +369,7 @@ void wait_stand_still(waitrec *wr, bool stopped) noexcept {
 		return;
 	}
 	wr->wr_counted = true;
-	procpart *pp = wr->wr_lwp->l_part;
+	procshare *pp = lwp_share(wr->wr_lwp);
 	if (wr->wr_target == nullptr || same_part(wr)) {
 		part_add(pp->pp_nlwpwait, 1);
 	} else {
@@ -418,7 +418,7 @@ void wait_recheck(proc_t *p, vcpu_t *me) noexcept {
 	}
 	// Nobody is left who could end or make another end: the one that began to wait last is told, and may then do something about it.
 	waitrec *last = p->p_anywaits.back();
-	proc_each_part(p, [&last](procpart &pp) {
+	proc_each_share(p, [&last](procshare &pp) {
 		waitrec *wr = pp.pp_waits.back();
 		if (wr != nullptr && (last == nullptr || wr->wr_began > last->wr_began)) {
 			last = wr;
@@ -460,12 +460,12 @@ int lwp_detach(lwp_t *l, lwpid_t lid) noexcept {
 	} else if ((t->l_prflag & LPR_DETACHED) != 0) {
 		error = EINVAL;
 	} else if (lwp_state(t) == lwp_stat::zomb) {
-		t->l_part->pp_zombies.remove(t);
+		proc_share(p, t->l_part)->pp_zombies.remove(t);
 		lwp_free_and_unlock(p, t, me);  // the id is out of the table before it lets go of the lock
 		return 0;
 	} else {
 		t->l_prflag |= LPR_DETACHED;
-		t->l_part->pp_ndlwps++;
+		proc_share(p, t->l_part)->pp_ndlwps++;
 		while (t->l_waiters != nullptr) {
 			wait_end(p, t->l_waiters, ESRCH, nullptr, me);
 		}

@@ -165,6 +165,8 @@ struct sched_t {
 	void (*sd_letgo)(biglock *, vcpu_t *) = nullptr;
 	/// Called by an LWP that yields with the big lock held.  Set once, at the start.
 	void (*sd_bigyield)(lwp_t *) = nullptr;
+	/// Called by an LWP in the end of a wait that it was to take back (LW_WLEAVE), without locks.  Set once, at the start.
+	void (*sd_leave)(lwp_t *) = nullptr;
 	atomic<bool> sd_signalled{false};  // a: the OS has sent this process a signal that is for its LWPs
 	/// Called by a vCPU, without locks, after sd_signalled was set.  Set once, before that.
 	void (*sd_signals)(vcpu_t *) = nullptr;

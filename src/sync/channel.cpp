@@ -214,6 +214,15 @@ void channel_unhang(kchannel *c, chan_end end, chan_waiter *w, vcpu_t *me) noexc
 	}
 }
 
+bool channel_take_back(kchannel *c, chan_end end, chan_waiter *w, vcpu_t *me) noexcept {
+	lock_scope hold(c->ch_lock, me);
+	const bool hung = w->cw_hung;  // whoever takes it takes it off first
+	if (hung) {
+		remove(c, end, w);
+	}
+	return hung;
+}
+
 bool channel_close(kchannel *c, vcpu_t *me) noexcept {
 	chan_waiters woken;
 	{

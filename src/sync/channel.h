@@ -74,6 +74,9 @@ extern const syncobj channel_syncobj;
 /// Takes `w` off if it still hangs.  After the grant was taken back, or taken elsewhere and given.
 void channel_unhang(kchannel *, chan_end, chan_waiter *w, vcpu_t *me) noexcept;
 
+/// By a waiter whose grant is of the kind one_lock, and who is lwp_leaving(): true, it hangs no more; false, it was taken and is given soon.
+[[nodiscard]] bool channel_take_back(kchannel *, chan_end, chan_waiter *w, vcpu_t *me) noexcept;
+
 /// Whether this call closed it.
 bool channel_close(kchannel *, vcpu_t *me) noexcept;
 

@@ -45,7 +45,8 @@ int grant_wait(grant *g, const char *wmesg, nanotime deadline, const syncobj *so
 		if (error == EALREADY || g->g_given.load(std::memory_order_acquire)) {
 			continue;
 		}
-		if (error == ETIMEDOUT) {
+		// Who is leaving takes it back as if its time were over; of one_lock its caller does, under that lock.
+		if (error == ETIMEDOUT || (LWP_UNLIKELY(lwp_leaving(l)) && !taken && g->g_takers == grant::takers::any)) {
 			if (grant_take(g, grant::timed_out)) {
 				return ETIMEDOUT;
 			}

@@ -23,7 +23,12 @@ struct grant {
 	explicit grant(lwp_t *l, const void *object = nullptr, takers who = takers::any) noexcept : g_lwp(l), g_object(object), g_takers(who) {
 		l->l_pins++;  // others can reach the record: whoever it belongs to does not end in the middle of its wait
 	}
-	~grant() { g_lwp->l_pins--; }
+	~grant() {
+		g_lwp->l_pins--;
+		if (LWP_UNLIKELY(lwp_leaving(g_lwp))) {
+			sched.sd_leave(g_lwp);  // it was to take its wait back, and this was it
+		}
+	}
 	grant(const grant &) = delete;
 	grant &operator=(const grant &) = delete;
 
@@ -56,8 +61,8 @@ const void *grant_object(const void *wchan) noexcept;
 void grant_give(grant *, vcpu_t *me) noexcept;
 
 /// By the waiter, after hanging the record up.  `on` needs a wmesg and may have a deadline; the rest is filled in.
-/// 0 given: see g_by | ETIMEDOUT taken back: nobody will give | ERESTART, EINTR still hanging: pass the boundary, then call again, or take it
-/// back and unhang | ENOMEM still hanging, no timer.
+/// 0 given: see g_by | ETIMEDOUT taken back: nobody will give; the deadline, or its LWP is lwp_leaving() | ERESTART, EINTR still hanging: pass the
+/// boundary, then call again, or take it back and unhang | ENOMEM still hanging, no timer.
 [[nodiscard]] int grant_wait(grant *, const char *wmesg, nanotime deadline = never, const syncobj *sobj = &grant_syncobj) noexcept;
 
 }  // namespace lwp::kern

@@ -114,6 +114,49 @@ struct everybody {
 	}
 }
 
+/// Procs with every kind of LWP, a stopped one, a zombie and an orphan.
+[[noreturn]] void exit_with_procs() {
+	static lwp::proc crowd([] {
+		[[maybe_unused]] static everybody &all = *new everybody;
+		(void)park_for(std::chrono::hours(1));
+	});
+	static lwp::proc stopped([] {
+		for (;;) {
+			lwp_yield();
+		}
+	});
+	stopped.stop();
+	static lwp::proc ended([] {});
+	lwp::proc([] {
+		for (;;) {
+			(void)park();
+		}
+	}).detach();
+	for (int i = 0; i < 100; i++) {
+		lwp_yield();
+	}
+	lwp_proc_exit(8, grace);
+}
+
+/// The first proc is the process, and its last LWP ends it, whatever others do.
+[[noreturn]] void leave_with_procs() {
+	static lwp::proc other([] {
+		for (;;) {
+			lwp_yield();
+		}
+	});
+	(void)spawn([] { (void)park_for(1ms); });
+	_lwp_exit();
+}
+
+/// exit(3) in any proc is the process's.
+[[noreturn]] void exit_in_another_proc() {
+	static lwp::proc other([] { std::exit(9); });
+	for (;;) {
+		lwp_yield();
+	}
+}
+
 [[noreturn]] void exit_although_one_computes() {
 	static std::atomic<bool> computing{false};
 	static lwp::thread computer{lwp::attributes{.vcpu = 1, .detached = true}, [] {
@@ -178,6 +221,12 @@ TEST(ProcExitDeathTest, WithEveryKindOfLwp) {
 TEST(ProcExitDeathTest, FromAStoppedWorld) { EXPECT_EXIT(exit_from_a_stopped_proc(), testing::ExitedWithCode(4), ""); }
 
 TEST(ProcExitDeathTest, OneOfSeveralCoordinates) { EXPECT_EXIT(exit_twice(), testing::ExitedWithCode(5), ""); }
+
+TEST(ProcExitDeathTest, WithOtherProcs) {
+	EXPECT_EXIT(exit_with_procs(), testing::ExitedWithCode(8), "");
+	EXPECT_EXIT(leave_with_procs(), testing::ExitedWithCode(0), "");
+	EXPECT_EXIT(exit_in_another_proc(), testing::ExitedWithCode(9), "");
+}
 
 TEST(ProcExitDeathTest, WhoNeverComesIsLeftAlone) {
 	if (lwp::runtime::vcpus() < 2) {

@@ -194,6 +194,34 @@ TEST(Runtime, MoreThanMaxLwpsIsEagainAndLeavesNothing) {
 	expect_clean();
 }
 
+// Other procs are waited for too, and those collected that nobody has waited for.
+TEST(Runtime, EndsWhenOtherProcsHave) {
+	for (const unsigned vcpus : {1U, 2U}) {
+		std::atomic<int> ended{0};
+		{
+			lwp::runtime rt({.vcpus = vcpus});
+			for (int i = 0; i < 3; i++) {
+				const pid_t pid = lwp_proc_create(
+				    [](void *n) -> int {
+					    for (int k = 0; k < 20; k++) {
+						    lwp_yield();
+					    }
+					    (void)spawn([n] { static_cast<std::atomic<int> *>(n)->fetch_add(1); });
+					    _lwp_exit();
+				    },
+				    &ended, nullptr);
+				EXPECT_GT(pid, 0);
+				if (i == 0) {
+					EXPECT_EQ(lwp_proc_detach(pid), 0);
+				}
+			}
+		}
+		EXPECT_EQ(ended.load(), 3);
+		EXPECT_EQ(lwp::runtime::stats().lwps, 0U);
+		EXPECT_EQ(lwp::runtime::stats().stacks_in_use, 0U);
+	}
+}
+
 TEST(Runtime, StatsCount) {
 	lwp::runtime rt({.vcpus = 2});
 	const lwpid_t detached = spawn([] {}, LWP_DETACHED | LWP_SUSPENDED);

@@ -186,13 +186,13 @@ void idle_entry(void *arg) {
 	fatal("vCPU 0 was stopped");
 }
 
-/// Nobody is left but LWP 1, and the counters say so.
+/// Nobody is left but LWP 1, and no other proc, and the counters say so.
 bool alone() {
 	vcpu_t *here = w->home->l_cpu;
 	const proc_scope hold(&proc0, here);
 	proc_check(&proc0);
 	const proc_counts c = proc_count(&proc0);
-	return c.nlwps - c.nzlwps == 1 && c.nlwpwait == 0;
+	return c.nlwps - c.nzlwps == 1 && c.nlwpwait == 0 && procs_made.empty();
 }
 
 void vcpu_entry(unsigned i) {
@@ -343,6 +343,7 @@ void make_runtime(unsigned n, unsigned substitutes) {
 	sched.sd_settle = turnstile_settle;
 	sched.sd_letgo = biglock_let_go;
 	sched.sd_bigyield = biglock_yield;
+	sched.sd_leave = lwp_leave;
 	sched.sd_count.store(n - substitutes);
 	must(stack_alloc(w->idle_stack, stack_default) == 0);
 
@@ -463,6 +464,9 @@ lwpid_t start_slot(int vcpu, void *fn, void (*call)(void *), const flags &f) {
 	lwp_t *creator = me();
 	if (int error = newlwp(creator, o, &l); error != 0) {
 		fail("newlwp: error %d", error);
+	}
+	if (f.into != nullptr) {
+		lwp_into(f.into, l);
 	}
 	if (int error = lwp_start(creator, l, run_slot, s, o, &lid); error != 0) {
 		fail("lwp_start: error %d", error);

@@ -28,11 +28,12 @@ using kern::never;
 constexpr int anywhere = -1;
 
 struct flags {
-	bool pinned = false;     // stays on its vCPU; else it may be taken by others once it runs
-	bool waits = true;       // the first on its vCPU waits there until race()
-	bool detached = false;   //
-	bool suspended = false;  //
-	int priority = -1;       // within its class
+	bool pinned = false;           // stays on its vCPU; else it may be taken by others once it runs
+	bool waits = true;             // the first on its vCPU waits there until race()
+	bool detached = false;         //
+	bool suspended = false;        //
+	int priority = -1;             // within its class
+	kern::proc_t *into = nullptr;  // it is the first of this proc
 };
 
 /// The result of lwp_wait1(), restarts done.

@@ -611,10 +611,10 @@ int call_now(lwp_t *l) {
 		return 0;
 	}
 	case op::proc_stop:
-		proc_stop(l->l_cpu);
+		proc_stop(&proc0, l->l_cpu);
 		return 0;
 	case op::proc_go:
-		proc_continue(l->l_cpu);
+		proc_continue(&proc0, l->l_cpu);
 		return 0;
 	case op::let_go:
 		proc_let_go(&proc0, l->l_cpu);

@@ -339,11 +339,11 @@ TEST(ProcStop, ManyTimesWhileOthersHandOver) {
 	std::thread outside([&] {
 		lwp_t *me = curlwp();
 		for (std::size_t i = 0; i < wanted; i++) {
-			proc_stop(me->l_cpu);
+			proc_stop(&proc0, me->l_cpu);
 			if (i % 4 == 0) {
 				await([] { return running() == 1; }, "somebody runs on in a stopped proc");
 			}
-			proc_continue(me->l_cpu);
+			proc_continue(&proc0, me->l_cpu);
 			std::this_thread::yield();
 		}
 		const std::size_t h = handed.load();

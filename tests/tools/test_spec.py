@@ -12,6 +12,7 @@ QUIRKS = {f"Q{n}" for n in range(1, 30)}
 NOTIONS = {
     "swapping", "uarea", "trampoline", "cpu_lwp_free", "pmap_activate", "spl", "kernel_lock", "coredump", "reboot", "credentials", "alllwp",
     "emulation hooks", "syscall times", "lockdebug barrier", "ptrace", "exit status", "swtch", "lwp_uc_pool", "limits",
+    "procs",
 }
 
 
