@@ -4,14 +4,14 @@
  *
  * Each call takes the arguments of the POSIX call of that name, gives its results and sets errno as it does; what differs is said here and at
  * the call.  Any LWP may call them, and any kernel thread of the process: one that the library does not know is adopted by its first call and
- * then makes the plain, blocking system call, since it has nothing else to run.
+ * then waits by itself, in poll(2), since it has nothing else to run.
  *
  * A descriptor in blocking mode blocks the calling LWP, and its vCPU runs others.  One with O_NONBLOCK (or MSG_DONTWAIT) gives EAGAIN, as ever.
  * The library never leaves a descriptor in another mode than it found it in.  SO_RCVTIMEO and SO_SNDTIMEO are kept: EAGAIN at the timeout
  * (connect: EINPROGRESS), never early, some milliseconds late if the vCPU is busy or the mode or timeout was set a moment before.
  *
  * EINTR: when _lwp_wakeup() interrupts the LWP, or a handler without SA_RESTART that lwp_sigaction() has set (signal.h); then nothing was
- * transferred.  Signals of the OS with any other handler interrupt no call.
+ * transferred.  Signals of the OS with any other handler interrupt no call, and nothing interrupts one of an adopted kernel thread.
  * ECANCELED: lwp_close() closed the descriptor while the call was blocked on it.  ENOMEM besides POSIX's reasons: no room for a timer or the
  * vCPU's own descriptors; EMFILE and ENFILE: none left for those.
  * SIGPIPE: as POSIX; it is sent to the process's kernel thread that carries the call out, which may not be the one that made it.  A
@@ -65,10 +65,9 @@ LWP_API int lwp_fdatasync(int fd);
 LWP_API int lwp_openat(int directory, const char *path, int flags, ...);
 
 /**
- * close(2), and ends what other LWPs wait for on this descriptor by calls of this header: they get ECANCELED, or their result if it
- * came first.  The number is free again only after all of them have ended, so none of them ever meets another file.  Blocks until then.
- * Calls begun meanwhile get EBADF.  lwp_poll() on this descriptor alone gives POLLNVAL.  Not ended: lwp_poll() and lwp_select() on several,
- * and blocking calls of adopted kernel threads.
+ * close(2), and ends what other LWPs and adopted kernel threads wait for on this descriptor by calls of this header: they get ECANCELED, or their
+ * result if it came first.  lwp_poll() gives POLLNVAL for it, alone or among others, and lwp_select() fails with EBADF.  The number is free again only
+ * after all of them have ended, so none of them ever meets another file.  Blocks until then.  Calls begun meanwhile get EBADF.
  * close(2) itself also works, but lets those waits go on.
  * Errors: EBADF not open, or just being closed by another LWP; and close(2)'s.
  */
@@ -89,7 +88,7 @@ LWP_API int lwp_accept4(int fd, struct sockaddr *address, socklen_t *length, int
 /** connect(2).  Blocks.  A connect that was interrupted or timed out goes on in the background, as POSIX says. */
 LWP_API int lwp_connect(int fd, const struct sockaddr *address, socklen_t length);
 
-/** recv(2), recvfrom(2), recvmsg(2).  Blocks. */
+/** recv(2), recvfrom(2), recvmsg(2).  Blocks; not with MSG_OOB or MSG_ERRQUEUE, as ever. */
 LWP_API ssize_t lwp_recv(int fd, void *buffer, size_t size, int flags);
 LWP_API ssize_t lwp_recvfrom(int fd, void *buffer, size_t size, int flags, struct sockaddr *address, socklen_t *length);
 LWP_API ssize_t lwp_recvmsg(int fd, struct msghdr *message, int flags);

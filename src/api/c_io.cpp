@@ -93,6 +93,28 @@ long send_message(int fd, const msghdr *message, int flags) noexcept {
 	    [=](const void *p, std::size_t n) { return send_all(fd, p, n, flags); });
 }
 
+bool is_stream(int fd) noexcept {
+	int type = 0;
+	socklen_t size = sizeof(type);
+	return sys::call(SYS_getsockopt, fd, SOL_SOCKET, SO_TYPE, reinterpret_cast<long>(&type), reinterpret_cast<long>(&size)) == 0 &&
+	    type == SOCK_STREAM;
+}
+
+/// What these ask for is there or is not: neither ever waits, and to a ring that has to be said.
+int receive_flags(int flags) noexcept { return (flags & (MSG_ERRQUEUE | MSG_OOB)) != 0 ? flags | MSG_DONTWAIT : flags; }
+
+long receive_message(int fd, msghdr *message, int flags) noexcept {
+	flags = receive_flags(flags);
+	const long result = io_simple(io_kind::recvmsg, fd, message, 1, flags);
+	if ((flags & (MSG_WAITALL | MSG_PEEK | MSG_DONTWAIT)) != MSG_WAITALL || result <= 0 || message->msg_control != nullptr ||
+	    static_cast<std::size_t>(result) >= length_of(message->msg_iov, message->msg_iovlen) || !is_stream(fd)) {
+		return result;
+	}
+	// A ring has waited for all of it, and this is the end of the stream; elsewhere it took what was there.
+	return rest_of(message->msg_iov, message->msg_iovlen, static_cast<std::size_t>(result),
+	    [=](const void *p, std::size_t n) { return whole(io_kind::recv, fd, p, n, flags); });
+}
+
 /// The events, 0 at the deadline, -errno
 long ready(lwp_t *l, int fd, int events, nanotime deadline) noexcept {
 	const long result = io_ready(l, fd, events, deadline);
@@ -104,7 +126,7 @@ long poll_now(pollfd *fds, nfds_t count) noexcept {
 	return sys::call(SYS_ppoll, reinterpret_cast<long>(fds), static_cast<long>(count), reinterpret_cast<long>(&zero), 0, 8);
 }
 
-/// An epoll instance over all of them, which itself can be waited for.  -errno
+/// An epoll instance over all of them, which itself can be waited for.  -errno; -EBADF: one of them names nothing
 long gather(const pollfd *fds, nfds_t count) noexcept {
 	const long set = sys::call(SYS_epoll_create1, EPOLL_CLOEXEC);
 	for (nfds_t i = 0; set >= 0 && i < count; i++) {
@@ -120,7 +142,7 @@ long gather(const pollfd *fds, nfds_t count) noexcept {
 			}
 			error = sys::call(SYS_epoll_ctl, set, EPOLL_CTL_MOD, fds[i].fd, reinterpret_cast<long>(&event));
 		}
-		if (error < 0 && error != -EPERM && error != -EBADF) {  // files are always ready, and poll(2) has said so if anybody asked
+		if (error < 0 && error != -EPERM) {  // files are always ready, and poll(2) has said so if anybody asked
 			(void)sys::call(SYS_close, set);
 			return error;
 		}
@@ -128,34 +150,108 @@ long gather(const pollfd *fds, nfds_t count) noexcept {
 	return set;
 }
 
+/// Nothing is ready yet.  As poll(2).
+long poll_one(lwp_t *l, pollfd *one, nanotime deadline) noexcept {
+	const long n = ready(l, one->fd, one->events, deadline);
+	if (n > 0) {
+		one->revents = static_cast<short>(n);
+		return 1;
+	}
+	if (n == -ECANCELED) {  // closed by lwp_close(): whatever has the number now, it is not ours
+		one->revents = POLLNVAL;
+		return 1;
+	}
+	const long seen = poll_now(one, 1);
+	return seen != 0 ? seen : n;
+}
+
+/// The wait of lwp_poll() on several: for their epoll instance, as one operation however often it turns out that another has taken what was there.
+struct poll_parts : io_parts {
+	poll_parts(pollfd *f, nfds_t n) noexcept
+	    : io_parts{[](io_parts &self, io_op *) noexcept { return static_cast<poll_parts &>(self).look() == 0; }}, fds(f), count(n) {}
+	long look() noexcept { return seen = poll_now(fds, count); }
+
+	pollfd *fds;
+	nfds_t count;
+	long seen = 0;
+};
+
+/// Has `op` ended when one of `fds` is closed.  0 | EBADF: one is being closed | ENOMEM
+int watch_all(lwp_t *l, io_op *op, const pollfd *fds, nfds_t count, fd_watch *watches) noexcept {
+	int result = 0;
+	for (nfds_t i = 0; i < count && result != ENOMEM; i++) {
+		if (fds[i].fd < 0) {
+			continue;
+		}
+		watches[i].w_op = op;
+		watches[i].w_fd = fds[i].fd;
+		int error;
+		while ((error = descriptor_watch(&watches[i], l->l_cpu)) == EAGAIN) {
+			lwp_yield_cpu(l);
+		}
+		watches[i].w_closed = error == EBADF;
+		result = error != 0 ? error : result;
+	}
+	return result;
+}
+
+/// Nothing is ready yet.  As poll(2); each that lwp_close() has closed gives POLLNVAL.
+long poll_several(lwp_t *l, pollfd *fds, nfds_t count, nanotime deadline) noexcept {
+	const std::unique_ptr<fd_watch[]> watches(new (std::nothrow) fd_watch[count]);
+	if (watches == nullptr) {
+		return -ENOMEM;
+	}
+	io_op op(l, io_kind::poll, -1);
+	op.o_flags = POLLIN;
+	op.o_deadline = deadline;
+	poll_parts parts(fds, count);
+	long n = -watch_all(l, &op, fds, count, watches.get());
+	const long set = n == 0 ? gather(fds, count) : n;
+	if (set >= 0) {
+		op.o_fd = static_cast<int>(set);
+		n = io_run_parts(l, &op, parts);
+	} else {
+		n = set;
+		lwp_userret(l);
+	}
+	if (parts.seen == 0) {
+		parts.look();  // before they are left: until then each number is what it was
+	}
+	for (nfds_t i = 0; i < count; i++) {
+		if (watches[i].w_listed) {
+			descriptor_unwatch(&watches[i], l->l_cpu);
+		}
+	}
+	if (set >= 0) {
+		(void)sys::call(SYS_close, set);
+	}
+	if (parts.seen < 0) {
+		return parts.seen;
+	}
+	long seen = parts.seen;
+	for (nfds_t i = 0; i < count; i++) {
+		if (watches[i].w_closed) {
+			seen += fds[i].revents == 0 ? 1 : 0;
+			fds[i].revents = POLLNVAL;
+		}
+	}
+	return seen != 0 ? seen : n == -ETIMEDOUT ? 0 : n;
+}
+
 long poll_until(pollfd *fds, nfds_t count, nanotime deadline) noexcept {
 	const in_library l;
-	long n = poll_now(fds, count);
-	if (n != 0 || deadline == 0) {
+	if (const long n = poll_now(fds, count); n != 0 || deadline == 0) {
 		lwp_userret(l);
 		return n;
 	}
-	const bool one = count == 1 && fds[0].fd >= 0;
-	const long set = one ? fds[0].fd : gather(fds, count);
-	if (set < 0) {
-		return set;
+	if (count == 1 && fds[0].fd >= 0) {
+		return poll_one(l, fds, deadline);
 	}
+	long result;
 	do {
-		n = ready(l, static_cast<int>(set), one ? fds[0].events : POLLIN, deadline);
-		if (one && n == -ECANCELED) {  // closed by lwp_close(): whatever has the number now, it is not ours
-			fds[0].revents = POLLNVAL;
-			return 1;
-		}
-		const long seen = poll_now(fds, count);
-		if (seen != 0 || n <= 0) {
-			n = seen != 0 ? seen : n;
-			break;
-		}
-	} while (true);
-	if (!one) {
-		(void)sys::call(SYS_close, set);
-	}
-	return n;
+		result = poll_several(l, fds, count, deadline);
+	} while (result == -EBADF);  // a number named nothing for a moment, and then something again
+	return result;
 }
 
 /// The deadline after `time`.  0 | EINVAL
@@ -351,7 +447,7 @@ ssize_t lwp_recv(int fd, void *buffer, size_t size, int flags) {
 	if ((flags & (MSG_WAITALL | MSG_PEEK | MSG_DONTWAIT)) == MSG_WAITALL) {
 		return posix(whole(io_kind::recv, fd, buffer, size, flags));
 	}
-	return posix(io_simple(io_kind::recv, fd, buffer, size, flags));
+	return posix(io_simple(io_kind::recv, fd, buffer, size, receive_flags(flags)));
 }
 
 ssize_t lwp_recvfrom(int fd, void *buffer, size_t size, int flags, struct sockaddr *address, socklen_t *length) {
@@ -364,14 +460,14 @@ ssize_t lwp_recvfrom(int fd, void *buffer, size_t size, int flags, struct sockad
 	message.msg_namelen = length != nullptr ? *length : 0;
 	message.msg_iov = &iov;
 	message.msg_iovlen = 1;
-	const long result = io_simple(io_kind::recvmsg, fd, &message, 1, flags);
+	const long result = receive_message(fd, &message, flags);
 	if (result >= 0 && length != nullptr) {
 		*length = message.msg_namelen;
 	}
 	return posix(result);
 }
 
-ssize_t lwp_recvmsg(int fd, struct msghdr *message, int flags) { return posix(io_simple(io_kind::recvmsg, fd, message, 1, flags)); }
+ssize_t lwp_recvmsg(int fd, struct msghdr *message, int flags) { return posix(receive_message(fd, message, flags)); }
 
 ssize_t lwp_send(int fd, const void *buffer, size_t size, int flags) { return posix(send_all(fd, buffer, size, flags)); }
 

@@ -2,12 +2,10 @@
 #include "api/io_call.h"
 
 #include "api/deadline.h"
-#include "base/sys.h"
 #include "proc/lwp_life.h"
 
 #include <cerrno>
 #include <optional>
-#include <sys/eventfd.h>
 
 namespace lwp::kern {
 namespace {
@@ -16,12 +14,7 @@ namespace {
 /// comes when the operation is over finds it done and lets it be.
 struct ender {
 	io_op *op;
-	void operator()() const noexcept {
-		io_cancel(op, io_end::stopped);
-		if (op->o_stopfd >= 0) {
-			sys::signal_eventfd(op->o_stopfd);
-		}
-	}
+	void operator()() const noexcept { io_cancel(op, io_end::stopped); }
 };
 
 /// Waits for what has begun.
@@ -46,22 +39,8 @@ long within_limit(lwp_t *l, io_op *op, const io_limit &limit, CarryOut carry_out
 	if (!limit.stop.stop_possible()) {
 		return carry_out();
 	}
-	if (l->l_cpu->vc_bound) {  // a kernel thread that blocks by itself can be reached by a descriptor only
-		const long fd = sys::call(SYS_eventfd2, 0, EFD_CLOEXEC | EFD_NONBLOCK);
-		if (fd < 0) {
-			return fd;
-		}
-		op->o_stopfd = static_cast<int>(fd);
-	}
-	long result;
-	{
-		const std::stop_callback<ender> callback(limit.stop, ender{op});
-		result = carry_out();
-	}
-	if (op->o_stopfd >= 0) {
-		(void)sys::call(SYS_close, op->o_stopfd);
-	}
-	return result;
+	const std::stop_callback<ender> callback(limit.stop, ender{op});
+	return carry_out();
 }
 
 }  // namespace
@@ -99,27 +78,29 @@ long io_run(lwp_t *l, io_op *op, const io_limit &limit) noexcept {
 	return within_limit(l, op, limit, [=]() noexcept { return io_run(l, op); });
 }
 
-long io_run_parts(lwp_t *l, io_op *op, const io_limit &limit, io_parts &parts) noexcept {
-	return within_limit(l, op, limit, [&]() noexcept {
-		bool begun = io_begin(l, op);
-		for (;;) {
-			if (begun) {
-				await(l, op);
-			}
-			if (op->o_result <= 0) {
-				break;
-			}
-			parts.done += static_cast<std::size_t>(op->o_result);
-			if (!parts.next(parts, op)) {
-				break;
-			}
-			lwp_userret(l);
-			begun = io_begin_next(l, op);
+long io_run_parts(lwp_t *l, io_op *op, io_parts &parts) noexcept {
+	bool begun = io_begin(l, op);
+	for (;;) {
+		if (begun) {
+			await(l, op);
 		}
-		const long result = io_finish(l, op);
+		if (op->o_result <= 0) {
+			break;
+		}
+		parts.done += static_cast<std::size_t>(op->o_result);
+		if (!parts.next(parts, op)) {
+			break;
+		}
 		lwp_userret(l);
-		return result;
-	});
+		begun = io_begin_next(l, op);
+	}
+	const long result = io_finish(l, op);
+	lwp_userret(l);
+	return result;
+}
+
+long io_run_parts(lwp_t *l, io_op *op, const io_limit &limit, io_parts &parts) noexcept {
+	return within_limit(l, op, limit, [&]() noexcept { return io_run_parts(l, op, parts); });
 }
 
 long io_simple(io_kind kind, int fd, const void *addr, std::size_t len, int flags, off_t off, const io_limit *limit) noexcept {

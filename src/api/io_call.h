@@ -24,6 +24,7 @@ struct io_parts {
 };
 /// Part after part, as one operation: its descriptor is looked at once, and a close ends all of it.  The last part's result: 0 the end of the
 /// stream, -errno what ended it; parts.done tells how much was done before.
+long io_run_parts(lwp_t *, io_op *, io_parts &) noexcept;
 long io_run_parts(lwp_t *, io_op *, const io_limit &, io_parts &) noexcept;
 /// The same for one buffer.
 long io_run_all(lwp_t *, io_op *, const io_limit &, std::size_t *done) noexcept;

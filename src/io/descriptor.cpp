@@ -17,10 +17,11 @@ struct closer {
 };
 
 struct entry {
-	list<io_op, &io_op::o_fdlink> e_ops;  // f: in flight
-	closer *e_closer = nullptr;           // f: waits for them to end
-	bool e_closing = false;               // f: close(2) runs
-	atomic<std::uint32_t> e_plain{0};     // a: when it was found plain, in units of plain_unit; a hint
+	list<io_op, &io_op::o_fdlink> e_ops;          // f: in flight
+	list<fd_watch, &fd_watch::w_link> e_watches;  // f: of operations on something else
+	closer *e_closer = nullptr;                   // f: waits for both to end
+	bool e_closing = false;                       // f: close(2) runs
+	atomic<std::uint32_t> e_plain{0};             // a: when it was found plain, in units of plain_unit; a hint
 };
 
 // Descriptors are small numbers: a table of tables.  Beyond a million they share entries, so an operation's own number counts.
@@ -66,6 +67,13 @@ bool end_all(const entry *e, int fd) noexcept {
 			io_cancel(op, io_end::closed);
 		}
 	}
+	for (fd_watch *w = e->e_watches.front(); w != nullptr; w = list<fd_watch, &fd_watch::w_link>::next(w)) {
+		if (w->w_fd == fd) {
+			any = true;
+			w->w_closed = true;
+			io_cancel(w->w_op, io_end::closed);
+		}
+	}
 	return any;
 }
 
@@ -75,7 +83,32 @@ bool any_on(const entry *e, int fd) noexcept {
 			return true;
 		}
 	}
+	for (const fd_watch *w = e->e_watches.front(); w != nullptr; w = list<fd_watch, &fd_watch::w_link>::next(w)) {
+		if (w->w_fd == fd) {
+			return true;
+		}
+	}
 	return false;
+}
+
+/// f held.  0 | EBADF | EAGAIN: whether something may begin on `fd`.
+int may_begin(const entry *e, int fd) noexcept {
+	if (LWP_UNLIKELY(e->e_closing)) {
+		return EAGAIN;
+	}
+	return LWP_UNLIKELY(e->e_closer != nullptr && e->e_closer->c_fd == fd) ? EBADF : 0;
+}
+
+/// f held.  The closer, if what has just left `e` was the last that it waits for: to be given its grant without the lock.
+closer *closer_of(const entry *e) noexcept {
+	closer *c = e->e_closer;
+	return LWP_UNLIKELY(c != nullptr && !any_on(e, c->c_fd)) && grant_take(&c->c_grant, 1) ? c : nullptr;
+}
+
+void go_on(closer *waiting, vcpu_t *me) noexcept {
+	if (LWP_UNLIKELY(waiting != nullptr)) {
+		grant_give(&waiting->c_grant, me);
+	}
 }
 
 short events_of(const io_op *op) noexcept { return op->o_kind == io_kind::poll ? static_cast<short>(op->o_flags) : io_events(op->o_kind); }
@@ -97,11 +130,8 @@ int descriptor_enter(io_op *op, vcpu_t *me) noexcept {
 		return ENOMEM;
 	}
 	lock_scope hold(lock_of(op->o_fd), me);
-	if (LWP_UNLIKELY(e->e_closing)) {
-		return EAGAIN;
-	}
-	if (LWP_UNLIKELY(e->e_closer != nullptr && e->e_closer->c_fd == op->o_fd)) {
-		return EBADF;
+	if (const int error = may_begin(e, op->o_fd); LWP_UNLIKELY(error != 0)) {
+		return error;
 	}
 	e->e_ops.push_back(op);
 	op->o_listed = true;
@@ -115,14 +145,35 @@ void descriptor_leave(io_op *op, vcpu_t *me) noexcept {
 		lock_scope hold(lock_of(op->o_fd), me);
 		e->e_ops.remove(op);
 		op->o_listed = false;
-		closer *c = e->e_closer;
-		if (LWP_UNLIKELY(c != nullptr && !any_on(e, c->c_fd)) && grant_take(&c->c_grant, 1)) {
-			waiting = c;
-		}
+		waiting = closer_of(e);
 	}
-	if (LWP_UNLIKELY(waiting != nullptr)) {
-		grant_give(&waiting->c_grant, me);
+	go_on(waiting, me);
+}
+
+int descriptor_watch(fd_watch *w, vcpu_t *me) noexcept {
+	entry *e = entry_of(w->w_fd);
+	if (e == nullptr) {
+		return ENOMEM;
 	}
+	lock_scope hold(lock_of(w->w_fd), me);
+	if (const int error = may_begin(e, w->w_fd); error != 0) {
+		return error;
+	}
+	e->e_watches.push_back(w);
+	w->w_listed = true;
+	return 0;
+}
+
+void descriptor_unwatch(fd_watch *w, vcpu_t *me) noexcept {
+	entry *e = entry_of(w->w_fd);
+	closer *waiting = nullptr;
+	{
+		lock_scope hold(lock_of(w->w_fd), me);
+		e->e_watches.remove(w);
+		w->w_listed = false;
+		waiting = closer_of(e);
+	}
+	go_on(waiting, me);
 }
 
 bool descriptor_plain(int fd, nanotime when) noexcept {

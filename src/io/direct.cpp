@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <fcntl.h>
 #include <mutex>
+#include <sys/eventfd.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 
@@ -92,22 +93,20 @@ long io_call(io_op *op) noexcept {
 	return -ENOSYS;
 }
 
-long io_try(io_op *op) noexcept {
+namespace {
+
+/// An attempt that a flag of the call keeps from waiting.  -EOPNOTSUPP: there is no such flag
+long try_by_flag(const io_op *op) noexcept {
 	const iovec one{op->o_addr, op->o_len};
-	long result = -EOPNOTSUPP;
 	switch (op->o_kind) {
 	case io_kind::read:
-		result = try_vector(op, SYS_preadv2, &one, 1);
-		break;
+		return try_vector(op, SYS_preadv2, &one, 1);
 	case io_kind::readv:
-		result = try_vector(op, SYS_preadv2, static_cast<const iovec *>(op->o_addr), length(op));
-		break;
+		return try_vector(op, SYS_preadv2, static_cast<const iovec *>(op->o_addr), length(op));
 	case io_kind::write:
-		result = try_vector(op, SYS_pwritev2, &one, 1);
-		break;
+		return try_vector(op, SYS_pwritev2, &one, 1);
 	case io_kind::writev:
-		result = try_vector(op, SYS_pwritev2, static_cast<const iovec *>(op->o_addr), length(op));
-		break;
+		return try_vector(op, SYS_pwritev2, static_cast<const iovec *>(op->o_addr), length(op));
 	case io_kind::recv:
 		return sys::call(SYS_recvfrom, op->o_fd, word(op->o_addr), length(op), op->o_flags | MSG_DONTWAIT, 0, 0);
 	case io_kind::send:
@@ -116,18 +115,32 @@ long io_try(io_op *op) noexcept {
 		return sys::call(SYS_recvmsg, op->o_fd, word(op->o_addr), op->o_flags | MSG_DONTWAIT);
 	case io_kind::sendmsg:
 		return sys::call(SYS_sendmsg, op->o_fd, word(op->o_addr), op->o_flags | MSG_DONTWAIT);
-	case io_kind::accept:
-	case io_kind::connect:
-		return for_a_moment_nonblocking(op->o_fd, [op] { return io_call(op); });
 	case io_kind::poll:
 		return poll_once(op);
 	default:
 		return -EOPNOTSUPP;
 	}
-	if (result != -EOPNOTSUPP || io_pollable(op->o_fd) != 1) {
+}
+
+/// Whether its descriptor may have to be waited for, which poll(2) can do.
+bool waits(const io_op *op) noexcept {
+	return io_of_socket(op->o_kind) || op->o_kind == io_kind::poll || (op->o_kind <= io_kind::writev && io_pollable(op->o_fd) == 1);
+}
+
+}  // namespace
+
+long io_try(io_op *op) noexcept {
+	const long result = try_by_flag(op);
+	if (result != -EOPNOTSUPP || !waits(op)) {
 		return result;
 	}
-	return for_a_moment_nonblocking(op->o_fd, [op] { return io_call(op); });  // a terminal, or a pipe of an older kernel
+	// accept and connect; a terminal, or a pipe of an older kernel
+	return for_a_moment_nonblocking(op->o_fd, [op] { return io_call(op); });
+}
+
+bool io_no_wait(const io_op *op) noexcept {
+	const bool flagged = op->o_kind >= io_kind::recv && op->o_kind <= io_kind::sendmsg && (op->o_flags & MSG_DONTWAIT) != 0;
+	return flagged || (op->o_kind != io_kind::poll && io_nonblocking(op->o_fd));
 }
 
 // Not set: that is so.  Set: perhaps for the moment of another vCPU's attempt, and then a call that has to block would give EAGAIN.
@@ -170,53 +183,71 @@ int io_pollable(int fd) noexcept {
 
 namespace {
 
-/// accept(2) that blocks, except that it met the moment of another's attempt and says EAGAIN: then again.
-long block_in_call(io_op *op) noexcept {
-	for (;;) {
-		const long result = io_call(op);
-		if (result != -EAGAIN || op->o_kind != io_kind::accept || io_socket_timeout(op) != 0 || io_nonblocking(op->o_fd)) {
-			return result;
+constexpr nanotime look_again = 5'000'000;     // where there is no eventfd
+constexpr nanotime backlog_again = 1'000'000;  // a full backlog: nothing tells when there is room
+
+/// Waits for its descriptor, if `events` names any, at most for `most`.  1 ready | 0 try again | below 0: it is over
+long await_direct(io_op *op, int events, nanotime most) noexcept {
+	if (op->o_wakefd.load(std::memory_order_relaxed) < 0) {  // relaxed: our own
+		const long fd = sys::call(SYS_eventfd2, 0, EFD_CLOEXEC | EFD_NONBLOCK);
+		if (fd >= 0) {
+			op->o_wakefd.store(static_cast<int>(fd), std::memory_order_seq_cst);  // before we look at o_end: see ask()
+		} else {
+			most = std::min(most, look_again);  // no descriptors are left
 		}
 	}
-}
-
-/// Waits for the descriptor, the deadline, o_stopfd.  1 ready | 0 try again | -ETIMEDOUT | -ECANCELED
-long await_direct(const io_op *op, int events, nanotime deadline) noexcept {
-	const nanotime when = now();
-	if (when >= op->o_deadline) {
-		return -ETIMEDOUT;
+	if (op->o_end.load(std::memory_order_seq_cst) != io_end::none) {
+		return -ECANCELED;
 	}
-	const timespec left = to_timespec(deadline - when);
-	pollfd p[2] = {{events != 0 ? op->o_fd : -1, static_cast<short>(events), 0}, {op->o_stopfd, POLLIN, 0}};
-	(void)sys::call(SYS_ppoll, word(p), 2, deadline == never ? 0 : word(&left), 0, 8);
-	return p[1].revents != 0 ? -ECANCELED : p[0].revents != 0 ? 1 : 0;
+	const nanotime when = now(), limit = std::min(op->o_deadline, op->o_give_up);
+	if (when >= limit) {
+		return when >= op->o_deadline ? -ETIMEDOUT : op->o_kind == io_kind::connect ? -EINPROGRESS : -EAGAIN;
+	}
+	const nanotime until = std::min(limit, after(when, most));
+	const timespec left = to_timespec(until - when);
+	pollfd p[2] = {{events != 0 ? op->o_fd : -1, static_cast<short>(events), 0}, {op->o_wakefd.load(std::memory_order_relaxed), POLLIN, 0}};
+	(void)sys::call(SYS_ppoll, word(p), 2, until == never ? 0 : word(&left), 0, 8);
+	return p[0].revents != 0 ? 1 : 0;
 }
 
 }  // namespace
 
+// Attempts and waits in turn, and never a call that blocks where another could take what the wait was for: nobody could end that.  An attempt that needs
+// O_NONBLOCK for a moment is made after the wait, when it is sure to be short.
 long io_direct(io_op *op) noexcept {
-	if (op->o_deadline == never && op->o_stopfd < 0) {
-		return block_in_call(op);
+	long result = op->o_fd >= 0 ? try_by_flag(op) : -EOPNOTSUPP;
+	if (result != -EAGAIN && result != -EOPNOTSUPP) {
+		return result;
 	}
-	const bool unix_connect = op->o_kind == io_kind::connect && io_family(op->o_fd) == AF_UNIX;
-	for (;;) {
-		const long result = io_try(op);
-		if (result == -EOPNOTSUPP) {
-			return io_call(op);  // a file: it takes what it takes
-		}
-		if ((result != -EAGAIN && result != -EINPROGRESS) || (op->o_kind != io_kind::poll && io_nonblocking(op->o_fd))) {
-			return result;
-		}
-		// A full backlog: nothing tells when there is room.
-		const int events = unix_connect ? 0 : op->o_kind == io_kind::poll ? op->o_flags : io_events(op->o_kind);
-		const long ready = await_direct(op, events, unix_connect ? std::min(op->o_deadline, now() + 1'000'000) : op->o_deadline);
+	if (!waits(op) || io_no_wait(op)) {
+		return io_call(op);
+	}
+	const bool connects = op->o_kind == io_kind::connect;
+	const bool unix_connect = connects && io_family(op->o_fd) == AF_UNIX;
+	if (connects) {
+		result = io_try(op);
+	}
+	if (op->o_deadline == never && io_timeout_option(op->o_kind) != 0) {
+		const nanotime timeout = io_socket_timeout(op);
+		op->o_give_up = timeout == 0 ? never : after(now(), timeout);
+	}
+	const int events = unix_connect ? 0 : op->o_kind == io_kind::poll ? op->o_flags : io_events(op->o_kind);
+	while (result == -EAGAIN || result == -EINPROGRESS || result == -EOPNOTSUPP) {
+		const long ready = await_direct(op, events, unix_connect ? backlog_again : never);
 		if (ready < 0) {
 			return ready;
 		}
-		if (ready > 0 && op->o_kind == io_kind::connect) {
-			return io_connected(op->o_fd);
+		if (unix_connect || (ready > 0 && !connects)) {
+			result = io_try(op);
+		} else if (ready > 0) {
+			result = io_connected(op->o_fd);
 		}
 	}
+	return result;
+}
+
+void io_unreachable(io_op *op) noexcept {
+	(void)sys::call(SYS_close, op->o_wakefd.load(std::memory_order_relaxed));  // relaxed: our own
 }
 
 long io_connected(int fd) noexcept {

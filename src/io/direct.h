@@ -7,7 +7,8 @@
 
 namespace lwp::kern {
 
-/// The call itself, which may block the kernel thread: for adopted kernel threads and helpers.  Its deadline and o_stopfd are kept; nothing else ends it.
+/// The operation by an adopted kernel thread, which waits by itself: for the descriptor, and for the eventfd by which io_cancel() reaches it.  Deadlines and
+/// timeouts of sockets are kept.  A file is not waited for: that call takes what it takes.
 long io_direct(io_op *) noexcept;
 
 /// The call as it is made, blocking or not.
@@ -15,6 +16,10 @@ long io_call(io_op *) noexcept;
 
 /// What the kernel can do at once.  -EAGAIN: not ready | -EOPNOTSUPP: only a call that blocks can tell
 long io_try(io_op *) noexcept;
+/// Calls that only sockets know.
+inline bool io_of_socket(io_kind kind) noexcept { return kind >= io_kind::recv && kind <= io_kind::connect; }
+/// Whether the call is to answer EAGAIN in place of waiting.
+bool io_no_wait(const io_op *) noexcept;
 
 /// Whether O_NONBLOCK is set, other than by io_try() for a moment: then EAGAIN is the answer.
 bool io_nonblocking(int fd) noexcept;

@@ -35,13 +35,7 @@ bool over(io_op *op, long result) noexcept {
 	return true;
 }
 
-bool is_socket_call(const io_op *op) noexcept { return op->o_kind >= io_kind::recv && op->o_kind <= io_kind::connect; }
-bool is_file(const io_op *op) noexcept { return op->o_fd >= 0 && !is_socket_call(op) && io_pollable(op->o_fd) == 0; }
-
-bool wants_no_wait(const io_op *op) noexcept {
-	const bool flagged = is_socket_call(op) && op->o_kind <= io_kind::sendmsg && (op->o_flags & MSG_DONTWAIT) != 0;
-	return flagged || (op->o_kind != io_kind::poll && io_nonblocking(op->o_fd));
-}
+bool is_file(const io_op *op) noexcept { return op->o_fd >= 0 && !io_of_socket(op->o_kind) && io_pollable(op->o_fd) == 0; }
 
 /// A read of a file that got what the page cache had.  True: the rest is to be read.
 bool short_of(io_op *op, long result) noexcept {
@@ -89,7 +83,7 @@ verdict attempt(io_op *op, bool first) noexcept {
 	if (is_file(op)) {
 		return verdict::help;
 	}
-	if (first && wants_no_wait(op)) {
+	if (first && io_no_wait(op)) {
 		over(op, result);
 		return verdict::over;
 	}

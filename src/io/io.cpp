@@ -113,11 +113,9 @@ short io_events(io_kind kind) noexcept { return info(kind).events; }
 int io_timeout_option(io_kind kind) noexcept { return info(kind).option; }
 
 bool io_begin(lwp_t *l, io_op *op) noexcept {
-	if (LWP_UNLIKELY(l->l_cpu->vc_bound)) {
-		return over(op, io_direct(op));  // it has its kernel thread for itself
-	}
+	const bool bound = l->l_cpu->vc_bound;  // it has its kernel thread for itself, and for good
 	int error;
-	if (port_here(l->l_cpu, &error) == nullptr) {
+	if (!bound && port_here(l->l_cpu, &error) == nullptr) {
 		return over(op, -error);
 	}
 	if (op->o_fd >= 0) {
@@ -127,6 +125,9 @@ bool io_begin(lwp_t *l, io_op *op) noexcept {
 		if (error != 0) {
 			return over(op, -error);
 		}
+	}
+	if (LWP_UNLIKELY(bound)) {
+		return over(op, io_direct(op));
 	}
 	if (op->o_kind == io_kind::connect && io_family(op->o_fd) == AF_UNIX) {
 		return connect_unix(op);

@@ -40,6 +40,7 @@
 namespace lwp::kern {
 
 struct port;
+struct io_op;
 
 enum class io_kind : std::uint8_t {
 #define X(kind, wmesg, events, option) kind,
@@ -72,10 +73,18 @@ inline io_state io_state_of(std::uintptr_t at) noexcept { return static_cast<io_
 
 inline constexpr off_t io_here = -1;  ///< the file's own position
 
+/// Closes its o_wakefd.
+void io_unreachable(io_op *) noexcept;
+
 struct io_op {
 	io_op(lwp_t *l, io_kind kind, int fd) noexcept : o_grant(l), o_kind(kind), o_fd(fd) {}
 	io_op(const io_op &) = delete;
 	io_op &operator=(const io_op &) = delete;
+	~io_op() {
+		if (LWP_UNLIKELY(o_wakefd.load(std::memory_order_relaxed) >= 0)) {  // relaxed: our own
+			io_unreachable(this);
+		}
+	}
 
 	grant o_grant;                      // wakes the LWP
 	io_kind o_kind;                     // !
@@ -85,7 +94,6 @@ struct io_op {
 	std::size_t o_len = 0;              // !: bytes, or how many iovecs; of openat: the mode
 	off_t o_off = io_here;              // !
 	socklen_t *o_addrlen = nullptr;     // !: accept
-	int o_stopfd = -1;                  // !: of a kernel thread that blocks by itself: to be read when it is to stop
 	long (*o_call)(io_op *) = nullptr;  // !: what a helper thread does: 0 or more, or -errno
 	nanotime o_deadline = never;        // !
 	long o_result = 0;                  // p, then !: 0 or more, or -errno
@@ -93,6 +101,7 @@ struct io_op {
 	atomic<io_end> o_end{io_end::none};  // a: the first reason to end it
 	atomic<std::uintptr_t> o_at{
 	    0};  // a: io_at(): to cancelling under po_lock by who asks, to done by who completes it; the port is fixed meanwhile
+	atomic<int> o_wakefd{-1};    // a: an eventfd by which io_cancel() reaches a kernel thread that waits by itself; stored by that one
 	std::uint8_t o_unasked = 0;  // p: 1 on po_fresh, 2 on po_later, 0 on neither
 	bool o_queued = false;       // c: on po_asked
 	bool o_listed = false;       // f: on its descriptor's list
@@ -125,7 +134,8 @@ int io_timeout_option(io_kind) noexcept;
 [[nodiscard]] int io_wait(lwp_t *, io_op *) noexcept;
 /// After either: its result, 0 or more or -errno.  Nobody refers to it any more.
 [[nodiscard]] long io_finish(lwp_t *, io_op *) noexcept;
-/// Asks for an end.  By anybody who knows that it has not passed io_finish(): its timer, who holds its descriptor's lock, a stop callback.
+/// Asks for an end.  By anybody who knows that it is there still: its timer, who holds the lock of its descriptor or of one where it is watched, a stop
+/// callback.
 void io_cancel(io_op *, io_end why) noexcept;
 
 }  // namespace lwp::kern

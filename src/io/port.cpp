@@ -88,7 +88,12 @@ void arm_deadline(port *p, io_op *op) noexcept {
 void ask(io_op *op) noexcept {
 	std::uintptr_t at = op->o_at.load(std::memory_order_seq_cst);
 	if (io_state_of(at) != io_state::pending) {
-		return;  // it looks at o_end before it waits, or is over
+		// It looks at o_end before it waits, or is over; or its kernel thread waits by itself.  That one has stored o_wakefd before it looked: seq_cst, as
+		// o_end, so it has seen our reason or we see the eventfd.
+		if (const int fd = op->o_wakefd.load(std::memory_order_seq_cst); LWP_UNLIKELY(fd >= 0)) {
+			sys::signal_eventfd(fd);
+		}
+		return;
 	}
 	port *p = io_port_of(at);
 	vcpu_t *me = curcpu_or_null();

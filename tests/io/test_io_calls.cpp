@@ -5,11 +5,12 @@
 // io: uring epoll denied
 #include "io_support.h"
 
+#include <lwp/io.hpp>
+
 #include <arpa/inet.h>
 #include <csignal>
 #include <fcntl.h>
 #include <netinet/tcp.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <thread>
 #include <vector>
@@ -284,6 +285,61 @@ TEST(IoSocket, WaitallGathersAll) {
 	collect(writer);
 }
 
+// A message, too: by a ring the kernel waits for all of it, otherwise we do.  A datagram is what it is.
+TEST(IoSocket, WaitallGathersAWholeMessage) {
+	const auto gather = [] {
+		socket_pair s(SOCK_STREAM), d(SOCK_DGRAM);
+		const std::string out = bytes(200000);
+		const lwpid_t writer = spawn([&] {
+			for (std::size_t i = 0; i < out.size(); i += 10000) {
+				EXPECT_EQ(lwp_send(s.a, out.data() + i, 10000, 0), 10000);
+				lwp_yield();
+			}
+			EXPECT_EQ(lwp_close(s.take_a()), 0);
+		});
+		std::string in(out.size(), '\0');
+		iovec iov[] = {{in.data(), 70000}, {in.data() + 70000, 80000}};
+		msghdr m{};
+		m.msg_iov = iov;
+		m.msg_iovlen = 2;
+		EXPECT_EQ(lwp_recvmsg(s.b, &m, MSG_WAITALL), 150000);
+		sockaddr_storage from{};
+		socklen_t size = sizeof(from);
+		EXPECT_EQ(lwp_recvfrom(s.b, in.data() + 150000, 60000, MSG_WAITALL, reinterpret_cast<sockaddr *>(&from), &size), 50000);
+		EXPECT_TRUE(in == out);
+		EXPECT_EQ(lwp_send(d.a, "abc", 3, 0), 3);
+		EXPECT_EQ(lwp_recvmsg(d.b, &m, MSG_WAITALL), 3);
+		collect(writer);
+	};
+	gather();
+	std::atomic<bool> done{false};
+	std::thread outside([&] {
+		gather();
+		done = true;
+	});
+	EXPECT_TRUE(wait_until([&] { return done.load(); }));
+	outside.join();
+}
+
+// What is in the queue of errors, and what is urgent, is there or not: these calls never wait.
+TEST(IoSocket, ErrorsAndUrgentBytesAreNotWaitedFor) {
+	const auto ask = [](int fd) {
+		char c;
+		iovec iov{&c, 1};
+		msghdr m{};
+		m.msg_iov = &iov;
+		m.msg_iovlen = 1;
+		EXPECT_EQ(errno_of(lwp_recvmsg(fd, &m, MSG_ERRQUEUE)), EAGAIN);
+		EXPECT_EQ(errno_of(lwp_recv(fd, &c, 1, MSG_OOB)), EINVAL);
+	};
+	listener server;
+	const int client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	EXPECT_EQ(lwp_connect(client, server.address(), server.length()), 0);
+	ask(client);
+	std::thread([&] { ask(client); }).join();
+	EXPECT_EQ(lwp_close(client), 0);
+}
+
 TEST(IoSocket, DatagramsKeepTheirAddresses) {
 	const int a = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), b = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	const sockaddr_in at_a = bind_somewhere(a), at_b = bind_somewhere(b);
@@ -531,4 +587,83 @@ TEST(IoForeign, KernelThreadMakesTheCalls) {
 	EXPECT_EQ(lwp_read(s.b, &c, 1), 1);
 	EXPECT_TRUE(wait_until([&] { return done.load(); }));
 	outside.join();
+}
+
+// It waits by itself, and so keeps modes, flags and timeouts by itself.
+TEST(IoForeign, KernelThreadKeepsModesAndTimeouts) {
+	std::thread([] {
+		char c;
+		socket_pair s(SOCK_STREAM);
+		const std::string much = bytes(4 << 20);
+		EXPECT_EQ(errno_of(lwp_recv(s.a, &c, 1, MSG_DONTWAIT)), EAGAIN);
+		const timeval tv{0, 30000};
+		EXPECT_EQ(setsockopt(s.a, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv)), 0);
+		EXPECT_EQ(setsockopt(s.a, SOL_SOCKET, SO_SNDTIMEO, &tv, sizeof(tv)), 0);
+		stopwatch w;
+		EXPECT_EQ(errno_of(lwp_recv(s.a, &c, 1, 0)), EAGAIN);
+		EXPECT_GE(w.ms(), 30);
+		const ssize_t n = lwp_send(s.a, much.data(), much.size(), 0);
+		EXPECT_GT(n, 0);
+		EXPECT_LT(n, static_cast<ssize_t>(much.size()));
+		listener l;
+		EXPECT_EQ(setsockopt(l.fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv)), 0);
+		EXPECT_EQ(error_of(lwp_accept4(l.fd, nullptr, nullptr, 0)), EAGAIN);
+		EXPECT_EQ(fcntl(l.fd, F_GETFL) & O_NONBLOCK, 0);
+		pipe_pair p(O_NONBLOCK);
+		EXPECT_EQ(errno_of(lwp_read(p.out, &c, 1)), EAGAIN);
+		EXPECT_LT(lwp_write(p.in, much.data(), much.size()), static_cast<ssize_t>(much.size()));
+		EXPECT_EQ(errno_of(lwp_write(p.in, "x", 1)), EAGAIN);
+	}).join();
+}
+
+TEST(IoForeign, KernelThreadAcceptsConnectsAndWritesMuch) {
+	listener server;
+	const std::string out = bytes(3 << 20);
+	std::atomic<bool> done{false};
+	std::thread outside([&] {
+		const int client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		EXPECT_EQ(lwp_connect(client, server.address(), server.length()), 0);
+		const int accepted = lwp_accept4(server.fd, nullptr, nullptr, SOCK_CLOEXEC);
+		EXPECT_GE(accepted, 0);
+		EXPECT_EQ(fcntl(accepted, F_GETFL) & O_NONBLOCK, 0);
+		EXPECT_EQ(fcntl(client, F_GETFL) & O_NONBLOCK, 0);
+		const lwpid_t reader = spawn([&] { EXPECT_TRUE(read_all(accepted) == out); });
+		EXPECT_EQ(lwp_write(client, out.data(), out.size()), static_cast<ssize_t>(out.size()));
+		EXPECT_EQ(lwp_close(client), 0);
+		collect(reader);
+		EXPECT_EQ(lwp_close(accepted), 0);
+		sockaddr_in nobody{};
+		{
+			const listener gone;
+			nobody = gone.in;
+		}
+		const int refused = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		EXPECT_EQ(error_of(lwp_connect(refused, reinterpret_cast<sockaddr *>(&nobody), sizeof(nobody))), ECONNREFUSED);
+		EXPECT_EQ(lwp_close(refused), 0);
+		done = true;
+	});
+	EXPECT_TRUE(wait_until([&] { return done.load(); }));
+	outside.join();
+}
+
+// A file is ready at any time, also one that is not in memory: its bytes come, and not the deadline.
+TEST(IoForeign, KernelThreadReadsAFileThatIsNotInMemory) {
+	const std::string name = temporary_file(), out = bytes(300000);
+	const int fd = lwp_openat(AT_FDCWD, name.c_str(), O_RDWR | O_CLOEXEC);
+	EXPECT_EQ(lwp_write(fd, out.data(), out.size()), static_cast<ssize_t>(out.size()));
+	EXPECT_EQ(lwp_fsync(fd), 0);
+	EXPECT_EQ(::posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED), 0);
+	lwp::file f(fd);
+	std::atomic<bool> done{false};
+	std::thread outside([&] {
+		std::string in(out.size(), '\0');
+		std::error_code error;
+		EXPECT_EQ(f.read_exactly_at(0, in, error, lwp::within(std::chrono::seconds(30))), in.size());
+		EXPECT_FALSE(error) << error.message();
+		EXPECT_TRUE(in == out);
+		done = true;
+	});
+	EXPECT_TRUE(wait_until([&] { return done.load(); }));
+	outside.join();
+	unlink(name.c_str());
 }

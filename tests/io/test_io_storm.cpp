@@ -11,6 +11,8 @@
 #include "io_support.h"
 
 #include <csignal>
+#include <fcntl.h>
+#include <functional>
 #include <map>
 #include <memory>
 #include <sys/time.h>
@@ -102,6 +104,105 @@ void echo_storm(unsigned clients, unsigned turns) {
 	EXPECT_EQ(right, clients * turns);
 }
 
+/// One turn of close_storm(): who waits makes it, the other takes it.
+struct close_turn {
+	std::unique_ptr<pipe_pair> pipe;
+	std::unique_ptr<socket_pair> pair;
+	unsigned kind = 0;  // read, recv, lwp_poll() on it alone, and on it and another
+	int fd = -1;        // is waited for, and closed by one of the two
+	int feed = -1;      // the byte goes there
+	bool closed = false;
+
+	explicit close_turn(unsigned k) : kind(k) {
+		if (kind == 0) {
+			pipe = std::make_unique<pipe_pair>();
+			fd = high(pipe->take_out());
+			feed = pipe->in;
+		} else {
+			pair = std::make_unique<socket_pair>(SOCK_STREAM);
+			fd = high(pair->take_a());
+			feed = pair->b;
+		}
+	}
+
+	/// A number that nobody else gets by chance, as a vCPU's first operation its ring's.
+	static int high(int low) {
+		const int fd = ::fcntl(low, F_DUPFD_CLOEXEC, 900);
+		drop(low);
+		return fd;
+	}
+};
+
+/// How a wait on `fd` ended: 1 the byte, or errno.
+int wait_on(const close_turn &t, int another) {
+	char c = 0;
+	if (t.kind < 2) {
+		const ssize_t n = t.kind == 0 ? lwp_read(t.fd, &c, 1) : lwp_recv(t.fd, &c, 1, 0);
+		const int error = errno_of(n);
+		EXPECT_EQ(c, n == 1 ? 'x' : 0);
+		return n == 1 ? 1 : error;
+	}
+	pollfd fds[2] = {{t.fd, POLLIN, 0}, {another, POLLIN, 0}};
+	EXPECT_EQ(lwp_poll(fds, t.kind == 2 ? 1 : 2, -1), 1);
+	EXPECT_EQ(fds[1].revents, 0);
+	EXPECT_TRUE(fds[0].revents == POLLIN || fds[0].revents == POLLNVAL) << fds[0].revents;
+	return fds[0].revents == POLLIN ? 1 : ECANCELED;
+}
+
+/// run(waiter) has somebody wait, turn for turn; an LWP sends the byte and closes, in either order or one of both.
+void close_storm(const std::function<void(const std::function<void()> &)> &run_waiter) {
+	const std::size_t n = rounds(10000);
+	close_turn *turn = nullptr;  // null: no more come
+	lwp::binary_semaphore begun(0), done(0);
+	const lwpid_t other = spawn([&] {
+		dice d(seed());
+		for (;;) {
+			begun.acquire();
+			close_turn *t = turn;
+			if (t == nullptr) {
+				return;
+			}
+			for (unsigned k = d.below(3); k > 0; k--) {
+				lwp_yield();
+			}
+			for (unsigned k = d.below(300); k > 0; k--) {
+				lwp::kern::cpu_relax();
+			}
+			const unsigned what = d.below(3);
+			if (what != 0) {
+				EXPECT_EQ(::write(t->feed, "x", 1), 1);
+			}
+			if (what != 1) {
+				EXPECT_EQ(lwp_close(t->fd), 0);
+				t->closed = true;
+			}
+			done.release();
+		}
+	});
+	std::map<int, std::size_t> results;
+	run_waiter([&] {
+		dice d(seed());
+		pipe_pair another;
+		for (std::size_t i = 0; i < n; i++) {
+			close_turn t(d.below(4));
+			turn = &t;
+			begun.release();
+			results[wait_on(t, another.out)]++;
+			done.acquire();
+			if (!t.closed) {
+				EXPECT_EQ(lwp_close(t.fd), 0);
+			}
+		}
+		turn = nullptr;
+		begun.release();
+	});
+	collect(other);
+	for (const auto &[result, count] : results) {
+		EXPECT_TRUE(result == 1 || result == ECANCELED || result == EBADF) << result;
+		std::printf("%d: %zu\n", result, count);
+	}
+}
+
 std::atomic<unsigned> signals{0};
 
 /// CPU time of all kernel threads, in milliseconds.
@@ -171,6 +272,24 @@ TEST(IoStorm, CloseAgainstABlockedRead) {
 	}
 }
 
+// The byte, the close and whoever waits meet in every order.  The wait ends once, by one of them; the byte is got whole or not at all.
+TEST(IoStorm, CloseAgainstCompletion) {
+	close_storm([](const std::function<void()> &waiter) { collect(spawn(waiter)); });
+}
+
+// A kernel thread from outside waits by itself, and is entered at the descriptor like all others.
+TEST(IoStorm, CloseAgainstAKernelThreadsCompletion) {
+	close_storm([](const std::function<void()> &waiter) {
+		lwp::binary_semaphore through(0);
+		std::thread outside([&] {
+			waiter();
+			through.release();
+		});
+		through.acquire();  // this LWP's vCPU is for the other one
+		outside.join();
+	});
+}
+
 TEST(IoStorm, CloseEndsAllThatAreBlockedSoon) {
 	socket_pair s(SOCK_STREAM);
 	listener server;
@@ -200,7 +319,7 @@ TEST(IoStorm, CloseEndsAllThatAreBlockedSoon) {
 // The deadline, a byte, and somebody who asks for an end come at the same moment.  Each read ends once; the byte is read or still there.
 TEST(IoStorm, EndsAgainstCompletions) {
 	dice d(seed());
-	const std::size_t n = rounds(lwp::runtime::vcpus() == 1 ? 100000 : 5000);  // between two vCPUs each round wakes a kernel thread
+	const std::size_t n = rounds(lwp::runtime::vcpus() == 1 ? 100000 : 10000);  // between two vCPUs each round wakes a kernel thread
 	pipe_pair p;
 	std::atomic<io_op *> op_now{nullptr};
 	std::atomic<std::size_t> turn{0};
