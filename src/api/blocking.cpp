@@ -26,7 +26,7 @@ LWP_NOINLINE void begin(vcpu_t *vc) noexcept {
 	}
 	if (vc->vc_pending.load(std::memory_order_relaxed) != 0) {
 		// What our LWPs have asked for is given to the kernel now: nobody else does it for some time.
-		vc->vc_parker.load(std::memory_order_relaxed)->poll(vc, now());  // relaxed: our own
+		vc->vc_parker.load(std::memory_order_relaxed)->poll(vc, now(), false);  // relaxed: our own
 	}
 	const int saved = errno;  // the same kernel thread's all the time; to make a kernel thread may set it
 	(void)spare_hand_over(vc, vc);

@@ -175,8 +175,9 @@ void event(port *p, const epoll_event &e) noexcept {
 	}
 }
 
-void epoll_poll(port *p) {
-	if (p->po_nevents == 0 && p->po_vcpu->vc_pending != 0) {
+bool epoll_poll(port *p, bool ask) {
+	ask = ask && p->po_nevents == 0 && p->po_vcpu->vc_pending != 0;
+	if (ask) {
 		const long n = sys::call(SYS_epoll_pwait, p->po_epoll, reinterpret_cast<long>(p->po_events), std::ssize(p->po_events), 0, 0, 8);
 		p->po_nevents = static_cast<int>(std::max(n, 0L));
 	}
@@ -184,6 +185,7 @@ void epoll_poll(port *p) {
 		event(p, p->po_events[i]);
 	}
 	p->po_nevents = 0;
+	return ask;
 }
 
 bool epoll_park(port *p, nanotime deadline) {

@@ -33,7 +33,8 @@ struct backend {
 	bool (*b_again)(lwp_t *, io_op *);
 	/// Asks the kernel to end an operation that this port holds.  False: not possible just now.
 	bool (*b_end)(port *, io_op *);
-	void (*b_poll)(port *);
+	/// `ask`: by a system call if that can bring anything; else only what has come already.  Whether it made one.
+	bool (*b_poll)(port *, bool ask);
 	/// Until something comes or the deadline; whether something came.  By the vCPU, without po_use: nobody else polls for one that halts.
 	bool (*b_park)(port *, nanotime deadline);
 	/// What becomes readable when there is something to poll.
@@ -47,6 +48,7 @@ struct port {
 	const backend *po_backend = nullptr;   // p: null while there is none
 	int po_wakefd = -1;                    // (: an eventfd; kept for ever, since whoever wakes us may be late
 	nanotime po_swept = 0;                 // p: when po_fresh was last looked through
+	nanotime po_asked_kernel = 0;          // p: when the kernel was last asked, or its vCPU last had nothing to run
 	list<io_op, &io_op::o_link> po_fresh;  // p: begun since then; their sockets may have timeouts
 	list<io_op, &io_op::o_link> po_later;  // p: the same, on descriptors that had none a moment ago
 	nanotime po_later_since = 0;           // p: when the first of those came there

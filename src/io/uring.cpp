@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// The port as an io_uring.  An LWP writes its request into the submission queue and sleeps; the vCPU tells the kernel once for all of them, in
-// vcpu_poll()'s rhythm, when many have gathered, and at the latest before it waits; one system call then submits and waits.
+// The port as an io_uring.  An LWP writes its request into the submission queue and sleeps; the vCPU tells the kernel once for all of them, when it has
+// nothing else to run, when many have gathered, or 50 us after the last time; before it waits one system call submits and waits.
 //
 // A request belongs to the kernel thread that submitted it, normally the vCPU's, and is finished in that one's name.  Of the ways in which the kernel
 // may do that COOP_TASKRUN is taken: it sends no interrupt to a kernel thread that runs, but one that sleeps in a system call is made to
 // finish it there, and sleeps on.  So while the vCPU is away its completions come into the queue by themselves, and the monitor reads them.  With
-// DEFER_TASKRUN, which is no faster here (BM Echo), they would come when its own kernel thread asks for them, perhaps never.  It cannot lose a completion:
-// what finds the completion queue full is kept by the kernel (FEAT_NODROP) until there is room, and meanwhile submissions fail with EBUSY and
-// are repeated.  user_data is the operation's address, or one of the small numbers below.
+// DEFER_TASKRUN, which is no faster here (floor_uring oneshot, with and without coop), they would come when its own kernel thread asks for them,
+// perhaps never.  It cannot lose a completion: what finds the completion queue full is kept by the kernel (FEAT_NODROP) until there is room, and
+// meanwhile submissions fail with EBUSY and are repeated.  user_data is the operation's address, or one of the small numbers below.
 #include "base/assert.h"
 #include "base/sys.h"
 #include "io/direct.h"
@@ -236,14 +236,16 @@ bool uring_end(port *p, io_op *op) {
 	return true;
 }
 
-void uring_poll(port *p) {
-	if (unsubmitted(p) != 0 || wants_us(p)) {
+bool uring_poll(port *p, bool ask) {
+	ask = ask && (unsubmitted(p) != 0 || wants_us(p));
+	if (ask) {
 		enter(p, 0, never);
 	}
 	reap(p);
 	if (LWP_UNLIKELY(p->po_rearm)) {
 		arm_wake(p);
 	}
+	return ask;
 }
 
 bool uring_park(port *p, nanotime deadline) {

@@ -94,7 +94,7 @@ bool freezer::leave() noexcept {
 		if (duty == vcpu_duty::acts) {
 			if (vc_->vc_pending.load(std::memory_order_relaxed) != 0) {
 				// What our LWPs have asked for is given to the kernel now; then the monitor sees to it.
-				vc_->vc_parker.load(std::memory_order_relaxed)->poll(vc_, now());  // relaxed: our own
+				vc_->vc_parker.load(std::memory_order_relaxed)->poll(vc_, now(), false);  // relaxed: our own
 			}
 			if (spares.sp_nfrozen.load(std::memory_order_relaxed) >= frozen_most || !spare_hand_over(vc_, vc_, spare_make::no)) {
 				return false;  // relaxed: a bound, not a count of anything

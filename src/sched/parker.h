@@ -17,8 +17,9 @@ struct parker {
 	/// Ends a park, also one that is about to begin.  By anybody; it may come late, when the vCPU runs again or has stopped.
 	void (*unpark)(vcpu_t *);
 	/// Looks whether what LWPs wait for has come, and makes them runnable.  By the vCPU itself while it runs, in vcpu_poll()'s rhythm and before
-	/// it looks for work; no lock held; does not switch.  Null: there is nothing to look at.
-	void (*poll)(vcpu_t *, nanotime when);
+	/// it looks for work; no lock held; does not switch.  `busy`: it has LWPs to run and comes again soon, so what costs a system call may be put off
+	/// a little.  Null: there is nothing to look at.
+	void (*poll)(vcpu_t *, nanotime when, bool busy);
 	/// The vCPU stops: no LWP is left.  On its kernel thread.  Null: nothing to do.
 	void (*close)(vcpu_t *);
 	/// poll() by the monitor, while the vCPU is off duty or its LWP computes; nothing if it halts.  Null: there is nothing to poll.

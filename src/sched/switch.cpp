@@ -536,7 +536,7 @@ LWP_NOINLINE void vcpu_poll(vcpu_t *vc, bool arrived) noexcept {
 	callout_run(vc, when);
 	set_look(vc, when, at);
 	if (auto *poll = vc->vc_parker.load(std::memory_order_relaxed)->poll; poll != nullptr) {  // relaxed: our own
-		poll(vc, when);
+		poll(vc, when, vc->vc_curlwp != vc->vc_idle);
 	}
 }
 
