@@ -6,6 +6,7 @@
 #
 #   kept, new    microseconds (p99, and its ratio to the idle server's) of requests over one connection that is kept, and of requests over new ones
 #   MiB          the server's resident memory at its highest
+#   sockets      MiB that the kernel keeps for TCP at the highest, of both ends
 #   recovers     seconds until every descriptor of the attack is free again and a new client is served, once the attackers have stopped
 #
 # Status 1 if a ratio is above 3, memory above what the attack's connections may cost, or the server does not recover.
@@ -50,12 +51,19 @@ class Server:
         with open(f"/proc/{self.pid}/status", encoding="ascii") as f:
             return next(1024 * int(line.split()[1]) for line in f if line.startswith("VmRSS:"))
 
+    @staticmethod
+    def sockets():
+        with open("/proc/net/sockstat", encoding="ascii") as f:
+            return next(resource.getpagesize() * int(line.split()[-1]) for line in f if line.startswith("TCP:"))
+
     def descriptors(self):
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
 
-def connect(port, buffer=0):
+def connect(port, buffer=0, address=""):
     s = socket.socket()
+    if address:
+        s.bind((address, 0))
     if buffer:
         s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
     s.settimeout(LIMIT)
@@ -135,7 +143,8 @@ def half_open(port, count):
     """Peers that vanish: no end of the stream ever comes.  Where that is not permitted they are silent."""
     everybody = []
     for i in range(count):
-        s = connect(port)
+        # From another address: of a port that the server takes for a vanished peer's the kernel would have to convince it first, for whoever gets it next.
+        s = connect(port, address="127.0.0.2")
         try:
             s.setsockopt(socket.IPPROTO_TCP, 19, 1)  # TCP_REPAIR: a close then sends nothing
             s.close()
@@ -169,6 +178,22 @@ def garbage(port, count):
                 pass
 
 
+def oversize(port, count):
+    """Headers, lines and bodies without an end, until the server cuts them."""
+    begins = (b"GET / HTTP/1.1\r\nHost: x\r\nX: ", b"GET /", b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4000000000\r\n\r\n",
+              b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nfffffff\r\n")
+    much = b"a" * 65536
+    while True:
+        for i in range(count):
+            try:
+                with connect(port) as s:
+                    s.sendall(begins[i % len(begins)])
+                    for _ in range(64):
+                        s.sendall(much)
+            except OSError:
+                pass
+
+
 def slow_readers(port, count):
     def sip(s):
         if not s.recv(100):
@@ -183,6 +208,7 @@ ATTACKS = [
     ("half-open", half_open, 5000, 20000, True, 16 << 10),
     ("resets", resets, 1000, 20000, True, 256 << 10),
     ("garbage", garbage, 1000, 20000, True, 64 << 10),
+    ("oversize", oversize, 1000, 20000, True, 64 << 10),
     ("slow readers", slow_readers, 500, 20000, True, 256 << 10),
     ("no descriptors", slowloris, 1000, 256, False, 16 << 10),
 ]
@@ -198,25 +224,25 @@ def attacker(attack, port, count):
 
 
 def measure(server, seconds, fresh, attack=lambda: None):
-    """(p99 of kept, p99 of new, the highest resident memory); attack() begins once the client that means well has its connection."""
+    """(p99 of kept, p99 of new, the highest resident memory, the same of sockets); attack() begins once the client that means well has its connection."""
     ours, theirs = multiprocessing.Pipe()
     client = multiprocessing.Process(target=well_meaning, args=(server.port, seconds, fresh, theirs))
     client.start()
     ours.recv()
     attack()
     ours.send("go")
-    most = 0
+    most = sockets = 0
     end = time.monotonic() + seconds + LIMIT
     answer = None
     while not isinstance(answer, tuple):
         if ours.poll(0.05):
             answer = ours.recv()
-        most = max(most, server.resident())
+        most, sockets = max(most, server.resident()), max(sockets, server.sockets())
         if time.monotonic() > end or (client.exitcode or 0) != 0:
             client.kill()
             sys.exit("hostile: the client that means well was not served")
     client.join()
-    return p99(answer[0]), p99(answer[1]), most
+    return p99(answer[0]), p99(answer[1]), most, sockets
 
 
 def recovery(server, before):
@@ -236,7 +262,7 @@ def recovery(server, before):
 def run(name, attack, count, server, seconds, fresh, each):
     """A line of the table, and what is wrong."""
     before = server.descriptors()
-    idle_kept, idle_new, _ = measure(server, seconds, fresh)
+    idle_kept, idle_new, _, _ = measure(server, seconds, fresh)
     enemy = multiprocessing.Process(target=attacker, args=(attack, server.port, count))
 
     def begin():
@@ -244,7 +270,7 @@ def run(name, attack, count, server, seconds, fresh, each):
         time.sleep(2)  # it gets under way
 
     try:
-        kept, new, most = measure(server, seconds, fresh, begin)
+        kept, new, most, sockets = measure(server, seconds, fresh, begin)
     finally:
         enemy.kill()
         enemy.join()
@@ -258,7 +284,7 @@ def run(name, attack, count, server, seconds, fresh, each):
         wrong.append(f"{name}: not recovered after {LIMIT} s")
     ratio = f"{new / idle_new:.2f}" if fresh else "-"
     line = [name, str(count), f"{idle_kept:,.0f}", f"{kept:,.0f}", f"{kept / idle_kept:.2f}", f"{idle_new:,.0f}" if fresh else "-", f"{new:,.0f}" if fresh else "-",
-            ratio, f"{most / (1 << 20):.1f}", "never" if took is None else f"{took:.1f}"]
+            ratio, f"{most / (1 << 20):.1f}", f"{sockets / (1 << 20):.0f}", "never" if took is None else f"{took:.1f}"]
     return line, wrong
 
 
@@ -279,7 +305,7 @@ def main():
         sys.exit("needs two CPUs: one for the server, one for everybody else")
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    lines = [["attack", "connections", "kept: idle", "attacked", "ratio", "new: idle", "attacked", "ratio", "MiB", "recovers"]]
+    lines = [["attack", "connections", "kept: idle", "attacked", "ratio", "new: idle", "attacked", "ratio", "MiB", "sockets", "recovers"]]
     wrong = []
     with tempfile.TemporaryDirectory() as root:
         with open(os.path.join(root, "index.html"), "wb") as f:

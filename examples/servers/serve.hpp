@@ -5,6 +5,8 @@
 //   limits       --max-clients: who comes when there are so many waits in the kernel's queue until one has gone
 //   deadlines    --idle bounds the wait for something new, --timeout the rest of what has begun, and how long a peer may take for what is
 //                sent to it.  A connection that oversteps one is closed
+//   memory       of what a peer does not take the kernel keeps 128 KiB for each connection, not the megabytes to which its buffers would grow:
+//                to fill those for hundreds of slow readers takes the CPU from all others
 //   descriptors  when none are left (EMFILE) accepting pauses, 10 ms at first, twice as long each time up to a second, and goes on
 //   the end      SIGTERM or SIGINT: no more are accepted; connections at rest are closed; those at work have --grace seconds to finish; then, or at
 //                a second signal, they are cut.  The exit status is 0 in any case
@@ -31,6 +33,8 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stop_token>
 #include <string>
 #include <string_view>
@@ -206,7 +210,9 @@ private:
 		if (s.port > 65535) {
 			throw std::system_error(EINVAL, std::generic_category(), "--port");
 		}
-		return lwp::tcp_listener(lwp::endpoint(s.address, static_cast<std::uint16_t>(s.port)), {.reuse_port = true});
+		lwp::tcp_listener listener(lwp::endpoint(s.address, static_cast<std::uint16_t>(s.port)), {.reuse_port = true});
+		listener.set_option(IPPROTO_TCP, TCP_NOTSENT_LOWAT, 128 * 1024);  // its connections inherit it
+		return listener;
 	}
 
 	/// Lets every vCPU do I/O once, so that what it needs for that is made now, while there are descriptors for it.

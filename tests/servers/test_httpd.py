@@ -16,6 +16,17 @@ def status_of(answer):
     return int(parts[1]) if len(parts) > 2 and parts[0] == b"HTTP/1.1" else None
 
 
+def unsent(port):
+    """The most bytes that wait in the kernel to be sent, or to be acknowledged, in one connection to `port`."""
+    most = 0
+    with open("/proc/net/tcp", encoding="ascii") as f:
+        for line in f.readlines()[1:]:
+            _, local, _, state, queues = line.split()[:5]
+            if state == "01" and local.endswith(f":{port:04X}"):
+                most = max(most, int(queues.split(":")[0], 16))
+    return most
+
+
 class Httpd(HelpCase, ServerCase):
     name = "httpd"
 
@@ -234,6 +245,22 @@ class Httpd(HelpCase, ServerCase):
         eventually(lambda: server.descriptors() <= before + 1, "they are cut")
         for sock in slow:
             sock.close()
+        server.stop()
+
+    def test_what_slow_readers_do_not_take_is_not_piled_up_in_the_kernel(self):
+        server = self.serve_files("--timeout=0.5")
+        before = server.descriptors()
+        most = 0
+        crowd(self, server, 10, b"GET /large.bin HTTP/1.1\r\nHost: x\r\n\r\n" * 5)
+
+        def cut():
+            nonlocal most
+            most = max(most, unsent(server.port))
+            return server.descriptors() <= before + 1
+
+        eventually(cut, "they are cut")
+        self.assertGreater(most, 0)
+        self.assertLess(most, 1 << 20)
         server.stop()
 
     def test_resets(self):
