@@ -5,9 +5,10 @@
  *   oneshot    each connection has its buffer; receive, send, receive, ...: one request in flight for each connection
  *   multishot  one receive for the life of each connection, buffers from a ring that all share, sent back from there
  *
- * With files, sockets are registered files of the ring and no descriptors; with accept1 each connection is accepted by a request of its own.
+ * With files, sockets are registered files of the ring and no descriptors; with accept1 each connection is accepted by a request of its own; with coop
+ * completions come as the library has them come (COOP_TASKRUN), not when they are asked for (DEFER_TASKRUN).
  *
- * Usage: floor_uring oneshot|multishot [files] [accept1].  Prints "listening on 127.0.0.1:PORT", serves until it is killed.
+ * Usage: floor_uring oneshot|multishot [files] [accept1] [coop].  Prints "listening on 127.0.0.1:PORT", serves until it is killed.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -29,7 +30,7 @@ enum { max_fd = 65536, buffer_size = 1024, shared_buffers = 8192, group = 1 };
 enum { op_accept = 1, op_recv, op_send, op_close };
 
 static struct io_uring ring;
-static bool multishot, files, accept1;
+static bool multishot, files, accept1, coop;
 static char (*own)[buffer_size];    /* oneshot: by descriptor */
 static char (*shared)[buffer_size]; /* multishot: by buffer number */
 static struct io_uring_buf_ring *buffers;
@@ -159,10 +160,11 @@ int main(int argc, char **argv) {
 		multishot = multishot || strcmp(argv[i], "multishot") == 0;
 		files = files || strcmp(argv[i], "files") == 0;
 		accept1 = accept1 || strcmp(argv[i], "accept1") == 0;
-		wrong = wrong || strstr("oneshot multishot files accept1", argv[i]) == NULL;
+		coop = coop || strcmp(argv[i], "coop") == 0;
+		wrong = wrong || strstr("oneshot multishot files accept1 coop", argv[i]) == NULL;
 	}
 	if (wrong) {
-		fputs("usage: floor_uring oneshot|multishot [files] [accept1]\n", stderr);
+		fputs("usage: floor_uring oneshot|multishot [files] [accept1] [coop]\n", stderr);
 		return 2;
 	}
 	struct rlimit limit;
@@ -170,8 +172,9 @@ int main(int argc, char **argv) {
 	limit.rlim_cur = limit.rlim_max < max_fd ? limit.rlim_max : max_fd; /* descriptors are indices of ours */
 	setrlimit(RLIMIT_NOFILE, &limit);
 
-	struct io_uring_params params = {
-	    .flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_CQSIZE, .cq_entries = 16384};
+	const unsigned mode =
+	    coop ? IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG : IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN;
+	struct io_uring_params params = {.flags = mode | IORING_SETUP_CQSIZE, .cq_entries = 16384};
 	int error = io_uring_queue_init_params(4096, &ring, &params);
 	if (error != 0) {
 		die("io_uring_setup", -error);
