@@ -15,6 +15,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <fcntl.h>
+#include <iterator>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -31,6 +32,8 @@ constexpr unsigned idle_looks_most = 8;  // looks after everybody has halted
 struct seen_place {
 	const vcpu_t *vc = nullptr;
 	std::uint64_t switches = 0;
+	nanotime cpu = 0;   // its CPU time, and
+	nanotime when = 0;  // when that was
 };
 
 // Touched by the monitor alone, but for `stop` and what is fixed before it runs.
@@ -40,6 +43,15 @@ atomic<bool> stop{false};
 bool looks = true;  // LWP_BLOCKING=off: not
 bool tells = false;
 seen_place places[vcpu_max];
+
+/// What the file of a kernel thread said in this round of looks: two may ask for the same.
+struct verdict {
+	int tid = 0;
+	std::uint64_t round = 0;
+	bool asleep = false;
+};
+verdict verdicts[64];  // by the thread's number
+std::uint64_t rounds;  // of looks
 pollfd fds[1 + vcpu_max + spare_max];
 
 // The maker of substitutes: another kernel thread, because to make one may need a lock of malloc that a frozen LWP has, and that one goes on only if
@@ -69,13 +81,30 @@ std::size_t read_task(int tid, const char *file, char *text, std::size_t size) n
 	return n > 0 ? static_cast<std::size_t>(n) : 0;
 }
 
+/// CPU time of a kernel thread of this process, by the clock that pthread_getcpuclockid(3) names; 0 if there is none.
+nanotime cpu_time_of(int tid) noexcept {
+	timespec t{};
+	const auto clock = static_cast<int>(~static_cast<unsigned>(tid) << 3 | 6U);
+	return sys::call(SYS_clock_gettime, clock, reinterpret_cast<long>(&t)) == 0
+	    ? static_cast<nanotime>(t.tv_sec) * 1'000'000'000U + static_cast<nanotime>(t.tv_nsec)
+	    : 0;
+}
+
 bool sleeps(int tid) noexcept {
-	char text[256];
-	if (read_task(tid, "stat", text, sizeof text) == 0) {
+	// Whose clock goes on has a CPU at this moment.  The file costs many times as much as two looks at a clock.
+	if (const nanotime before = cpu_time_of(tid); before != 0 && cpu_time_of(tid) != before) {
 		return false;
 	}
-	const char *state = std::strrchr(text, ')');  // the name before it may contain anything
-	return state != nullptr && (state[2] == 'S' || state[2] == 'D');
+	verdict &v = verdicts[static_cast<unsigned>(tid) % std::size(verdicts)];
+	if (v.tid != tid || v.round != rounds) {
+		char text[256];
+		const char *state = nullptr;
+		if (read_task(tid, "stat", text, sizeof text) != 0) {
+			state = std::strrchr(text, ')');  // the name before it may contain anything
+		}
+		v = {tid, rounds, state != nullptr && (state[2] == 'S' || state[2] == 'D')};
+	}
+	return v.asleep;
 }
 
 /// Which LWP is blocked, and in what.  Before the hand-over: after it the LWP may have gone on.
@@ -101,6 +130,16 @@ void tell(vcpu_t *vc) noexcept {
 	(void)sys::write(2, line, static_cast<std::size_t>(std::min<int>(n, sizeof line - 1)));
 }
 
+/// Whether it has had a CPU for most of the time since the last look: then what it has is an LWP that computes.  If that has fallen asleep just now the next look
+/// finds it.  Costs a fraction of what the file does.
+bool has_computed(seen_place &last, int tid, nanotime when) noexcept {
+	const nanotime cpu = cpu_time_of(tid);
+	const bool most = cpu > last.cpu && cpu - last.cpu >= (when - last.when) / 2;
+	last.cpu = cpu;
+	last.when = when;
+	return most;
+}
+
 bool something_waits_for(const vcpu_t *vc) noexcept {  // relaxed: hints, asked again and again
 	return vc->vc_rq.count() != 0 || vc->vc_incount.load(std::memory_order_relaxed) != 0 ||
 	    vc->vc_deadline.load(std::memory_order_relaxed) != never || vc->vc_pending.load(std::memory_order_relaxed) != 0;
@@ -121,7 +160,7 @@ bool short_of_vcpus() noexcept {
 }
 
 /// Whether anybody runs; *found: somebody was blocked.
-bool look(bool *found) noexcept {
+bool look(nanotime when, bool *found) noexcept {
 	bool anybody = false;
 	const bool crowded = looks && short_of_vcpus();
 	for (unsigned i = 0, n = vcpus(); i < n; i++) {
@@ -133,11 +172,12 @@ bool look(bool *found) noexcept {
 		}
 		anybody = true;
 		const std::uint64_t switches = vc->vc_switches.load(std::memory_order_relaxed);  // relaxed: seen sooner or later
+		const int tid = vc->vc_tid.load(std::memory_order_relaxed);                      // relaxed: fixed while it runs
 		if (last.vc != vc || last.switches != switches) {
-			last = {vc, switches};
+			last = {vc, switches, cpu_time_of(tid), when};
 			continue;
 		}
-		if (!looks || !(crowded || something_waits_for(vc)) || !sleeps(vc->vc_tid.load(std::memory_order_relaxed))) {
+		if (!looks || !(crowded || something_waits_for(vc)) || has_computed(last, tid, when) || !sleeps(tid)) {
 			continue;
 		}
 		// It may come back this moment, and even switch: then it finds at its next boundary, or as it is about to halt, that another acts for it,
@@ -205,7 +245,8 @@ void run() noexcept {
 		}
 		if (asleep || when >= next_look || spare_made.exchange(false, std::memory_order_relaxed)) {  // relaxed: a hint
 			bool found = false;
-			const bool anybody = look(&found);
+			rounds++;
+			const bool anybody = look(when, &found);
 			hog_look = preempt_look(when);
 			period = found || (anybody && idle_looks != 0) ? look_first : std::min(period * 2, look_most);
 			next_look = std::min(when + period, hog_look);

@@ -3,8 +3,8 @@
 // The monitor: a kernel thread that sees to it that a vCPU whose kernel thread is blocked keeps nobody waiting.
 //
 // It looks at the acting vCPUs every half millisecond, less and less often while it finds nothing, down to every ten.  One that runs, has not
-// switched between two looks, and has something waiting for it (LWPs, timers, I/O; or LWPs wait elsewhere and nobody halts) is looked up under
-// /proc/self/task: if its kernel thread sleeps there, the LWP is blocked in a system call that it made by itself, and a substitute takes over
+// switched between two looks, and has something waiting for it (LWPs, timers, I/O; or LWPs wait elsewhere and nobody halts) is looked up, by its CPU
+// clock, and unless that has gone on under /proc/self/task: if its kernel thread sleeps there, the LWP is blocked in a system call that it made by itself, and a substitute takes over
 // (sched/spare.h).  One that computes does not sleep, and is left alone.  Without /proc nobody is found.
 //
 // For vCPUs that are away, found out or said so, it fires their timers and takes the completions of their I/O.

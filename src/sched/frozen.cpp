@@ -6,6 +6,7 @@
 #include "core/lwp_lock.h"
 #include "core/lwp_state.h"
 #include "core/lwpctl.h"
+#include "sched/account.h"
 #include "sched/idle.h"
 #include "sched/priority.h"
 #include "sched/spare.h"
@@ -20,6 +21,12 @@ constexpr std::size_t landing_size = stack_default;
 void count_switch(vcpu_t *vc, lwp_t *to) noexcept {
 	vc->vc_curlwp = to;
 	vc->vc_switches.store(vc->vc_switches.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);  // relaxed: only we write it
+}
+
+/// It leaves its vCPU, as in a switch.  vc_lwplock held, and the lock that covers it next.
+void count_leaving(vcpu_t *vc, lwp_t *l) noexcept {
+	l->l_ncsw++;
+	sched_charge_stretch(vc, l);
 }
 
 /// On the landing of `arg`, in the name of the LWP that waits there, on whatever vCPU has dispatched it.
@@ -38,6 +45,9 @@ void landed(void *arg) noexcept {
 		cpu_relax();
 	}
 	l->l_cpu = home;
+	if (LWP_UNLIKELY(sched.sd_account.load(std::memory_order_relaxed) != 0)) {  // relaxed: as in sched_charge_stretch()
+		home->vc_since = now();
+	}
 	lwp_setlock(l, &home->vc_lwplock);
 	home->vc_lwplock.unlock(vc);
 	// LSONPROC on a vCPU whose kernel thread sleeps yet, which is like one that has lost its CPU.  Nobody runs it before we are off its landing.
@@ -125,6 +135,8 @@ void freezer::queue() noexcept {
 	vcpu_t *to = sched.sd_vcpu[static_cast<unsigned>(vc_->vc_index.load(std::memory_order_relaxed))];  // relaxed: ours
 	to->vc_inlock.lock(vc_);
 	lwp_setstat(l, lwp_stat::run, &to->vc_inlock);
+	l->l_nivcsw++;
+	count_leaving(vc_, l);
 	l->l_cpu = to;
 	to->vc_inbox.push_back(l);
 	to->vc_incount.store(to->vc_incount.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);  // relaxed: under vc_inlock
@@ -145,6 +157,7 @@ void freezer::queue() noexcept {
 
 void frozen_wait_and_unlock(lwp_t *l) noexcept {
 	vcpu_t *vc = l->l_frozen;
+	count_leaving(vc, l);
 	lwpctl_t *ctl = l->l_ctl.load(std::memory_order_relaxed);  // relaxed: our own
 	if (ctl != nullptr) {
 		lwpctl_show(ctl, LWPCTL_CPU_NONE);

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
 // A storm over LWPs that compute: they are suspended, continued, stopped with the world, ended and replaced, while others take turns, wait and are joined.
+// LWP_STORM_SECONDS: for so long, instead of a number of rounds.
 // vcpus: 1 2 8
 #include "../support/hogs.h"
 #include "../support/support.h"
 
 #include <lwp/lwp.hpp>
 
+#include <chrono>
+#include <cstdlib>
 #include <memory>
 #include <vector>
 
@@ -17,6 +20,28 @@ namespace {
 
 const bool touched = touch_runtime();
 const bool preempted = with_preemption();
+
+/// True until the storm has had its rounds, or its time if that is given.
+class weather {
+public:
+	explicit weather(std::size_t n) : left_(n) {
+		if (const char *text = std::getenv("LWP_STORM_SECONDS"); text != nullptr) {
+			timed_ = true;
+			end_ = std::chrono::steady_clock::now() + std::chrono::seconds(std::atoi(text));
+		}
+	}
+	bool goes_on() {
+		rounds_++;
+		return timed_ ? std::chrono::steady_clock::now() < end_ : left_-- > 0;
+	}
+	[[nodiscard]] std::size_t rounds() const { return rounds_ - 1; }
+
+private:
+	std::size_t left_;
+	std::size_t rounds_ = 0;
+	bool timed_ = false;
+	std::chrono::steady_clock::time_point end_{};
+};
 
 }  // namespace
 
@@ -40,7 +65,8 @@ TEST(PreemptStorm, NothingIsLostAmongHogs) {
 			}
 		});
 	}
-	for (std::size_t round = 0, n = rounds(60); round < n; round++) {
+	weather storm(rounds(60));
+	while (storm.goes_on()) {
 		std::unique_ptr<hog> &h = hogs[d.below(many)];
 		if (h == nullptr) {
 			h = std::make_unique<hog>(static_cast<hog_kind>(d.below(hog_kinds)), d.one_in(3) ? 0 : -1);
@@ -80,4 +106,6 @@ TEST(PreemptStorm, NothingIsLostAmongHogs) {
 		t.join();
 	}
 	EXPECT_GT(turns, 0U);
+	const lwp::runtime_stats stats = lwp::runtime::stats();
+	std::printf("%zu rounds, %llu preemptions\n", storm.rounds(), static_cast<unsigned long long>(stats.preemptions));
 }
