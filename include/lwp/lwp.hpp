@@ -37,6 +37,8 @@
 #include <lwp/stop.hpp>
 #include <lwp/thread.hpp>
 #include <lwp/ticker.hpp>
+#include <lwp/trace.h>
+#include <lwp/tracer.hpp>
 #include <lwp/usage.h>
 #include <lwp/usage.hpp>
 #include <lwp/wait_group.hpp>

@@ -101,7 +101,7 @@ int lwp_getrusage(int who, struct rusage *usage) {
 }
 
 int lwp_account(int on) {
-	(void)curlwp();
+	const in_library l;
 	return lwp::kern::lwp_account(on != 0) ? 1 : 0;
 }
 

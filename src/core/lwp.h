@@ -37,6 +37,7 @@ struct biglock;
 struct lwp_t;
 struct proc_t;
 struct procpart;
+struct trace;
 struct vcpu_t;
 struct waitrec;
 
@@ -187,6 +188,7 @@ struct alignas(64) lwp_t : lid_node {  // lid_node: l_lid and the id table's lin
 	pthread_t l_kthread;       // (: of an adopted one
 	std::uint64_t l_nivcsw;    // l: of the times it was switched out, those when it could have run on
 	cpu_account l_account;     // l: what it has used, if that is counted (sched/account.h)
+	trace *l_trace;            // l: what it did of late, if somebody wants to know (sched/trace.h)
 	vcpu_mask l_affinity;      // l: with bound_several: where it may run
 	list_link<lwp_t> l_own;    // p: LWPs of its proc in its part, if that is not proc0
 	const void *l_boundsp;     // l: where the stack of one on a bound vCPU, or of a frozen one, ends while it does not run

@@ -11,6 +11,9 @@
 #include <cstring>
 
 namespace lwp::kern {
+
+atomic<const lwp_event_calls *> lwp_events{nullptr};
+
 namespace {
 
 // Kept free at the top of every stack for what the creator hands over: enough for a callable and a few arguments.
@@ -23,6 +26,10 @@ std::uint32_t room_for(std::size_t bytes) noexcept {
 /// The first thing it does (NetBSD's lwp_startup).
 void enter_application(lwp_t *l) noexcept {
 	biglock_return(l);
+	if (const lwp_event_calls *e = lwp_events.load(std::memory_order_acquire);
+	    LWP_UNLIKELY(e != nullptr)) {  // pairs with the release of who set it
+		e->begins(l);
+	}
 	lwp_userret(l);
 	outside_library_begin(l);
 }

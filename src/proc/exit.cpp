@@ -9,6 +9,7 @@
 #include "proc/signal.h"
 #include "sched/account.h"
 #include "sched/switch.h"
+#include "sched/trace.h"
 
 #include <cstdlib>
 
@@ -139,6 +140,7 @@ void lwp_forget(lwp_t *dead) noexcept {
 void lwp_lay_out(lwp_t *dead) noexcept {
 	wait_off_cpu(dead);
 	lwpctl_put(dead);
+	trace_put(dead);
 }
 
 void lwp_bury(lwp_t *dead, vcpu_t *me) noexcept {
@@ -188,6 +190,12 @@ void lwp_end(lwp_t *l) noexcept {
 		if (ops->on_lwp_exit != nullptr) {
 			ops->on_lwp_exit(lwp_lid(l));  // the application's: it may sleep, and wake up on another vCPU
 		}
+		me = l->l_cpu;
+		hold.lock(me);
+	}
+	if (const lwp_event_calls *e = lwp_events.load(std::memory_order_acquire); LWP_UNLIKELY(e != nullptr)) {  // as in enter_application()
+		hold.unlock(me);
+		e->ends(l);
 		me = l->l_cpu;
 		hold.lock(me);
 	}

@@ -6,6 +6,9 @@
 
 #include "proc/proc.h"
 
+struct lwp_trace_record;
+struct lwp_trace_sum;
+
 namespace lwp::kern {
 
 // ---- create.cpp
@@ -214,6 +217,20 @@ struct lwp_facts {
 };
 /// Also of one that has ended and was not collected.  `lid` 0: the caller.  0 | ESRCH
 [[nodiscard]] int lwp_tell(lwp_t *l, lwpid_t lid, lwp_facts *) noexcept;
+
+/// Events of an LWP's life, in that LWP, with no lock held: before any code of the application's runs in it, and as it ends, its id and all that it has still
+/// there.  They may sleep.
+struct lwp_event_calls {
+	void (*begins)(lwp_t *) noexcept;
+	void (*ends)(lwp_t *) noexcept;
+};
+extern atomic<const lwp_event_calls *> lwp_events;  // null: nobody wants to know
+
+/// Traces; for the errors see <lwp/trace.h>.
+[[nodiscard]] int lwp_trace_begin(lwp_t *l, lwpid_t lid, std::size_t room) noexcept;
+[[nodiscard]] int lwp_trace_end(lwp_t *l, lwpid_t lid) noexcept;
+[[nodiscard]] int lwp_trace_tell(lwp_t *l, lwpid_t lid, lwp_trace_record *, std::size_t room, std::size_t *count) noexcept;
+[[nodiscard]] int lwp_trace_tell_sums(lwp_t *l, lwpid_t lid, lwp_trace_sum *, std::size_t room, std::size_t *count) noexcept;
 
 struct proc_facts {
 	std::size_t nlwps;

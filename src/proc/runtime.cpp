@@ -20,6 +20,7 @@
 #include "sched/point.h"
 #include "sched/spare.h"
 #include "sched/switch.h"
+#include "sched/trace.h"
 #include "sync/condvar.h"
 #include "sync/turnstile.h"
 
@@ -463,6 +464,7 @@ void bound_release(void *arg) noexcept {
 	vc->vc_lwplock.unlock(vc);
 	hold.unlock(vc);
 	lwpctl_put(l);
+	trace_put(l);
 	lwp_drop_dead(vc);
 	curcpu_set(nullptr);
 	context_destroy(l->l_ctx);
@@ -625,6 +627,7 @@ void runtime_stop() noexcept {
 	lwp_drop_creds(l);
 	biglock_drop(l);
 	lwpctl_put(l);
+	trace_put(l);
 	drop_home_idle(vc);
 	guard_remove();
 	guard_thread_fini();

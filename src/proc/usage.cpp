@@ -74,12 +74,6 @@ void proc_tell(lwp_t *l, proc_facts *f) noexcept {
 	f->nvcsw = switches - f->nivcsw;
 }
 
-bool lwp_account(bool on) noexcept {
-	if (!on) {
-		return sched.sd_account.exchange(0, std::memory_order_relaxed) != 0;  // relaxed, both: others see it sooner or later
-	}
-	nanotime since = 0;
-	return !sched.sd_account.compare_exchange_strong(since, now(), std::memory_order_relaxed);  // a count that is under way goes on
-}
+bool lwp_account(bool on) noexcept { return sched_count(on); }
 
 }  // namespace lwp::kern

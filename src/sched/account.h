@@ -5,7 +5,10 @@
 // counting began is nobody's.
 //
 // An LWP is charged with vc_lwplock of its vCPU held and with the lock that covers it next, if that is another: so whoever has it locked sees its account
-// and the begin of its stretch agree.  Takes nothing.
+// and the begin of its stretch agree.
+//
+// LWPs that are traced (sched/trace.h) have their stretches looked at in the same place: sd_account is the one word that a switch looks at.
+// Takes watch_lock, a leaf, in sched_count() and sched_watch() alone.
 #pragma once
 
 #include "sched/vcpu.h"
@@ -20,6 +23,11 @@ LWP_ALWAYS_INLINE void sched_charge_stretch(vcpu_t *vc, lwp_t *l) noexcept {
 		sched_charge_stretch_slow(vc, l);
 	}
 }
+
+/// Time is counted from now on, or no longer.  Whether it was before.
+bool sched_count(bool on) noexcept;
+/// One LWP more is traced, or one less.
+void sched_watch(bool on) noexcept;
 
 /// What `l`, locked, has used up to `when`, its stretch included if it runs.
 cpu_account sched_account_of(const lwp_t *l, nanotime when) noexcept;

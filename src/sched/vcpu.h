@@ -147,7 +147,7 @@ struct sched_t {
 	vcpu_t *sd_all[vcpu_max + spare_max] = {};  // (: type-stable: the runtime's vCPUs, then its spares; used again by the next runtime
 	atomic<unsigned> sd_nall{0};                // a: how many of them there are
 	atomic<unsigned> sd_count{0};               // a: how many run now; 0: no runtime
-	// a: since when time is counted; 0: it is not (sched/account.h)
+	// a: since when time is counted; `never`: it is not, but some LWPs are traced; 0: neither (sched/account.h)
 	atomic<nanotime> sd_account{0};
 	// a: how many processor sets there are but the default one, and the set of each vCPU, by index.  Both written with all pp_locks held; who places an
 	// LWP reads them with that LWP locked (proc/pset.cpp).
