@@ -8,7 +8,13 @@
 
 #include <lwp/blocking.hpp>
 #include <lwp/proc.hpp>
+#include <lwp/signal.h>
 
+#include <cfenv>
+#include <csignal>
+#include <exception>
+#include <stdexcept>
+#include <string>
 #include <system_error>
 #include <thread>
 #include <unistd.h>
@@ -58,9 +64,7 @@ void direct(const Body &body) {
 }
 
 /// One that is queued behind whoever starts it, until that one calls the library.
-lwp::thread queued(std::function<void()> body) {
-	return lwp::thread({.priority = 10, .policy = lwp::sched_policy::fifo}, std::move(body));
-}
+lwp::thread queued(std::function<void()> body) { return lwp::thread({.priority = 10, .policy = lwp::sched_policy::fifo}, std::move(body)); }
 
 }  // namespace
 
@@ -347,6 +351,49 @@ TEST(Affinity, OneOfSeveralIsNotLeftBehindOneThatComputes) {
 			t.join();
 		});
 	}
+}
+
+// Behaviour 45.
+TEST(Affinity, WhatBelongsToAnLwpGoesAlong) {
+	constexpr int signals[] = {SIGHUP, SIGUSR1, SIGUSR2, SIGTERM};
+	constexpr int modes[] = {FE_TONEAREST, FE_UPWARD, FE_DOWNWARD, FE_TOWARDZERO};
+	std::vector<lwp::thread> threads;
+	for (unsigned i = 0; i < 4; i++) {
+		threads.emplace_back([&signals, i, mode = modes[i], sig = signals[i]] {
+			sigset_t mine;
+			sigemptyset(&mine);
+			sigaddset(&mine, sig);
+			EXPECT_EQ(error_of(lwp_sigprocmask(SIG_SETMASK, &mine, nullptr)), 0);
+			EXPECT_EQ(std::fesetround(mode), 0);
+			for (unsigned k = 0; k < 60; k++) {
+				const std::string text = std::to_string(100 * k + i);
+				const unsigned v = (k + i) % vcpus();
+				try {
+					throw std::runtime_error(text);
+				} catch (const std::runtime_error &caught) {
+					set_errno(static_cast<int>(1 + i));
+					const int moved = set(_lwp_self(), {v});
+					const int error = get_errno();
+					ASSERT_EQ(moved, 0);
+					EXPECT_EQ(error, static_cast<int>(1 + i));
+					EXPECT_EQ(here(), static_cast<int>(v));
+					EXPECT_EQ(std::fegetround(), mode);
+					EXPECT_EQ(caught.what(), text);
+					EXPECT_NE(std::current_exception(), nullptr);
+					sigset_t now;
+					EXPECT_EQ(error_of(lwp_sigprocmask(SIG_BLOCK, nullptr, &now)), 0);
+					for (const int s : signals) {
+						EXPECT_EQ(sigismember(&now, s), s == sig ? 1 : 0);
+					}
+				}
+				EXPECT_EQ(std::current_exception(), nullptr);
+			}
+		});
+	}
+	for (lwp::thread &t : threads) {
+		t.join();
+	}
+	EXPECT_EQ(std::fegetround(), FE_TONEAREST);
 }
 
 // Many that are woken by anybody, in every way: none is ever where it may not be.

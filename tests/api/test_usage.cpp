@@ -11,6 +11,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <system_error>
 #include <thread>
 #include <vector>
@@ -61,7 +62,8 @@ private:
 /// In a real-time LWP of this priority, with all that it makes, on the last vCPU.
 template <class Body>
 void direct(int priority, const Body &body) {
-	lwp::thread({.priority = priority, .vcpu = static_cast<int>(lwp::runtime::vcpus()) - 1, .policy = lwp::sched_policy::fifo}, body).join();
+	lwp::thread({.priority = priority, .vcpu = static_cast<int>(lwp::runtime::vcpus()) - 1, .policy = lwp::sched_policy::fifo}, body)
+	    .join();
 }
 
 /// Or a little more: when the OS has kept a vCPU's kernel thread for long its LWPs may be handed to a substitute, which is a switch.
@@ -292,6 +294,39 @@ TEST(Usage, SumsNeverFall) {
 	EXPECT_GE(static_cast<std::uint64_t>(r.ru_nvcsw), after.pi_nvcsw);
 	const lwp::usage u = lwp::usage_of_process();
 	EXPECT_GE(static_cast<std::uint64_t>(u.run_time.count()), after.pi_rtime);
+}
+
+// Behaviour 42.  While time is not counted all accounts stand still, so the sums are exact.
+TEST(Usage, TheSumIsThatOfTheLwpsAndStaysWhenTheyEnd) {
+	const bool was = lwp::account(false);
+	const std::uint64_t of_the_dead = process().pi_rtime - info(0).li_rtime;
+	std::vector<std::unique_ptr<subject>> some;
+	{
+		const counting on;
+		for (int i = 0; i < 5; i++) {
+			some.push_back(std::make_unique<subject>([i](subject &s) {
+				(void)compute(std::chrono::microseconds(200 * (i + 1)));
+				s.park_once();
+			}));
+		}
+		for (const auto &s : some) {
+			s->await_blocked();
+		}
+	}
+	std::uint64_t sum = of_the_dead + info(0).li_rtime;
+	for (const auto &s : some) {
+		EXPECT_GE(info(s->lid()).li_rtime, 200'000U);
+		sum += info(s->lid()).li_rtime;
+	}
+	EXPECT_EQ(process().pi_rtime, sum);
+	for (const auto &s : some) {
+		EXPECT_EQ(error_of(_lwp_unpark(s->lid(), nullptr)), 0);
+		await_end(s->lid());
+		EXPECT_EQ(process().pi_rtime, sum) << "one has ended";
+		collect(s->lid());
+		EXPECT_EQ(process().pi_rtime, sum) << "and is gone";
+	}
+	(void)lwp::account(was);
 }
 
 // The share of one that has computed is of the last minute; it is 0 for one that never did while it was counted.

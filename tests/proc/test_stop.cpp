@@ -114,7 +114,20 @@ TEST(ProcStop, EverybodyStandsStillAndGoesOn) {
 		s.set_result(channel.receive().value_or(-2));
 	});
 	all.push_back(receives.lid());
-	for (const subject *s : {&parked, &joins, &waits, &locks, &receives}) {
+	lwp::mutex of_condition;
+	lwp::condition_variable condition;
+	bool told = false;
+	subject notified([&](subject &s) {
+		std::unique_lock hold(of_condition);
+		s.about_to_block();
+		while (!told) {
+			condition.wait(hold);
+		}
+		s.set_result(0);
+	});
+	all.push_back(notified.lid());
+	const auto sleepers = {&parked, &joins, &waits, &locks, &receives, &notified};
+	for (const subject *s : sleepers) {
 		s->await_blocked();
 	}
 	const std::size_t before = running();
@@ -134,7 +147,7 @@ TEST(ProcStop, EverybodyStandsStillAndGoesOn) {
 		});
 		const std::size_t there = turns.load();
 		EXPECT_TRUE(wait_until([&] { return turns.load() > there + 100; })) << "they do not go on";
-		for (const subject *s : {&parked, &joins, &waits, &locks, &receives}) {
+		for (const subject *s : sleepers) {
 			s->await_blocked();
 			EXPECT_EQ(s->result(), -1) << "a wake-up was made up";
 		}
@@ -145,13 +158,18 @@ TEST(ProcStop, EverybodyStandsStillAndGoesOn) {
 	semaphore.release();
 	mutex.unlock();
 	channel.send(0);
+	{
+		const std::lock_guard hold(of_condition);
+		told = true;
+	}
+	condition.notify_one();
 	leave = true;
 	for (const lwpid_t lid : all) {
 		if (lid != runner) {
 			collect(lid);
 		}
 	}
-	for (const subject *s : {&parked, &joins, &waits, &locks, &receives}) {
+	for (const subject *s : sleepers) {
 		EXPECT_EQ(s->result(), 0);
 	}
 }

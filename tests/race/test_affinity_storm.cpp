@@ -170,9 +170,9 @@ TEST(AffinityStorm, NobodyIsLostAndNobodyStrays) {
 	all.emplace_back([&s, with = d.next()] { s.group(with); });
 	std::vector<lwp::thread> senders;
 	for (unsigned i = 0; i < 2; i++) {
-		senders.emplace_back([&s, with = d.next()] { s.send(with, rounds(1'000)); });
+		senders.emplace_back([&s, with = d.next()] { s.send(with, race_rounds(1'000)); });
 	}
-	std::thread outside([&s, with = d.next()] { s.send(with, rounds(1'000)); });
+	std::thread outside([&s, with = d.next()] { s.send(with, race_rounds(1'000)); });
 	for (lwp::thread &t : senders) {
 		t.join();
 	}
@@ -200,7 +200,7 @@ TEST(AffinityStorm, WhoEndsMeanwhileEndsOnce) {
 			lwp_yield();
 		}
 	});
-	const std::size_t n = rounds(3'000);
+	const std::size_t n = race_rounds(3'000);
 	for (std::size_t i = 0; i < n; i++) {
 		lwp::thread t([&] {
 			young = _lwp_self();

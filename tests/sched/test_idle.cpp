@@ -98,7 +98,7 @@ bool compute_until(Predicate ready) {
 // Two LWPs, each the only one of its vCPU, wake each other and park: in every round each vCPU runs out of work and looks once more before
 // it halts, while the other one queues and looks whether it halts.
 TEST(Idle, NoWakeUpByAnotherVcpuIsLost) {
-	const std::size_t n = rounds(100000);
+	const std::size_t n = race_rounds(100000);
 	std::atomic<std::size_t> round{0};
 	std::array<std::atomic<lwpid_t>, 2> lid{};
 	const watchdog w(round);
@@ -136,7 +136,7 @@ TEST(Idle, NoWakeUpByAnotherVcpuIsLost) {
 
 // A kernel thread from outside wakes an LWP that may run anywhere; each unpark ends exactly one park, so the two stay in step.
 TEST(Idle, NoWakeUpByAKernelThreadFromOutsideIsLost) {
-	const std::size_t n = rounds(100000);
+	const std::size_t n = race_rounds(100000);
 	std::atomic<std::size_t> parks{0};
 	std::atomic<lwpid_t> lid{0};
 	std::atomic<unsigned> wrong{0};
@@ -170,7 +170,7 @@ TEST(Idle, NoWakeUpByAKernelThreadFromOutsideIsLost) {
 
 // New LWPs from outside: each is queued on a vCPU that may be halting just now.
 TEST(Idle, NoLwpMadeByAKernelThreadFromOutsideIsForgotten) {
-	const std::size_t n = rounds(20000);
+	const std::size_t n = race_rounds(20000);
 	std::atomic<std::size_t> ran{0};
 	const watchdog w(ran);
 	std::thread maker([&] {

@@ -13,6 +13,7 @@
 #include <lwp/mutex.hpp>
 #include <lwp/sched.h>
 
+#include <algorithm>
 #include <atomic>
 #include <vector>
 
@@ -277,5 +278,36 @@ TEST(Priority, FifoDoesNotGiveWayToItsEquals) {
 		for (lwp::thread &t : pair) {
 			t.join();
 		}
+	});
+}
+
+// Behaviour 38.  The end of a slice is told, as by an interruption that could not take the LWP off: so each turn is exactly one slice, however long the OS
+// made it.
+TEST(Priority, TimeSharingEqualsHaveSlicesInEqualNumber) {
+	direct(lwp::sched_policy::other, 40, [] {
+		constexpr unsigned equals = 3;
+		std::vector<unsigned> order;
+		std::vector<lwp::thread> threads;
+		for (unsigned i = 0; i < equals; i++) {
+			threads.emplace_back([&order, i] {
+				for (unsigned slice = 0; slice < 50; slice++) {
+					order.push_back(i);
+					vcpu_t *vc = curlwp()->l_cpu;
+					vc->vc_expired.store(vc->vc_switches.load() + 1);
+					vc->vc_resched.store(true);
+					pass_boundary();
+				}
+			});
+		}
+		for (lwp::thread &t : threads) {
+			t.join();
+		}
+		unsigned had[equals] = {};
+		for (const unsigned i : order) {
+			had[i]++;
+			const auto [least, most] = std::minmax_element(had, had + equals);
+			EXPECT_LE(*most - *least, 1U);
+		}
+		EXPECT_EQ(order.size(), 50U * equals);
 	});
 }

@@ -147,6 +147,10 @@ std::size_t rounds(std::size_t n) {
 	return LWP_TEST_ASAN || LWP_TEST_TSAN ? (all + 9) / 10 : all;
 }
 
+std::size_t race_rounds(std::size_t n) {
+	return std::getenv("LWP_STRESS") != nullptr ? std::max<std::size_t>(rounds(n), 100'000) : rounds(n);
+}
+
 std::uint64_t seed() {
 	const char *text = std::getenv("LWP_SEED");
 	const std::uint64_t value = text != nullptr ? std::strtoull(text, nullptr, 0)

@@ -62,6 +62,9 @@ unsigned stress();
 /// `n` times stress(); a tenth of that under a sanitizer.
 std::size_t rounds(std::size_t n);
 
+/// The same for a loop that is aimed at one race: with LWP_STRESS 100,000 at least, in every build.
+std::size_t race_rounds(std::size_t n);
+
 /// LWP_SEED from the environment, else one from the clock.  Printed, so that a failure can be run again.
 std::uint64_t seed();
 

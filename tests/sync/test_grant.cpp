@@ -166,7 +166,7 @@ TEST(Grant, StormOfTakersAgainstTheTimeout) {
 		std::atomic<bool> over{false};
 		unsigned value = 0;
 	} s;
-	const std::size_t n = rounds(30000);
+	const std::size_t n = race_rounds(30000);
 	const auto taker = [&s](int by) {
 		(void)curlwp();
 		dice d(static_cast<std::uint64_t>(by));

@@ -126,7 +126,7 @@ TEST(Sleepq, WokenSleepReturnsZeroAndLeavesNothing) {
 // enqueue -> (the waker comes here) -> switch: it waits for the queue's lock, which the sleeper holds until it is off its stack.  In every
 // round the two make for that lock at the same moment: either the waker is first, and the sleeper sees what it did, or it finds a sleeper.
 TEST(Sleepq, WakeBetweenEnqueueAndSwitchIsNotLost) {
-	const std::size_t n = rounds(100000);
+	const std::size_t n = race_rounds(100000);
 	sleepq q;
 	char wchan = 0;
 	std::size_t done_for = 0;  // under q.sq_lock
@@ -305,7 +305,7 @@ TEST(Sleepq, TimeoutOfOneLeavesTheOthersInOrder) {
 
 // The waker comes close to the deadline.  Whoever takes the sleeper off the queue is the one who ended its sleep, and both know it.
 TEST(Sleepq, TimeoutAgainstWakeIsExactlyOneOfThem) {
-	const std::size_t n = rounds(5000);
+	const std::size_t n = race_rounds(5000);
 	sleepq q;
 	char wchan = 0;
 	std::atomic<std::size_t> round{0};
@@ -477,7 +477,7 @@ TEST(Sleepq, TokenEndsOneSleepBeforeItBegins) {
 // A thousand on one queue, each once woken goes back: nobody is lost, nobody is woken twice for one wake.
 TEST(Sleepq, EveryWakeIsForExactlyOneSleep) {
 	const std::size_t lwps = 100;
-	const std::size_t wakes = rounds(20000);
+	const std::size_t wakes = race_rounds(20000);
 	sleepq q;
 	char wchan = 0;
 	bool stop = false;         // under q.sq_lock
