@@ -65,6 +65,7 @@ void add_future();
 void add_idle();
 void add_blocking();
 void add_preempt();
+void add_stop();
 void add_io();
 
 }  // namespace bench

@@ -76,6 +76,7 @@ int main(int argc, char **argv) {
 	bench::add_idle();
 	bench::add_blocking();
 	bench::add_preempt();
+	bench::add_stop();
 	bench::add_io();
 
 	benchmark::Initialize(&count, args.data());

@@ -2,6 +2,7 @@
 //
 // What it costs to go from one LWP to another: by lwp_yield(), and by handing over with _lwp_park() that unparks the other.
 // Yield rows are per yield and vCPU (wall time * vCPUs / yields); park_unpark rows are per one-way hand-over.
+// yield_accounted is a yield while the time that LWPs have their vCPUs is counted (<lwp/usage.h>).
 // park_unpark/vcpus:2 goes from one vCPU to the other while a yielding LWP keeps each of them busy, so that none is asleep.
 #include "bench.h"
 #include "pthread_peer.h"
@@ -20,10 +21,11 @@ struct yielders {
 	unsigned threads;
 	unsigned cpus;
 	std::int64_t yields;  // of all together
+	bool accounted = false;
 };
 
 void yield(State &state, yielders how) {
-	lwp::runtime rt({.vcpus = how.cpus});
+	lwp::runtime rt({.vcpus = how.cpus, .accounting = how.accounted});
 	const std::int64_t each = how.yields / how.threads;
 	std::atomic<bool> go{false};
 	std::vector<lwp::thread> threads;
@@ -184,6 +186,7 @@ void add_switch() {
 	using benchmark::RegisterBenchmark;
 	RegisterBenchmark("BM_Switch/yield/lwps:2/vcpus:1", yield, yielders{2, 1, 20'000'000});
 	RegisterBenchmark("BM_Switch/yield/lwps:2/vcpus:1/pthread", yield_pthread, yielders{2, 1, 200'000});
+	RegisterBenchmark("BM_Switch/yield_accounted/lwps:2/vcpus:1", yield, yielders{2, 1, 20'000'000, true});
 	RegisterBenchmark("BM_Switch/yield/lwps:1000/vcpus:1", yield, yielders{1000, 1, 20'000'000});
 	RegisterBenchmark("BM_Switch/yield/lwps:1000/vcpus:1/pthread", yield_pthread, yielders{1000, 1, 100'000});
 	RegisterBenchmark("BM_Switch/yield/lwps:1000/vcpus:2", yield, yielders{1000, 2, 40'000'000});
