@@ -171,6 +171,7 @@ bool look(nanotime when, bool *found) noexcept {
 			continue;
 		}
 		anybody = true;
+		spare_feed(vc, self);
 		const std::uint64_t switches = vc->vc_switches.load(std::memory_order_relaxed);  // relaxed: seen sooner or later
 		const int tid = vc->vc_tid.load(std::memory_order_relaxed);                      // relaxed: fixed while it runs
 		if (last.vc != vc || last.switches != switches) {

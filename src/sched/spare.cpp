@@ -430,6 +430,15 @@ bool spare_pull(vcpu_t *vc) noexcept {
 	return off != nullptr && move_queue(off, vc, vc, batch) != 0;
 }
 
+void spare_feed(vcpu_t *vc, vcpu_t *me) noexcept {
+	if (nobody_off()) {
+		return;
+	}
+	if (vcpu_t *off = acted_for(vc, me); off != nullptr && move_queue(off, vc, me, batch) != 0) {
+		vcpu_unhalt(vc);  // if it has gone away meanwhile, that passes it on
+	}
+}
+
 bool spare_pullable(const vcpu_t *vc) noexcept { return !nobody_off() && acted_for(vc, curcpu_or_null()) != nullptr; }
 
 void spare_told(vcpu_t *vc) noexcept {

@@ -22,7 +22,7 @@
 // One that is no spare and gives its place away like that rests as well, and acts again in its own place only: whoever needs a substitute there takes it.
 //
 // What the one that is away had queued goes on: first what others queued for it and a batch of its own queue, then more of it whenever the substitute has
-// nothing else.  Its timers and its operations in flight stay its own, and the monitor serves them meanwhile.  There are at most spare_max
+// nothing else, or the monitor looks up.  Its timers and its operations in flight stay its own, and the monitor serves them meanwhile.  There are at most spare_max
 // substitutes; when all are in use a vCPU stays blocked, with what is bound to it, until one comes back.
 //
 // Takes sp_lock, vc_rqlock, vc_inlock.  Keys: d  sp_lock     a  atomic     (  fixed
@@ -78,6 +78,10 @@ bool spare_off_duty(vcpu_t *vc) noexcept;
 /// By one that acts and has nothing to run: fetches a batch from those it acts for.  True: something came into our inbox.
 bool spare_pull(vcpu_t *vc) noexcept;
 [[nodiscard]] bool spare_pullable(const vcpu_t *vc) noexcept;
+
+/// By the monitor, of one that acts and runs: the same, though it has something to run.  What is queued behind a blocked kernel thread may be what that waits
+/// for, and who acts may never be idle.
+void spare_feed(vcpu_t *vc, vcpu_t *me) noexcept;
 
 /// Something was left for one that is off duty.
 void spare_told(vcpu_t *vc) noexcept;

@@ -320,6 +320,31 @@ TEST(Blocking, TheMonitorFindsThoseThatDoNotSaySo) {
 	EXPECT_GT(lwp::runtime::stats().blocked_found, before);
 }
 
+// More than a batch is queued behind it, and those that were taken over wait, by yielding, for those that were not: the substitute is never idle.
+TEST(Blocking, WhatIsQueuedRunsThoughTheSubstituteIsNeverIdle) {
+	constexpr std::size_t n = 100;
+	blocker pipe;
+	std::atomic<std::size_t> ran{0};
+	std::vector<lwp::thread> queued;
+	lwp::thread reader({.vcpu = 0}, [&] {
+		for (std::size_t i = 0; i < n; i++) {
+			queued.emplace_back([&] {
+				ran++;
+				while (ran < n) {
+					lwp_yield();
+				}
+			});
+		}
+		pipe.block();
+	});
+	EXPECT_TRUE(wait_until([&] { return ran == n; }));
+	pipe.release();
+	reader.join();
+	for (lwp::thread &t : queued) {
+		t.join();
+	}
+}
+
 // Between two sleeps they call nothing of the library: whoever else runs does so because a substitute runs it.
 TEST(Blocking, ATickerGoesOnBesideMoreSleepersThanVcpus) {
 	const int n = vcpus() + 10;
