@@ -319,7 +319,9 @@ void process::kill(int signal, std::error_code &error) noexcept {
 	long result = -ESRCH;
 	if (pidfd_.is_open()) {
 		result = sys::call(SYS_pidfd_send_signal, pidfd_.native_handle(), signal, 0, 0);
-	} else if (pid_ > 0) {
+	}
+	// No pidfd, or a filter that does not let it be used: until it is collected, by us alone, its number is as good.
+	if (pid_ > 0 && (!pidfd_.is_open() || result == -EPERM || result == -ENOSYS)) {
 		result = sys::call(SYS_kill, pid_, signal);
 	}
 	error = result < 0 ? errno_code(result) : std::error_code();

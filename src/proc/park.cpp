@@ -59,8 +59,7 @@ void lwp_sleep_until(lwp_t *l, nanotime deadline) noexcept {
 		int error = sleepq_block_self_and_unlock(l, lock, {&l->l_wchan, "nanoslp", &nanosleep_syncobj, sleep_catch::yes, deadline});
 		lwp_userret(l);
 		if (error == ENOMEM) {
-			lwp_userret(l);  // no room for a timer: wait the other way, by looking at the clock
-			(void)sched_yield();
+			lwp_yield_cpu(l);  // no room for a timer: wait the other way, by looking at the clock, while others run
 		}
 	}
 }

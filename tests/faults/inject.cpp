@@ -62,6 +62,7 @@ constexpr row table[] = {
     {SYS_bind, "bind", {EADDRINUSE, EACCES}, false},
     {SYS_listen, "listen", {EADDRINUSE}, false},
     {SYS_setsockopt, "setsockopt", {ENOMEM, ENOBUFS}, false},
+    {SYS_getsockopt, "getsockopt", {ENOMEM, ENOBUFS}, false},
     {SYS_getsockname, "getsockname", {ENOBUFS}, false},
     {SYS_getpeername, "getpeername", {ENOTCONN, ENOBUFS}, false},
     {SYS_shutdown, "shutdown", {ENOTCONN}, false},
@@ -103,8 +104,9 @@ std::uint64_t mix(std::uint64_t z) {
 
 /// Without a lock: it is called in the middle of anything.
 unsigned site_of(long number, const char *file, int line) {
-	const std::uint64_t key =
-	    mix(reinterpret_cast<std::uintptr_t>(file) * 31 + static_cast<std::uint64_t>(line) * 0x9e3779b97f4a7c15U + static_cast<std::uint64_t>(number)) | 1;
+	const std::uint64_t key = mix(reinterpret_cast<std::uintptr_t>(file) * 31 + static_cast<std::uint64_t>(line) * 0x9e3779b97f4a7c15U +
+	                              static_cast<std::uint64_t>(number)) |
+	    1;
 	for (unsigned k = 0; k < sites_most; k++) {
 		const unsigned i = static_cast<unsigned>((key + k) % sites_most);
 		site &s = all->sites[i];
@@ -225,9 +227,7 @@ void *operator new(std::size_t size) {
 void *operator new(std::size_t size, const std::nothrow_t &) noexcept { return lwp::faults::allocate(size); }
 void *operator new[](std::size_t size) { return operator new(size); }
 void *operator new[](std::size_t size, const std::nothrow_t &) noexcept { return lwp::faults::allocate(size); }
-void operator delete(void *memory) noexcept {
-	std::free(memory);
-}
+void operator delete(void *memory) noexcept { std::free(memory); }
 void operator delete(void *memory, std::size_t) noexcept { operator delete(memory); }
 void operator delete(void *memory, const std::nothrow_t &) noexcept { operator delete(memory); }
 void operator delete[](void *memory) noexcept { operator delete(memory); }
@@ -259,7 +259,9 @@ void *operator new(std::size_t size, std::align_val_t alignment) {
 	}
 	return memory;
 }
-void *operator new(std::size_t size, std::align_val_t alignment, const std::nothrow_t &) noexcept { return allocate_aligned(size, alignment); }
+void *operator new(std::size_t size, std::align_val_t alignment, const std::nothrow_t &) noexcept {
+	return allocate_aligned(size, alignment);
+}
 void operator delete(void *memory, std::align_val_t) noexcept { std::free(memory); }
 void operator delete(void *memory, std::size_t, std::align_val_t) noexcept { std::free(memory); }
 void operator delete(void *memory, std::align_val_t, const std::nothrow_t &) noexcept { std::free(memory); }

@@ -3,8 +3,10 @@
 // faults [OPTIONS] [WORKLOAD]...: runs small programs on the library (workloads.cpp) while system calls and allocations fail.
 //
 //   --budget SECONDS   as many runs as fit in, those that must be first (default 60)
+//   --count N          instead: those that must be, and so many of the others, however long it takes
 //   --least N          fails if there were fewer runs than that
 //   --seed N           of the runs in which anything may fail (default 1)
+//   --patience SECONDS a run that takes longer hangs (default 60)
 //   --jobs N           so many at a time (default: as many as there are CPUs)
 //   --sites            prints each site: file, line, system call
 //   --one PLAN         one run, as printed for a failure
@@ -47,17 +49,13 @@ namespace {
 
 using steady = std::chrono::steady_clock;
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr int patience_ms = 120'000;
-#else
-constexpr int patience_ms = 60'000;
-#endif
-
 struct options {
 	double budget = 60;
+	unsigned long count = 0;  // 0: by the budget
 	unsigned long least = 0;
 	std::uint64_t seed = 1;
 	unsigned jobs = 0;
+	unsigned patience = 60;
 	bool sites = false;
 	const char *one = nullptr;
 	std::vector<const char *> names;
@@ -81,6 +79,7 @@ constexpr lack lacks[] = {
     {"no timer_create", SYS_timer_create, EPERM, -1},
     {"no clone3", SYS_clone3, ENOSYS, -1},
     {"no pidfd_open", SYS_pidfd_open, ENOSYS, -1},
+    {"no pidfd_send_signal", SYS_pidfd_send_signal, EPERM, -1},
     {"no epoll_pwait2", SYS_epoll_pwait2, ENOSYS, -1},
     {"no registered rings", SYS_io_uring_register, EINVAL, -1},
     {"no sched_getaffinity", SYS_sched_getaffinity, EPERM, -1},
@@ -145,7 +144,8 @@ std::string words_of(const run &r) {
 		std::snprintf(text, sizeof(text), "%s: allocation %u fails", name, r.p.nth);
 		break;
 	case mode::chaos:
-		std::snprintf(text, sizeof(text), "%s: one call in %u fails, seed %llu", name, r.p.one_in, static_cast<unsigned long long>(r.p.seed));
+		std::snprintf(
+		    text, sizeof(text), "%s: one call in %u fails, seed %llu", name, r.p.one_in, static_cast<unsigned long long>(r.p.seed));
 		break;
 	default:
 		std::snprintf(text, sizeof(text), "%s: %s", name, lacks[r.lacking].name);
@@ -153,14 +153,18 @@ std::string words_of(const run &r) {
 	return text;
 }
 
-/// Descriptors that are open, but the eventfds that vCPUs keep for ever.
-unsigned descriptors() {
+/// Descriptors that are open, but the eventfds that vCPUs keep for ever.  What they are is added to `names`.
+unsigned descriptors(std::string *names = nullptr) {
 	unsigned n = 0;
 	DIR *dir = ::opendir("/proc/self/fd");
 	while (const dirent *entry = dir != nullptr ? ::readdir(dir) : nullptr) {
 		char target[64] = "";
 		if (entry->d_name[0] != '.' && ::readlinkat(::dirfd(dir), entry->d_name, target, sizeof(target) - 1) > 0) {
-			n += std::strcmp(target, "anon_inode:[eventfd]") != 0 ? 1U : 0U;
+			const bool counts = std::strcmp(target, "anon_inode:[eventfd]") != 0;
+			n += counts ? 1U : 0U;
+			if (counts && names != nullptr) {
+				*names += std::string(" ") + entry->d_name + "=" + target;
+			}
 		}
 	}
 	::closedir(dir);
@@ -170,13 +174,15 @@ unsigned descriptors() {
 void nothing_is_left(const char *when, unsigned before) {
 	const runtime_stats s = runtime::stats();
 	if (s.lwps != 0 || s.zombies != 0 || s.runnable != 0 || s.waiting != 0 || s.detached != 0 || s.stacks_in_use != 0) {
-		std::snprintf(now->why, sizeof(now->why), "%s: lwps %zu, zombies %zu, runnable %zu, waiting %zu, detached %zu, stacks %zu are left", when,
-		    s.lwps, s.zombies, s.runnable, s.waiting, s.detached, s.stacks_in_use);
+		std::snprintf(now->why, sizeof(now->why), "%s: lwps %zu, zombies %zu, runnable %zu, waiting %zu, detached %zu, stacks %zu are left",
+		    when, s.lwps, s.zombies, s.runnable, s.waiting, s.detached, s.stacks_in_use);
 		now->failed = true;
 		::_exit(3);
 	}
 	if (const unsigned n = descriptors(); n != before) {
-		std::snprintf(now->why, sizeof(now->why), "%s: %u descriptors are open, %u were before", when, n, before);
+		std::string names;
+		(void)descriptors(&names);
+		std::snprintf(now->why, sizeof(now->why), "%s: %u descriptors are open, %u were before:%s", when, n, before, names.c_str());
 		now->failed = true;
 		::_exit(3);
 	}
@@ -202,6 +208,8 @@ void nothing_is_left(const char *when, unsigned before) {
 	std::exit(0);  // with what is done then: the leak check of a sanitizer
 }
 
+unsigned patience;  // seconds
+
 /// Empty if all was well.
 std::string one_run(const run &r) {
 	now->failed = false;
@@ -218,7 +226,7 @@ std::string one_run(const run &r) {
 	std::string why;
 	const auto pidfd = static_cast<int>(::syscall(SYS_pidfd_open, pid, 0));
 	pollfd p = {pidfd, POLLIN, 0};
-	if (pidfd >= 0 && ::poll(&p, 1, patience_ms) == 0) {
+	if (pidfd >= 0 && ::poll(&p, 1, static_cast<int>(patience * 1000)) == 0) {
 		why = "it hangs";
 		::kill(pid, SIGKILL);
 	}
@@ -236,12 +244,13 @@ std::string one_run(const run &r) {
 		return now->why;
 	}
 	// What the header says cannot be done without memory ends the process, in words.
-	if (now->fired != 0 && WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT && std::strstr(text, "a kernel thread cannot be adopted") != nullptr) {
+	if (now->fired != 0 && WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT &&
+	    std::strstr(text, "a kernel thread cannot be adopted") != nullptr) {
 		now->refused.fetch_add(1);
 		return "";
 	}
-	return (WIFSIGNALED(status) ? "signal " + std::to_string(WTERMSIG(status)) : "exit status " + std::to_string(WEXITSTATUS(status))) + ": " +
-	    text;
+	return (WIFSIGNALED(status) ? "signal " + std::to_string(WTERMSIG(status)) : "exit status " + std::to_string(WEXITSTATUS(status))) +
+	    ": " + text;
 }
 
 // ---- all of them ------------------------------------------------------------------------------------------------------------------
@@ -399,6 +408,17 @@ int sweep(const options &o, const std::vector<unsigned> &chosen) {
 	for (const run &r : first) {
 		musts += r.must ? 1U : 0U;
 	}
+	if (o.count != 0) {
+		later.resize(std::min<std::size_t>(later.size(), o.count));
+		for (run &r : first) {
+			musts += r.must ? 0U : 1U;
+			r.must = true;
+		}
+		for (run &r : later) {
+			musts++;
+			r.must = true;
+		}
+	}
 	first.insert(first.end(), later.begin(), later.end());
 	make(first, o, end);
 
@@ -414,7 +434,8 @@ int sweep(const options &o, const std::vector<unsigned> &chosen) {
 	const double took = std::chrono::duration<double>(steady::now() - began).count();
 	const unsigned done = b->done;
 	const bool enough = done >= o.least && b->must_done == musts;
-	std::printf("faults: %u runs (%zu systematic ones in all), %u sites, %u pairs of site and errno, %u calls or allocations made to fail in %u runs, %u "
+	std::printf("faults: %u runs (%zu systematic ones in all), %u sites, %u pairs of site and errno, %u calls or allocations made to fail "
+	            "in %u runs, %u "
 	            "runs were refused something, %u failures, seed %llu, %.0f s%s\n",
 	    done, systematic + chosen.size(), sites, pairs, b->fired.load(), b->faulty.load(), b->refused.load(), b->failures.load(),
 	    static_cast<unsigned long long>(o.seed), took, enough ? "" : ": fewer than asked for");
@@ -485,10 +506,14 @@ bool parse(int argc, char **argv, options *o) {
 		char *rest = nullptr;
 		if (std::strcmp(name, "--budget") == 0) {
 			o->budget = std::strtod(value, &rest);
+		} else if (std::strcmp(name, "--count") == 0) {
+			o->count = std::strtoul(value, &rest, 10);
 		} else if (std::strcmp(name, "--least") == 0) {
 			o->least = std::strtoul(value, &rest, 10);
 		} else if (std::strcmp(name, "--seed") == 0) {
 			o->seed = std::strtoull(value, &rest, 10);
+		} else if (std::strcmp(name, "--patience") == 0) {
+			o->patience = static_cast<unsigned>(std::strtoul(value, &rest, 10));
 		} else if (std::strcmp(name, "--jobs") == 0) {
 			o->jobs = static_cast<unsigned>(std::strtoul(value, &rest, 10));
 		} else if (std::strcmp(name, "--one") == 0) {
@@ -522,9 +547,12 @@ int main(int argc, char **argv) {
 		}
 	}
 	if (!usable || chosen.empty()) {
-		std::fputs("usage: faults [--budget SECONDS] [--least N] [--seed N] [--jobs N] [--sites] [WORKLOAD]...\n       faults --one PLAN\n", stderr);
+		std::fputs("usage: faults [--budget SECONDS | --count N] [--least N] [--seed N] [--jobs N] [--patience SECONDS] [--sites] "
+		           "[WORKLOAD]...\n       faults --one PLAN\n",
+		    stderr);
 		return 2;
 	}
+	patience = o.patience;
 	all = ::new (shared_memory(sizeof(shared))) shared;
 	b = ::new (shared_memory(sizeof(board))) board{};
 	now = ::new (shared_memory(sizeof(report))) report{};
