@@ -60,18 +60,17 @@ unsigned collect(const node &first, lwp_t *next, vcpu_t *me, node *out) noexcept
 	return n;
 }
 
-/// The edges from `l` on, which is about to wait for `owner`.  It does not sleep yet, so the first edge may have gone: it is asked for at each look,
-/// at the second one while all others are known to last.
+/// The edges from `l` on, which is about to wait for `owner`, or for whoever has come to be in its place.  It does not sleep yet, so the first edge may have
+/// gone: it is asked for at each look, at the second one while all others are known to last.  It may lead to one that has come since and waits for `l`:
+/// that one has found us about to follow, and has left it to us.
 struct from_waiter {
 	lwp_t *l;
 	lwp_t *owner;
 	const syncobj *sobj;
 	const void *wchan;  // null: nobody else can come to be in the place of `owner`
 	unsigned operator()(node *out) const noexcept {
-		if (wchan != nullptr && sobj->so_owner(wchan) != owner) {
-			return 0;
-		}
-		return collect({l, l->l_blocks.load(std::memory_order_relaxed) & ~wp_mask}, owner, l->l_cpu, out);  // relaxed: only we write it
+		lwp_t *to = wchan != nullptr ? sobj->so_owner(wchan) : owner;
+		return collect({l, l->l_blocks.load(std::memory_order_relaxed) & ~wp_mask}, to, l->l_cpu, out);  // relaxed: only we write it
 	}
 };
 

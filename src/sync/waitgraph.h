@@ -93,7 +93,8 @@ inline void waitgraph_moved(lwp_t *owner, vcpu_t *me) noexcept {
 	if (owner == nullptr || waitgraph_reporter.load(std::memory_order_relaxed) == nullptr) {  // relaxed: as above
 		return;
 	}
-	fence(std::memory_order_seq_cst);  // pairs with that in waitgraph_settle()
+	fence(std::
+	        memory_order_seq_cst);  // pairs with that in waitgraph_settle(); x86 has ordered it by the exchange of the mutex' word, others have not
 	if (waitgraph_waits(owner)) {
 		waitgraph_follow_moved(owner, me);
 	}

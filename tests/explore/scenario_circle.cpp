@@ -209,6 +209,29 @@ SCENARIO_TSO(circle_through_once, 2) {
 	join(a);
 }
 
+// As circle_owner_comes_meanwhile, where nobody spins before the announcement: the first to run it fails, and the next one waits for us.
+SCENARIO_TSO(circle_owner_of_a_once_changes, 3) {
+	waitgraph_reporter.store(told);
+	expected = 2;
+	konce p{};
+	konce q{};
+	const auto nested = [](konce &first, konce &second) {
+		if (restart([&] { return once_begin(&first, me()); }) == 0) {
+			if (restart([&] { return once_begin(&second, me()); }) == 0) {
+				once_end(&second, me(), true);
+			}
+			once_end(&first, me(), true);
+		}
+	};
+	EXPECT(once_begin(&q, me()) == 0);
+	lwpid_t a = start(1, [&] { nested(p, q); });
+	lwpid_t b = start(2, [&] { nested(q, p); });
+	race();
+	once_end(&q, me(), false);
+	join(a);
+	join(b);
+}
+
 SCENARIO_TSO(circle_not_through_once, 3) {
 	waitgraph_reporter.store(false_alarm);
 	konce o{};

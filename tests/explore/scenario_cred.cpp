@@ -67,6 +67,52 @@ SCENARIO(cred_replaced_while_taken, 3) {
 	EXPECT(second.destroyed == 1);
 }
 
+// Replaced between the look at it and the reference: nobody but the proc has it then.
+SCENARIO(cred_replaced_before_it_is_had, 2) {
+	watched first(1);
+	watched second(2);
+	lwpid_t a = start(1, [] {
+		for (int i = 0; i < 3; i++) {
+			(void)use();
+		}
+	});
+	race();
+	first.publish_and_forget();
+	second.publish_and_forget();
+	join(a);
+	userret();
+	EXPECT(first.destroyed == 1 && second.destroyed == 0);
+	EXPECT(proc_setcred(me(), &cred0) == 0);
+	userret();
+	EXPECT(second.destroyed == 1);
+}
+
+// Replaced as it is taken: who took the first is told of the second.
+SCENARIO(cred_replaced_as_it_is_taken, 2) {
+	watched first(1);
+	watched second(2);
+	kern::atomic<bool> told{false};
+	uid_t judged = 77;
+	lwpid_t a = start(1, [&] {
+		(void)use();
+		if (told.load()) {
+			judged = use();
+		}
+	});
+	while (awaiting_arm() == 0) {
+		let_others();
+	}
+	first.publish_and_forget();  // it has passed the boundary at its start, so it has to be told
+	race();
+	second.publish_and_forget();
+	told.store(true);
+	join(a);
+	EXPECT(judged == 77 || judged == 2);
+	EXPECT(proc_setcred(me(), &cred0) == 0);
+	userret();
+	EXPECT(first.destroyed == 1 && second.destroyed == 1);
+}
+
 // Two publish: the last is the proc's and everybody's, and nobody keeps the other one.
 SCENARIO(cred_two_publish, 3) {
 	watched first(1);
@@ -103,6 +149,28 @@ SCENARIO(cred_against_birth, 2) {
 	userret();
 	EXPECT(born_with == 0 || born_with == 1);
 	EXPECT(use() == 1);
+	EXPECT(proc_setcred(me(), &cred0) == 0);
+	userret();
+	EXPECT(w.destroyed == 1);
+}
+
+// Born after it, of one that has not taken it yet: it has the new one, and nobody tells it.
+SCENARIO(cred_of_one_born_after_it, 2) {
+	watched w(1);
+	kern::atomic<bool> told{false};
+	bool was = false;
+	uid_t has = 77;
+	lwpid_t child = 0;
+	lwpid_t a = start(1, [&] {
+		was = told.load();
+		child = start(anywhere, [&] { has = use(); }, {.waits = false});
+	});
+	race();
+	w.publish_and_forget();
+	told.store(true);
+	join(a);
+	join(child);
+	EXPECT(was ? has == 1 : has <= 1);
 	EXPECT(proc_setcred(me(), &cred0) == 0);
 	userret();
 	EXPECT(w.destroyed == 1);

@@ -333,6 +333,53 @@ SCENARIO(condvar_notify_outside_of_the_mutex, 2) {
 	join(a);
 }
 
+// The mutex is contended, so the waiter lets the line go for a moment, with the mutex still its own: who notifies then finds nobody, and the next one must not
+// believe that.
+SCENARIO(condvar_notified_before_it_is_in_the_line, 3) {
+	box b;
+	lwpid_t a = start(1,
+	    [&] {
+		    lock(b.m);
+		    await_arm();
+		    while (b.value == 0) {
+			    if (condvar_wait(&b.cv, &b.m, me(), never) != 0) {
+				    userret();
+				    lock(b.m);
+			    }
+		    }
+		    unlock(b.m);
+	    },
+	    {.waits = false});
+	while (awaiting_arm() == 0) {
+		let_others();
+	}
+	lwpid_t c = start(2,
+	    [&] {
+		    lock(b.m);
+		    unlock(b.m);
+	    },
+	    {.waits = false});
+	while (b.m.mtx_waiters.front() == nullptr) {
+		let_others();
+	}
+	// Another has the lock of the mutex' line.
+	lwpid_t d = start(2, [&] {
+		spinlock *line = waiters_lock(&b.m.mtx_waiters);
+		line->lock(me()->l_cpu);
+		now();  // a point
+		line->unlock(me()->l_cpu);
+	});
+	while (awaiting_arm() != 2) {
+		let_others();
+	}
+	race();
+	b.notify(false);
+	b.put(1, false);
+	join(a);
+	join(c);
+	join(d);
+}
+
 SCENARIO(condvar_notify_all_of_two, 3) {
 	box b;
 	lwpid_t a = start(1, [&] { (void)b.await(1); });
@@ -400,6 +447,37 @@ SCENARIO(condvar_move_against_timeout, 3) {
 	join(c);
 }
 
+// Moved in time, and kept from the mutex until the deadline is over: they were notified.
+SCENARIO(condvar_moved_in_time_is_not_late, 3) {
+	box b;
+	const nanotime deadline = time_in(soon);
+	int results[2] = {-1, -1};
+	const auto body = [&](int i) {
+		lock(b.m);
+		results[i] = condvar_wait(&b.cv, &b.m, me(), deadline);
+		if (results[i] != 0) {
+			userret();
+			lock(b.m);
+		}
+		unlock(b.m);
+	};
+	lwpid_t a = start(1, [&] { body(0); });
+	lwpid_t c = start(2, [&] { body(1); });
+	race();
+	lock(b.m);
+	const bool both = b.cv.cv_waiters.front() != b.cv.cv_waiters.back();
+	bool in_time = false;
+	if (both) {
+		(void)condvar_notify_all_slow(&b.cv, me());
+		in_time = now() < deadline;
+		lwp_sleep_until(me(), deadline + soon);
+	}
+	unlock(b.m);
+	join(a);
+	join(c);
+	EXPECT(!in_time || (results[0] == 0 && results[1] == 0));
+}
+
 SCENARIO(condvar_move_against_suspend, 3) {
 	box b;
 	lwpid_t a = start(1, [&] { (void)b.await(1); });
@@ -444,6 +522,34 @@ SCENARIO(condvar_two_that_notify_all, 4) {
 	lwpid_t d = start(3, [&] { b.put(1, true, false); });
 	race();
 	b.put(1, true, false);
+	join(a);
+	join(c);
+	join(d);
+}
+
+// One of them waits for the mutex' line meanwhile, which a third has: when it comes to it, all may be through.
+SCENARIO(condvar_two_that_notify_all_and_a_busy_line, 3) {
+	box b;
+	lwpid_t a = start(1, [&] { (void)b.await(1); }, {.waits = false});
+	lwpid_t c = start(1, [&] { (void)b.await(1); }, {.waits = false});
+	while (b.cv.cv_waiters.front() == b.cv.cv_waiters.back()) {
+		let_others();
+	}
+	const auto notify_all = [&] {
+		if (condvar_waited(&b.cv)) {
+			(void)condvar_notify_all_slow(&b.cv, me());
+		}
+	};
+	lwpid_t d = start(2, [&] {
+		spinlock *line = waiters_lock(&b.m.mtx_waiters);
+		line->lock(me()->l_cpu);
+		now();  // a point
+		line->unlock(me()->l_cpu);
+		notify_all();
+	});
+	b.value = 1;
+	race();
+	notify_all();
 	join(a);
 	join(c);
 	join(d);

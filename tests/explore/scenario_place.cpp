@@ -304,6 +304,34 @@ SCENARIO_TSO(place_of_one_of_several_behind_another, 3) {
 	join(busy);
 }
 
+// The same in its queue: one that is better took it out of the inbox, and computes.
+SCENARIO_TSO(place_of_one_of_several_in_a_queue, 3) {
+	kern::atomic<bool> queued{false};
+	kern::atomic<bool> ran{false};
+	lwpid_t busy = start(1,
+	    [&] {
+		    while (!queued.load()) {
+			    cpu_relax();
+		    }
+		    yield();
+		    while (!ran.load()) {
+			    cpu_relax();
+		    }
+	    },
+	    {.pinned = true, .priority = 60});
+	race();
+	lwpid_t a = start(1,
+	    [&] {
+		    EXPECT(here({1, 2}));
+		    ran.store(true);
+	    },
+	    {.pinned = true});
+	EXPECT(send(a, {1, 2}) == 0);
+	queued.store(true);
+	join(a);
+	join(busy);
+}
+
 // ---- several at once --------------------------------------------------------------------------------------------------------------------
 
 SCENARIO_TSO(migrate_by_two, 3) {

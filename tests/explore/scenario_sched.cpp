@@ -227,11 +227,17 @@ SCENARIO_TSO(steal_not_what_is_bound, 2) {
 		bound[i] = start(0,
 		    [&] {
 			    wrong += me()->l_cpu->vc_index != 0 ? 1U : 0U;
-			    yield();
-			    wrong += me()->l_cpu->vc_index != 0 ? 1U : 0U;
+			    for (int turn = 0; turn < 3; turn++) {
+				    yield();
+				    wrong += me()->l_cpu->vc_index != 0 ? 1U : 0U;
+			    }
 		    },
 		    {.pinned = true});
-		loose[i] = start(anywhere, [] {});
+		// One that has yielded is in the line, among them.
+		loose[i] = start(anywhere, [] {
+			yield();
+			yield();
+		});
 	}
 	race();
 	for (int i = 0; i < 2; i++) {

@@ -152,10 +152,13 @@ SCENARIO(semaphore_release_against_suspend, 3) {
 SCENARIO(semaphore_freed_by_who_got_the_unit, 2) {
 	spoiled<ksemaphore> box;
 	ksemaphore *s = box.make();
-	lwpid_t a = start(1, [&] {
-		EXPECT(acquire(*s) == 0);
-		box.spoil();
-	});
+	// Bound, or it is woken behind the one that releases.
+	lwpid_t a = start(1,
+	    [&] {
+		    EXPECT(acquire(*s) == 0);
+		    box.spoil();
+	    },
+	    {.pinned = true});
 	race();
 	release(*s);
 	join(a);
@@ -365,6 +368,30 @@ SCENARIO(barrier_two_phases, 3) {
 	body();
 	join(a);
 	join(c);
+}
+
+// Who sees without the lock that the phase is over arrives in the next one at once: as many are awaited there again.
+SCENARIO(barrier_seen_without_the_lock, 2) {
+	kbarrier b{};
+	b.br_pending.store(2);
+	b.br_expected.store(2);
+	auto body = [&] {
+		for (int phase = 0; phase < 3; phase++) {
+			const std::uint64_t mine = b.br_phase.load();
+			const arrival how = barrier_arrive(&b, 1);
+			EXPECT(how != arrival::too_many);
+			if (how == arrival::last) {
+				barrier_end_phase(&b, me()->l_cpu);
+			}
+			while (b.br_phase.load() == mine) {
+				cpu_relax();
+			}
+		}
+	};
+	lwpid_t a = start(1, body);
+	race();
+	body();
+	join(a);
 }
 
 namespace {

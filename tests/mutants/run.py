@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""Breaks the library's code, one mutant at a time, and fails unless the schedule explorer, the reference model, or the test that it names, finds each.
+"""Breaks the library's code, one mutant at a time, and fails unless the schedule explorer, the reference model, the fault sweep, or the test that it
+names, finds each.
 
     run.py [--of model] [--budget SECONDS] [--least N] [--jobs N] --build DIR [MUTANT...]    builds and runs; names or beginnings of names
     run.py --fit                                                                             only looks whether each text is still there once
 
-mutants.txt has the mutants for the explorer and for tests, model.txt those for the model.  DIR is a configured build (Ninja) in which the target
+mutants.txt has the mutants for the explorer, the fault sweep and tests, model.txt those for the model.  DIR is a configured build (Ninja) in which the target
 (`explore`, `model`) is built; it is left as it is, but for the tests that mutants name, which are built first: what a mutant changes is compiled into a
 temporary directory.  A mutant of a header compiles everything again that includes it.
 
@@ -28,6 +29,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 SCHEDULES = ["--count", "3000", "--search", "6000", "--first"]
 SEQUENCES = ["--count", "8000", "--first"]
+FAULTS = ["--count", "1", "--patience", "10", "--jobs", "1"]
 RUN_MOST = 240  # seconds; a mutant that hangs the explorer itself is found, too
 TEST_MOST = 100  # the same of a test, which waits for up to a minute before it says that something does not come
 MUTANT = re.compile(r"^mutant (\S+)\nfile (\S+)\nby ([^\n]+)\n<<<<\n(.*?)\n====\n(.*?)\n?>>>>$", re.MULTILINE | re.DOTALL)
@@ -50,12 +52,15 @@ class Mutant:
         self.name, self.file, self.by, self.old, self.new = match.groups()
         self.by = self.by.split()
         self.test = self.by[1] if self.by[0] == "test" and len(self.by) > 1 else ""
-        self.target = self.test or of
+        self.faults = self.by[1:] if self.by[0] == "faults" else []  # workloads
+        self.target = self.test or ("faults" if self.faults else of)
 
     def command(self, program):
         """What runs the killers, and for how long at most."""
         if self.test:
             return [program, "--gtest_filter=" + ":".join(self.by[2:])], TEST_MOST
+        if self.faults:
+            return [program, *FAULTS, *self.faults], RUN_MOST
         return [program, *(SEQUENCES if self.of == "model" else [*SCHEDULES, *self.by])], RUN_MOST
 
     def tests_misfit(self):
@@ -80,6 +85,9 @@ class Mutant:
             return f"{self.file} is no file"
         if self.test and self.tests_misfit():
             return self.tests_misfit()
+        for name in self.faults:
+            if f'{{"{name}", ' not in (ROOT / "tests" / "faults" / "workloads.cpp").read_text():
+                return f"no workload is called {name}"
         for name in self.by if self.target == "explore" else ():
             if not any(scenario.startswith(name) for scenario in SCENARIOS):
                 return f"no scenario begins with {name}"
@@ -149,7 +157,7 @@ def outcome(mutant, build):
             words[words.index("-o") + 1] = fresh
             if "-MF" in words:
                 words[words.index("-MF") + 1] = fresh + ".d"
-            words[at:at] = ["-w"]
+            words[at:at] = ["-w", "-g0"]
             first = next(i for i, w in enumerate(words) if w.startswith("-I"))
             words[first:first] = [f"-I{scratch / 'src'}", f"-I{scratch / 'include'}"]
             done = subprocess.run(words, cwd=build.directory, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
@@ -161,6 +169,7 @@ def outcome(mutant, build):
                 link.insert(next(i for i, w in enumerate(link) if w.endswith(".o")), fresh)
         program = str(scratch / "program")
         link[link.index("-o") + 1] = program
+        link.append("-Wl,--strip-debug")  # what takes the linker most of its time
         done = subprocess.run(link, cwd=build.directory, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
         if done.returncode != 0:
             return "broken", "it does not link:\n" + done.stdout[:2000]
@@ -212,7 +221,7 @@ def main():
     if not options.build or not mutants:
         parser.error("--build is needed, and a mutant")
     mutants.sort(key=lambda m: zlib.crc32(m.name.encode()))  # a budget that ends early has seen some of everything
-    tests = sorted({m.test for m in mutants if m.test})
+    tests = sorted({m.target for m in mutants if m.test or m.faults})
     if tests:
         subprocess.run(["ninja", "-j", str(options.jobs), *tests], cwd=options.build, check=True, stdout=subprocess.DEVNULL)
     builds = {target: Build(options.build, target) for target in sorted({m.target for m in mutants})}
