@@ -15,9 +15,9 @@ namespace lwp {
 
 using namespace kern;
 
-int kern::wait_granted(grant *g, const char *wmesg, lwp_t *l, nanotime deadline) noexcept {
+int kern::wait_granted(grant *g, const plain_sleep &how, lwp_t *l, nanotime deadline) noexcept {
 	for (;;) {
-		const int error = grant_wait(g, wmesg, deadline, &channel_syncobj);
+		const int error = grant_wait(g, how, deadline);
 		if (LWP_LIKELY(error == 0)) {
 			return g->g_by.load(std::memory_order_relaxed);  // relaxed: it was given, under our lock
 		}
@@ -71,11 +71,13 @@ struct lone_waiter : chan_waiter {
 	}
 };
 
-const char *wmesg_of(chan_end end) noexcept { return end == chan_end::send ? "chansend" : "chanrecv"; }
+constexpr plain_sleep receive_sleep = grant_sleep("chanrecv", &channel_syncobj);
+constexpr plain_sleep send_sleep = grant_sleep("chansend", &channel_syncobj);
+const plain_sleep &sleep_at(chan_end end) noexcept { return end == chan_end::send ? send_sleep : receive_sleep; }
 
 /// 0 | EPIPE | ETIMEDOUT | ECANCELED
 int wait_hung(kchannel *c, chan_end end, chan_waiter *w, lwp_t *l, nanotime deadline) noexcept {
-	const int by = wait_granted(w->cw_grant, wmesg_of(end), l, deadline);
+	const int by = wait_granted(w->cw_grant, sleep_at(end), l, deadline);
 	if (by == w->cw_by) {
 		return w->cw_closed ? EPIPE : 0;  // off the list already; the channel may be gone
 	}
@@ -125,12 +127,13 @@ channel_status move_now(kchannel *c, chan_end end, void *place) noexcept {
 /// returns to is that of the LWP that left, and is right as far as both stand in the same functions.
 LWP_NOINLINE channel_status move(kchannel *c, chan_end end, void *place) noexcept {
 	const in_library l;
-	grant g(l, c, grant::takers::one_lock);
-	lone_waiter w(&g, place);
-	int error = channel_try_or_hang(c, end, &w, l->l_cpu);
-	if (error == EINPROGRESS) {
+	int error = channel_try_or_keep(c, end, place, l->l_cpu);
+	if (error == EAGAIN) {
+		grant g(l, c, grant::takers::one_lock);
+		lone_waiter w(&g, place);
+		channel_hang_and_unlock(c, end, &w, l->l_cpu);
 		error = 0;
-		while (grant_wait(&g, wmesg_of(end), never, &channel_syncobj) != 0) {
+		while (grant_wait(&g, sleep_at(end)) != 0) {
 			lwp_userret(l);
 			if (LWP_UNLIKELY(lwp_leaving(l))) {
 				if (channel_take_back(c, end, &w, l->l_cpu)) {

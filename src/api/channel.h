@@ -21,12 +21,13 @@ constexpr int by_itself = -2;         // the waiter, to do something else
 constexpr int by_first_stop = -1000;  // and down: a stop request
 
 /// Waits until the grant is given or the deadline; suspends and the like only interrupt that.  By whom it was taken.
-int wait_granted(grant *, const char *wmesg, lwp_t *l, nanotime deadline) noexcept;
+int wait_granted(grant *, const plain_sleep &, lwp_t *l, nanotime deadline) noexcept;
+inline constexpr plain_sleep select_sleep = grant_sleep("select", &channel_syncobj);
 
 /// The waiter goes on without it.  A stop that came first is about to give, which must not hit our next wait.
 inline void give_up(grant *g, lwp_t *l) noexcept {
 	if (!grant_take(g, by_itself)) {
-		(void)wait_granted(g, "chan", l, never);
+		(void)wait_granted(g, select_sleep, l, never);
 	}
 }
 

@@ -58,7 +58,7 @@ LWP_NOINLINE int wait_once(const select_plan &plan, kern_case *cases, lwp_t *l, 
 	}
 	int by = again;
 	if (select_hang(cases, plan.count, &g, l->l_cpu) == EINPROGRESS || !grant_take(&g, by_itself)) {
-		by = wait_granted(&g, "select", l, deadline);
+		by = wait_granted(&g, select_sleep, l, deadline);
 	}
 	select_unhang(cases, plan.count, by, l->l_cpu);
 	for (unsigned i = 0; i < plan.stop_count; i++) {

@@ -64,6 +64,20 @@ public:
 #endif
 	}
 
+	/// Takes it if that is as good as free, as its own vCPU may: then true.  Calls nothing.
+	[[nodiscard]] LWP_ALWAYS_INLINE bool lock_own(vcpu_t *me) noexcept {
+#if LWP_DEBUG
+		lockrank_wanted(this);
+#endif
+		if (!lock_biased(me)) {
+			return false;
+		}
+#if LWP_DEBUG
+		lockrank_acquired(this);
+#endif
+		return true;
+	}
+
 	/// By the kernel thread that locked it, not necessarily by the LWP that did.
 	LWP_ALWAYS_INLINE void unlock(vcpu_t *me) noexcept {
 #if LWP_DEBUG
@@ -74,6 +88,14 @@ public:
 			return;
 		}
 		word_.store(0, std::memory_order_release);  // pairs with the acquire exchange in lock_plain()
+	}
+
+	/// After lock_own().
+	LWP_ALWAYS_INLINE void unlock_own() noexcept {
+#if LWP_DEBUG
+		lockrank_released(this);
+#endif
+		mine_.store(0, std::memory_order_release);  // pairs with the acquire in revoke()
 	}
 
 	bool try_lock(vcpu_t *me) noexcept;

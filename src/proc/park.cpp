@@ -14,6 +14,7 @@ namespace lwp::kern {
 namespace {
 
 const syncobj park_syncobj = {"park"};
+constexpr plain_sleep park_sleep = {"parked", &park_syncobj, LW_UNPARKED};
 const syncobj nanosleep_syncobj = {"nanosleep"};
 
 }  // namespace
@@ -23,7 +24,9 @@ int lwp_park(lwp_t *l, nanotime deadline) noexcept {
 		return ETIMEDOUT;  // before the token is looked at, which stays (quirk Q25)
 	}
 	spinlock *lock = sleepq_enter_self(l);
-	const int error = sleepq_block_self_and_unlock(l, lock, {l, "parked", &park_syncobj, sleep_catch::yes, deadline, LW_UNPARKED});
+	const int error = LWP_LIKELY(deadline == never)
+	    ? sleepq_block_self_and_unlock(l, lock, l, park_sleep)
+	    : sleepq_block_self_and_unlock(l, lock, {l, "parked", &park_syncobj, sleep_catch::yes, deadline, LW_UNPARKED});
 	return error == ERESTART ? EINTR : error;  // a park is not begun again, whatever SA_RESTART says: its caller looks and loops
 }
 

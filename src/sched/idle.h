@@ -35,11 +35,11 @@ void vcpu_close_parker(vcpu_t *) noexcept;
 void sched_work_queued_slow(unsigned queued) noexcept;
 void sched_watch_slow() noexcept;
 
-/// After an LWP was queued on the caller's own vCPU, as the `queued`th.
-LWP_ALWAYS_INLINE void sched_work_queued(unsigned queued) noexcept {
+/// After an LWP was queued on `me`, the caller's own vCPU.
+LWP_ALWAYS_INLINE void sched_work_queued(const vcpu_t *me) noexcept {
 	if (LWP_UNLIKELY(
 	        sched.sd_halted.load(std::memory_order_relaxed) != 0)) {  // relaxed: what we miss the watcher or the thief's re-check finds
-		sched_work_queued_slow(queued);
+		sched_work_queued_slow(me->vc_rq.movable());
 	}
 }
 

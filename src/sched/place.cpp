@@ -11,23 +11,44 @@
 namespace lwp::kern {
 namespace {
 
-LWP_ALWAYS_INLINE void queue_here(vcpu_t *me, lwp_t *l, spinlock *held, queue_end end) noexcept {
-	unsigned queued;
-	me->vc_rqlock.lock(me);
-	lwp_setstat(l, lwp_stat::run, &me->vc_rqlock);
-	l->l_cpu = me;
-	me->vc_rq.push(l, l->l_class == sched_class::other ? end : queue_end::line);
+/// With vc_rqlock held, and released: `l` was put into the run queue of `me`.
+LWP_ALWAYS_INLINE void queued_and_unlock(vcpu_t *me, lwp_t *l, spinlock *held) noexcept {
 	const pri_t pri = l->l_priority.load(std::memory_order_relaxed);  // relaxed: locked
 	// A real-time one also behind its equals: the one that runs may have a slice to keep (round robin).
 	if (LWP_UNLIKELY(pri > me->vc_curlwp->l_priority.load(std::memory_order_relaxed) || pri >= pri_user_rt)) {
 		me->vc_resched.store(true, std::memory_order_relaxed);  // relaxed: under vc_rqlock, read by this vCPU
 	}
-	queued = me->vc_rq.movable();
 	me->vc_rqlock.unlock(me);
 	if (held != nullptr) {
 		held->unlock(me);
 	}
-	sched_work_queued(queued);
+	sched_work_queued(me);
+}
+
+LWP_ALWAYS_INLINE void queue_here(vcpu_t *me, lwp_t *l, spinlock *held, queue_end end) noexcept {
+	me->vc_rqlock.lock(me);
+	lwp_setstat(l, lwp_stat::run, &me->vc_rqlock);
+	l->l_cpu = me;
+	me->vc_rq.push(l, l->l_class == sched_class::other ? end : queue_end::line);
+	queued_and_unlock(me, l, held);
+}
+
+/// A hand-over on `me` as most are.  True: done.  It calls nothing, so it keeps nothing on the stack: what a hand-over waits for is stores.
+LWP_ALWAYS_INLINE bool hand_over_here(vcpu_t *me, lwp_t *l, spinlock *held) noexcept {
+	// The same questions as in sched_wake_and_unlock() and sched_takecpu().
+	const bool here = (lwp_flags(l) & LW_INMEM) != 0 && l->l_bound == bound_none && !sched_psets() && l->l_class == sched_class::other &&
+	    !(l->l_adopted && l->l_cpu->vc_bound) && me->vc_duty.load(std::memory_order_relaxed) == vcpu_duty::acts;
+	if (LWP_UNLIKELY(!here) || LWP_UNLIKELY(!me->vc_rqlock.lock_own(me))) {
+		return false;
+	}
+	if (LWP_UNLIKELY(!me->vc_rq.push_next(l))) {
+		me->vc_rqlock.unlock(me);
+		return false;
+	}
+	lwp_setstat(l, lwp_stat::run, &me->vc_rqlock);
+	l->l_cpu = me;
+	queued_and_unlock(me, l, held);
+	return true;
 }
 
 LWP_NOINLINE void queue_there(vcpu_t *vc, lwp_t *l, spinlock *held, vcpu_t *me) noexcept {
@@ -130,8 +151,7 @@ vcpu_t *sched_takecpu(const lwp_t *l, vcpu_t *me) noexcept {
 	return LWP_LIKELY(me->vc_duty.load(std::memory_order_relaxed) == vcpu_duty::acts) ? me : from_outside(l);
 }
 
-LWP_NOINLINE void sched_wake_and_unlock(lwp_t *l, spinlock *held, queue_end end) noexcept {
-	vcpu_t *me = curcpu_or_null();
+LWP_NOINLINE static void wake_and_unlock(lwp_t *l, spinlock *held, queue_end end, vcpu_t *me) noexcept {
 	if (LWP_UNLIKELY((lwp_flags(l) & LW_INMEM) == 0)) {
 		queue_for_memory(l, held, me);
 		return;
@@ -141,6 +161,13 @@ LWP_NOINLINE void sched_wake_and_unlock(lwp_t *l, spinlock *held, queue_end end)
 		queue_here(me, l, held, end);
 	} else {
 		queue_there(vc, l, held, me);
+	}
+}
+
+LWP_NOINLINE void sched_wake_and_unlock(lwp_t *l, spinlock *held, queue_end end) noexcept {
+	vcpu_t *me = curcpu_or_null();
+	if (end != queue_end::handed_over || !hand_over_here(me, l, held)) {
+		wake_and_unlock(l, held, end, me);
 	}
 }
 

@@ -9,6 +9,8 @@
 // One that the running LWP hands over to goes on the stack too, if that is empty: it is next, and those that only yield do not come between.  Of
 // several that one LWP wakes the first is next and the others stand in line, so they keep their order.  Each fourth hand-over lets the first
 // in line go before it: nobody there waits more than five times as long as if all stood in line.
+// In a hand-over to and fro it leaves again at once.  So it is kept beside the stacks, as next_, and put where it belongs by whoever is about to
+// look there.
 #pragma once
 
 #include "core/lwp.h"
@@ -27,40 +29,65 @@ public:
 	[[nodiscard]] unsigned count() const noexcept { return count_.load(std::memory_order_relaxed); }  // same
 	/// How many of them may run on any vCPU of their processor set; and how many on several that they have chosen.
 	[[nodiscard]] unsigned movable() const noexcept { return count() - bound_.load(std::memory_order_relaxed) - several(); }  // same
-	[[nodiscard]] unsigned several() const noexcept { return several_.load(std::memory_order_relaxed); }                       // same
+	[[nodiscard]] unsigned several() const noexcept { return several_.load(std::memory_order_relaxed); }                      // same
 
 	LWP_ALWAYS_INLINE void push(lwp_t *l, queue_end end) noexcept {
+		if (end == queue_end::handed_over && push_next(l)) {
+			return;
+		}
 		const int p = l->l_priority.load(std::memory_order_relaxed);  // relaxed, here and below: the LWP is locked
-		level &v = level_[p];
 		if (end == queue_end::handed_over) {
-			hand_over(v, l);
+			hand_over(p, l);
 		} else {
-			l->l_stacked = end == queue_end::newest_first;
-			l->l_stacked ? v.stack.push_front(l) : end == queue_end::head ? v.line.push_front(l) : v.line.push_back(l);
+			put(p, l, end);
 		}
-		word(p) |= bit(p);
-		if (p > top()) {
-			top_.store(p, std::memory_order_relaxed);
+		counted(l, 1);
+	}
+
+	/// The short way for one that is handed over to: true, it is queued and next; false, push() it.  Calls nothing.
+	[[nodiscard]] LWP_ALWAYS_INLINE bool push_next(lwp_t *l) noexcept {
+		const int p = l->l_priority.load(std::memory_order_relaxed);
+		if (LWP_UNLIKELY(next_ != nullptr || p < lists_top_ || !level_[p].stack.empty() || (handed_ % 4 == 3 && !level_[p].line.empty()))) {
+			return false;
 		}
-		count_.store(count() + 1, std::memory_order_relaxed);  // relaxed: written under the lock; peekers take it as a hint
-		count_bound(l, 1);
+		handed_++;
+		l->l_stacked = true;
+		next_ = l;
+		top_.store(p, std::memory_order_relaxed);
+		counted(l, 1);
+		return true;
 	}
 
 	/// Takes the one that runs next, or null.
 	LWP_ALWAYS_INLINE lwp_t *pop() noexcept {
-		int p = top();
+		if (lwp_t *l = pop_next(); l != nullptr) {
+			return l;
+		}
+		fold_if_any();
+		const int p = lists_top_;
 		if (p == none) {
 			return nullptr;
 		}
 		lwp_t *l = take(level_[p]);
-		count_bound(l, -1);
+		counted(l, -1);
 		removed(p);
+		return l;
+	}
+
+	/// The short way to one that was handed over to; null: pop().  Calls nothing.
+	LWP_ALWAYS_INLINE lwp_t *pop_next() noexcept {
+		lwp_t *l = next_;
+		if (LWP_UNLIKELY(l == nullptr || line_first_ != 0)) {
+			return nullptr;
+		}
+		next_taken(l);
 		return l;
 	}
 
 	/// The yield: `l`, whose priority is the best queued, goes to the end of the line, and the next comes.
 	LWP_ALWAYS_INLINE lwp_t *rotate(lwp_t *l) noexcept {
-		level &v = level_[top()];
+		fold_if_any();
+		level &v = level_[lists_top_];
 		lwp_t *next = take(v);
 		count_bound(next, -1);
 		count_bound(l, 1);
@@ -70,10 +97,14 @@ public:
 	}
 
 	LWP_ALWAYS_INLINE void remove(lwp_t *l) noexcept {
+		if (l == next_) {
+			next_taken(l);
+			return;
+		}
 		const int p = l->l_priority.load(std::memory_order_relaxed);
 		level &v = level_[p];
 		l->l_stacked ? v.stack.remove(l) : v.line.remove(l);
-		count_bound(l, -1);
+		counted(l, -1);
 		removed(p);
 	}
 
@@ -84,10 +115,11 @@ public:
 	/// Whoever stands in line goes first once.
 	void turn() noexcept {
 		line_first_ = count();  // at least those in line; more does no harm, the line ends when it is empty
-		if (top() == none) {
+		fold_if_any();
+		if (lists_top_ == none) {
 			return;
 		}
-		level &v = level_[top()];
+		level &v = level_[lists_top_];
 		// The stack may be empty just now: of a chain of LWPs that each make the next there is never more than one.
 		if (lwp_t *oldest = v.stack.back(); oldest != nullptr) {
 			v.stack.remove(oldest);
@@ -98,7 +130,8 @@ public:
 
 	/// The first that `wanted` accepts, of those worse than `p`: the best priorities first, the line before the stack; null if the first `most` are not.
 	template <class Wanted>
-	[[nodiscard]] lwp_t *find_below(int p, unsigned most, Wanted wanted) const noexcept {
+	[[nodiscard]] lwp_t *find_below(int p, unsigned most, Wanted wanted) noexcept {
+		fold_if_any();
 		for (p = below(p); p != none; p = below(p)) {
 			for (const lwp_list *queued : {&level_[p].line, &level_[p].stack}) {
 				for (lwp_t *l = queued->front(); l != nullptr; l = lwp_list::next(l)) {
@@ -118,7 +151,10 @@ public:
 	/// (the largest part of a tree), else the last in line; null if there is none.  O(1) unless LWPs that may not move stand in its way.
 	template <class May>
 	[[nodiscard]] lwp_t *find_movable(May may) const noexcept {
-		for (int p = movable() + several() == 0 ? none : top(); p != none; p = below(p)) {
+		if (next_ != nullptr && next_->l_bound < 0 && may(next_)) {
+			return next_;  // nobody is better, and it is all of its stack
+		}
+		for (int p = movable() + several() == 0 ? none : lists_top_; p != none; p = below(p)) {
 			lwp_t *l = last_movable(level_[p].stack, may);
 			if (l != nullptr || (l = last_movable(level_[p].line, may)) != nullptr) {
 				return l;
@@ -134,19 +170,55 @@ private:
 		lwp_list stack;
 	};
 
+	/// Into a list, for whoever is not next_.
+	LWP_ALWAYS_INLINE void put(int p, lwp_t *l, queue_end end) noexcept {
+		if (LWP_UNLIKELY(next_ != nullptr) && (p > top() || (p == top() && end == queue_end::newest_first))) {
+			fold();  // this one goes before it
+		}
+		level &v = level_[p];
+		l->l_stacked = end == queue_end::newest_first;
+		l->l_stacked ? v.stack.push_front(l) : end == queue_end::head ? v.line.push_front(l) : v.line.push_back(l);
+		word(p) |= bit(p);
+		if (p > lists_top_) {
+			lists_top_ = p;
+			if (p > top()) {
+				top_.store(p, std::memory_order_relaxed);
+			}
+		}
+	}
+
 	/// One that is handed over to goes first, unless another does already; each fourth time the first in line goes before it.
-	LWP_ALWAYS_INLINE void hand_over(level &v, lwp_t *l) noexcept {
-		l->l_stacked = v.stack.empty();
-		if (!l->l_stacked) {
-			v.line.push_back(l);
+	LWP_NOINLINE void hand_over(int p, lwp_t *l) noexcept {
+		level &v = level_[p];
+		if (!v.stack.empty() || (next_ != nullptr && p == top())) {
+			put(p, l, queue_end::line);
 			return;
 		}
-		v.stack.push_front(l);
+		put(p, l, queue_end::newest_first);
 		if (++handed_ % 4 == 0) {
 			if (lwp_t *waited = v.line.pop_front()) {
 				waited->l_stacked = true;
 				v.stack.push_front(waited);
 			}
+		}
+	}
+
+	/// next_, which is `l`, leaves.
+	LWP_ALWAYS_INLINE void next_taken(const lwp_t *l) noexcept {
+		next_ = nullptr;
+		counted(l, -1);
+		top_.store(lists_top_, std::memory_order_relaxed);
+	}
+
+	/// next_ goes where it belongs: it is all of its stack.
+	LWP_NOINLINE void fold() noexcept {
+		lwp_t *l = next_;
+		next_ = nullptr;
+		put(l->l_priority.load(std::memory_order_relaxed), l, queue_end::newest_first);
+	}
+	LWP_ALWAYS_INLINE void fold_if_any() noexcept {
+		if (LWP_UNLIKELY(next_ != nullptr)) {
+			fold();
 		}
 	}
 
@@ -211,8 +283,13 @@ private:
 		return none;
 	}
 
+	LWP_ALWAYS_INLINE void counted(const lwp_t *l, int change) noexcept {
+		count_.store(count() + static_cast<unsigned>(change),
+		    std::memory_order_relaxed);  // relaxed: written under the lock; peekers take it as a hint
+		count_bound(l, change);
+	}
+
 	LWP_ALWAYS_INLINE void removed(int p) noexcept {
-		count_.store(count() - 1, std::memory_order_relaxed);
 		if (level_[p].line.empty() && level_[p].stack.empty()) {
 			emptied(p);
 		}
@@ -220,12 +297,18 @@ private:
 	LWP_ALWAYS_INLINE void emptied(int p) noexcept {
 		word(p) &= ~bit(p);
 		if (LWP_LIKELY(count() == 0)) {  // as after each hand-over of two
+			lists_top_ = none;
 			top_.store(none, std::memory_order_relaxed);
-		} else if (p == top()) {
+		} else if (p == lists_top_) {
 			find_top(p);
 		}
 	}
-	LWP_NOINLINE void find_top(int above) noexcept { top_.store(below(above), std::memory_order_relaxed); }
+	LWP_NOINLINE void find_top(int above) noexcept {
+		lists_top_ = below(above);
+		if (next_ == nullptr) {
+			top_.store(lists_top_, std::memory_order_relaxed);
+		}
+	}
 
 	// Unsigned: a division by a power of two is a shift then.
 	LWP_ALWAYS_INLINE std::uint64_t &word(int p) noexcept { return bitmap_[static_cast<unsigned>(p) / 64]; }
@@ -235,8 +318,10 @@ private:
 	atomic<unsigned> count_{0};
 	atomic<unsigned> bound_{0};    // to one vCPU
 	atomic<unsigned> several_{0};  // to several
-	unsigned line_first_ = 0;  // so many from the line go before the stack
-	unsigned handed_ = 0;      // LWPs that were handed over to and went first
+	int lists_top_ = none;         // best priority of those in a list
+	unsigned line_first_ = 0;      // so many from the line go before the stack
+	unsigned handed_ = 0;          // LWPs that were handed over to and went first
+	lwp_t *next_ = nullptr;        // one of them, which is in no list: nobody queued is better, and its stack is empty
 	std::uint64_t bitmap_[(pri_count + 63) / 64]{};
 	level level_[pri_count];
 };

@@ -123,16 +123,20 @@ LWP_NOINLINE void serve_look(lwp_t *l) noexcept {
 	}
 }
 
-/// The one place where contexts change.  vc_lwplock held.
-LWP_ALWAYS_INLINE void cpu_switchto(vcpu_t *vc, lwp_t *from, lwp_t *to, spinlock *handoff) noexcept {
+/// The one place where contexts change.  vc_lwplock held; `from` has been charged, if that is done.
+LWP_ALWAYS_INLINE void switchto_charged(vcpu_t *vc, lwp_t *from, lwp_t *to, spinlock *handoff) noexcept {
 	from->l_ncsw++;
-	sched_charge_stretch(vc, from);
 	vc->vc_handoff = handoff;
 	count_switch(vc, to);
 	ctl_switched_out(from);
 	ctl_switched_in(to, vc);
 	context_switch(from->l_ctx, to->l_ctx, vc->vc_image);
 	arrive(from);  // when somebody switches back to it, perhaps on another vCPU
+}
+
+LWP_ALWAYS_INLINE void cpu_switchto(vcpu_t *vc, lwp_t *from, lwp_t *to, spinlock *handoff) noexcept {
+	sched_charge_stretch(vc, from);
+	switchto_charged(vc, from, to, handoff);
 }
 
 /// `arrived`: after a switch.
@@ -173,6 +177,23 @@ LWP_ALWAYS_INLINE lwp_t *take_next(vcpu_t *vc) noexcept {
 		lwp_setstat(next, lwp_stat::onproc, &vc->vc_lwplock);
 		next->l_cpu = vc;
 	}
+	return next;
+}
+
+/// The same for one that was handed over to, if nothing is out of the ordinary; null: nothing is done.  It calls nothing, so a hand-over keeps next to
+/// nothing on the stack: what it waits for is stores.
+LWP_ALWAYS_INLINE lwp_t *take_handed_over(vcpu_t *vc) noexcept {
+	if (LWP_UNLIKELY(vc->vc_bound || inbox_waiting(vc) ||
+	        sched.sd_account.load(std::memory_order_relaxed) != 0) ||  // relaxed: as in sched_charge_stretch()
+	    LWP_UNLIKELY(!vc->vc_rqlock.lock_own(vc))) {
+		return nullptr;
+	}
+	lwp_t *next = vc->vc_rq.pop_next();
+	if (LWP_LIKELY(next != nullptr)) {
+		lwp_setstat(next, lwp_stat::onproc, &vc->vc_lwplock);
+		next->l_cpu = vc;
+	}
+	vc->vc_rqlock.unlock_own();
 	return next;
 }
 
@@ -242,7 +263,8 @@ LWP_NOINLINE void bound_switch(vcpu_t *vc, lwp_t *l, spinlock *handoff) noexcept
 
 }  // namespace
 
-LWP_NOINLINE void mi_switch_and_unlock(lwp_t *l, spinlock *handoff) noexcept {
+/// To whoever it may be.
+LWP_NOINLINE static void switch_and_unlock(lwp_t *l, spinlock *handoff) noexcept {
 	vcpu_t *vc = l->l_cpu;
 	if (LWP_UNLIKELY(vc->vc_bound)) {
 		bound_switch(vc, l, handoff);
@@ -250,6 +272,17 @@ LWP_NOINLINE void mi_switch_and_unlock(lwp_t *l, spinlock *handoff) noexcept {
 	}
 	lwp_t *next = take_next_or_idle(vc);
 	cpu_switchto(vc, l, next, handoff);
+	tick(l);
+}
+
+LWP_NOINLINE void mi_switch_and_unlock(lwp_t *l, spinlock *handoff) noexcept {
+	vcpu_t *vc = l->l_cpu;
+	lwp_t *next = take_handed_over(vc);
+	if (LWP_UNLIKELY(next == nullptr)) {
+		switch_and_unlock(l, handoff);
+		return;
+	}
+	switchto_charged(vc, l, next, handoff);
 	tick(l);
 }
 

@@ -63,7 +63,7 @@ LWP_ALWAYS_INLINE int send_locked(kchannel *c, void *value, vcpu_t *me) noexcept
 		const channel_type *type = c->ch_type;
 		c->ch_lock.unlock(me);
 		type->hand(w->cw_place, value);
-		grant_give(w->cw_grant, me);
+		grant_give(w->cw_grant, me, queue_end::handed_over);
 		return 0;
 	}
 	if (count(c) < c->ch_capacity) {
@@ -87,14 +87,14 @@ LWP_ALWAYS_INLINE int receive_locked(kchannel *c, void *place, vcpu_t *me) noexc
 		}
 		put(c, w->cw_place);  // it has waited for the room
 		c->ch_lock.unlock(me);
-		grant_give(w->cw_grant, me);
+		grant_give(w->cw_grant, me, queue_end::handed_over);
 		return 0;
 	}
 	if (chan_waiter *w = claim(c, chan_end::send)) {
 		const channel_type *type = c->ch_type;
 		c->ch_lock.unlock(me);
 		type->hand(place, w->cw_place);
-		grant_give(w->cw_grant, me);
+		grant_give(w->cw_grant, me, queue_end::handed_over);
 		return 0;
 	}
 	return c->ch_closed.load(std::memory_order_relaxed) ? EPIPE : EAGAIN;
@@ -185,6 +185,20 @@ int channel_try(kchannel *c, chan_end end, void *place, vcpu_t *me) noexcept {
 
 int channel_try_fast(kchannel *c, chan_end end, void *place, vcpu_t *me) noexcept {
 	return seems_ready(c, end) ? channel_try(c, end, place, me) : EAGAIN;
+}
+
+int channel_try_or_keep(kchannel *c, chan_end end, void *place, vcpu_t *me) noexcept {
+	c->ch_lock.lock(me);
+	const int error = try_locked(c, end, place, me);
+	if (LWP_UNLIKELY(error == EPIPE)) {
+		c->ch_lock.unlock(me);
+	}
+	return error;
+}
+
+void channel_hang_and_unlock(kchannel *c, chan_end end, chan_waiter *w, vcpu_t *me) noexcept {
+	hang(c, end, w);
+	c->ch_lock.unlock(me);
 }
 
 void channel_drain(kchannel *c) noexcept {

@@ -71,6 +71,11 @@ extern const syncobj channel_syncobj;
 /// The same, but instead of EAGAIN hangs `w` up, whose grant, place and by are set.  0 | EPIPE | EINPROGRESS it hangs: grant_wait()
 [[nodiscard]] int channel_try_or_hang(kchannel *, chan_end, chan_waiter *w, vcpu_t *me) noexcept;
 
+/// The same in two steps, by who then waits as long as it takes.  0 | EPIPE, both unlocked | EAGAIN would wait: the channel is locked, and nobody comes
+/// between this and channel_hang_and_unlock().
+[[nodiscard]] int channel_try_or_keep(kchannel *, chan_end, void *place, vcpu_t *me) noexcept;
+void channel_hang_and_unlock(kchannel *, chan_end, chan_waiter *w, vcpu_t *me) noexcept;
+
 /// Takes `w` off if it still hangs.  After the grant was taken back, or taken elsewhere and given.
 void channel_unhang(kchannel *, chan_end, chan_waiter *w, vcpu_t *me) noexcept;
 

@@ -40,6 +40,7 @@ spinlock *condany_lock(const kcondany *cv) noexcept {
 }  // namespace
 
 const syncobj condvar_syncobj = {"condvar"};
+static constexpr plain_sleep condvar_sleep = {"condvar", &condvar_syncobj};
 
 // Two LWPs of one vCPU that hand over to each other by a condition variable take its line's lock twice each way, and nothing else there is as dear as
 // a locked instruction but the mutex.  So these locks are biased, each to the vCPU that its place in the table says: by chance, since an object's address
@@ -72,8 +73,10 @@ int condvar_wait(kcondvar *cv, kmutex *m, lwp_t *l, nanotime deadline) noexcept 
 	    "LWPs wait on one condition variable with different mutexes");
 	unlock_mutex_locked(cv, m, l, lock);
 	// Whoever notifies from here on waits for the lock, which we hold until we are asleep.
-	const int error = waiters_block_and_unlock(l, &cv->cv_waiters, lock,
-	    {.wchan = cv, .wmesg = "condvar", .sobj = &condvar_syncobj, .interruptible = sleep_catch::yes, .deadline = deadline});
+	const int error = LWP_LIKELY(deadline == never)
+	    ? waiters_block_and_unlock(l, &cv->cv_waiters, lock, cv, condvar_sleep)
+	    : waiters_block_and_unlock(l, &cv->cv_waiters, lock,
+	          {.wchan = cv, .wmesg = "condvar", .sobj = &condvar_syncobj, .interruptible = sleep_catch::yes, .deadline = deadline});
 	// The condition variable may be gone.
 	waitgraph_done(l);            // whoever moved us has announced us
 	sched_settle_owed(l->l_cpu);  // if we did not sleep: the unlock may have given back what we were lent
@@ -96,7 +99,7 @@ bool condvar_notify_one_slow(kcondvar *cv, lwp_t *l) noexcept {
 		return false;
 	}
 	const bool owner = mutex_owner(m) == l;  // there, since somebody is to take it again
-	sleepq_unsleep_and_unlock(first, lock, 0);
+	sleepq_unsleep_and_unlock(first, lock, 0, queue_end::handed_over);
 	return owner;
 }
 

@@ -57,12 +57,19 @@ const void *grant_object(const void *wchan) noexcept;
 	return g->g_by.compare_exchange_strong(expected, by, std::memory_order_acq_rel, std::memory_order_relaxed);
 }
 
-/// By who took it, once, after storing what it gives.  The record may be gone on return.
-void grant_give(grant *, vcpu_t *me) noexcept;
+/// By who took it, once, after storing what it gives.  The record may be gone on return.  `end`: where the waiter is queued.
+void grant_give(grant *, vcpu_t *me, queue_end end = queue_end::line) noexcept;
 
-/// By the waiter, after hanging the record up.  `on` needs a wmesg and may have a deadline; the rest is filled in.
+/// What a sleep on one is.
+constexpr plain_sleep grant_sleep(const char *wmesg, const syncobj *sobj = &grant_syncobj) noexcept { return {wmesg, sobj, LW_GRANTED}; }
+
+/// By the waiter, after hanging the record up.
 /// 0 given: see g_by | ETIMEDOUT taken back: nobody will give; the deadline, or its LWP is lwp_leaving() | ERESTART, EINTR still hanging: pass the
 /// boundary, then call again, or take it back and unhang | ENOMEM still hanging, no timer.
-[[nodiscard]] int grant_wait(grant *, const char *wmesg, nanotime deadline = never, const syncobj *sobj = &grant_syncobj) noexcept;
+[[nodiscard]] int grant_wait(grant *, const plain_sleep &, nanotime deadline) noexcept;
+[[nodiscard]] int grant_wait(grant *, const plain_sleep &) noexcept;
+[[nodiscard]] inline int grant_wait(grant *g, const char *wmesg, nanotime deadline = never, const syncobj *sobj = &grant_syncobj) noexcept {
+	return grant_wait(g, grant_sleep(wmesg, sobj), deadline);
+}
 
 }  // namespace lwp::kern

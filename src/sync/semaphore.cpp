@@ -34,6 +34,7 @@ void hand_over_and_unlock(ksemaphore *s, spinlock *lock, std::uint64_t units) no
 }  // namespace
 
 const syncobj semaphore_syncobj = {"semaphore"};
+static constexpr plain_sleep semaphore_sleep = {"semaphore", &semaphore_syncobj};
 
 LWP_NOINLINE int semaphore_acquire_slow(ksemaphore *s, lwp_t *l, nanotime deadline) noexcept {
 	spinlock *lock = waiters_lock(&s->sem_waiters);
@@ -52,8 +53,10 @@ LWP_NOINLINE int semaphore_acquire_slow(ksemaphore *s, lwp_t *l, nanotime deadli
 		}
 	}
 	// A release finds the flag; it comes for the lock, which we hold until we are asleep.
-	const int error = waiters_block_and_unlock(l, &s->sem_waiters, lock,
-	    {.wchan = s, .wmesg = "semaphore", .sobj = &semaphore_syncobj, .interruptible = sleep_catch::yes, .deadline = deadline});
+	const int error = LWP_LIKELY(deadline == never)
+	    ? waiters_block_and_unlock(l, &s->sem_waiters, lock, s, semaphore_sleep)
+	    : waiters_block_and_unlock(l, &s->sem_waiters, lock,
+	          {.wchan = s, .wmesg = "semaphore", .sobj = &semaphore_syncobj, .interruptible = sleep_catch::yes, .deadline = deadline});
 	if (error == by_gift) {
 		return 0;  // whoever has got its unit may be the last one that needs the semaphore: it is not touched
 	}

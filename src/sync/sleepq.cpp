@@ -73,10 +73,13 @@ LWP_ALWAYS_INLINE void go_on_and_unlock(lwp_t *l, spinlock *held, queue_end end 
 	sched_wake_and_unlock(l, held, end);
 }
 
-/// Apart, so that a wake-up that lends nothing ends in a jump.
-LWP_NOINLINE void wake_and_settle(lwp_t *l, spinlock *lock, queue_end end) noexcept {
+/// Apart, so that a wake-up that lends nothing keeps nothing on the stack, and ends in a jump.
+LWP_NOINLINE void unsleep_lender_and_unlock(lwp_t *l, spinlock *lock, int error, queue_end end) noexcept {
+	(void)unsleep(l, error);
 	go_on_and_unlock(l, lock, end);
-	sched_settle_owed(curcpu_or_null());
+	if (lock != nullptr) {  // null: the caller settles
+		sched_settle_owed(curcpu_or_null());
+	}
 }
 
 /// Entry of a sleep's timer.  The sleep may be over: then its callout_halt() waits until we are through, so `l` has not begun another.
@@ -154,12 +157,21 @@ LWP_ALWAYS_INLINE int block(lwp_t *l, spinlock *lock, waiters *q, const sleep_on
 	return LWP_LIKELY(on.deadline == never) ? block_as<false>(l, lock, q, on) : block_timed(l, lock, q, on);
 }
 
+LWP_ALWAYS_INLINE int block_plainly(lwp_t *l, spinlock *lock, waiters *q, const void *wchan, const plain_sleep &how) noexcept {
+	return block_as<false>(
+	    l, lock, q, {.wchan = wchan, .wmesg = how.ps_wmesg, .sobj = how.ps_sobj, .interruptible = sleep_catch::yes, .token = how.ps_token});
+}
+
 }  // namespace
 
 const syncobj sleep_syncobj = {"sleep"};
 const syncobj self_syncobj = {"self"};
 
 int sleepq_block_self_and_unlock(lwp_t *l, spinlock *lock, const sleep_on &on) noexcept { return block(l, lock, nullptr, on); }
+
+int sleepq_block_self_and_unlock(lwp_t *l, spinlock *lock, const void *wchan, const plain_sleep &how) noexcept {
+	return block_plainly(l, lock, nullptr, wchan, how);
+}
 
 int sleepq_block_and_unlock(lwp_t *l, sleepq *q, const sleep_on &on) noexcept { return block(l, &q->sq_lock, &q->sq_list, on); }
 
@@ -171,6 +183,11 @@ spinlock *waiters_lock(const waiters *q) noexcept {
 int waiters_block_and_unlock(lwp_t *l, waiters *q, spinlock *lock, const sleep_on &on) noexcept {
 	LWP_ASSERT(lock->rank() == lock_rank::sleepq);  // an object with two lists has one lock for both
 	return block(l, lock, q, on);
+}
+
+int waiters_block_and_unlock(lwp_t *l, waiters *q, spinlock *lock, const void *wchan, const plain_sleep &how) noexcept {
+	LWP_ASSERT(lock->rank() == lock_rank::sleepq);
+	return block_plainly(l, lock, q, wchan, how);
 }
 
 bool waiters_lock_too(spinlock *lock, spinlock *other, vcpu_t *me) noexcept {
@@ -266,10 +283,11 @@ sleepq *sleeptab_lookup(const void *wchan) noexcept { return &table[(reinterpret
 
 void sleepq_unsleep_and_unlock(lwp_t *l, spinlock *lock, int error, queue_end end) noexcept {
 	LWP_ASSERT(lwp_locked(l, lock));
-	if (unsleep(l, error) && lock != nullptr) {  // null: the caller settles
-		wake_and_settle(l, lock, end);
+	if (LWP_UNLIKELY(l->l_sleepq != nullptr && l->l_syncobj->so_lend != nullptr)) {
+		unsleep_lender_and_unlock(l, lock, error, end);
 		return;
 	}
+	(void)unsleep(l, error);
 	go_on_and_unlock(l, lock, end);
 }
 

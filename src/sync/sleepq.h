@@ -45,6 +45,14 @@ struct sleep_on {
 	bool first = false;             // before its equals: it has stood in the line once already
 };
 
+/// The same for a sleep that may be interrupted and has neither a deadline nor an interlock, as constants: in a hand-over there is nothing so dear as what
+/// is written into memory, such as the above to be read once.
+struct plain_sleep {
+	const char *ps_wmesg;
+	const syncobj *ps_sobj;
+	std::uint32_t ps_token = 0;
+};
+
 extern const syncobj sleep_syncobj;  // on a queue
 extern const syncobj self_syncobj;   // on itself
 
@@ -62,6 +70,8 @@ inline spinlock *sleepq_enter_self(lwp_t *l) noexcept {
 /// ENOMEM no timer, did not sleep.
 [[nodiscard]] int sleepq_block_self_and_unlock(lwp_t *l, spinlock *lock, const sleep_on &) noexcept;
 
+[[nodiscard]] int sleepq_block_self_and_unlock(lwp_t *l, spinlock *lock, const void *wchan, const plain_sleep &) noexcept;
+
 /// Sleeps on a queue whose sq_lock is held; it is released.  Same results.
 [[nodiscard]] int sleepq_block_and_unlock(lwp_t *l, sleepq *, const sleep_on &) noexcept;
 
@@ -70,6 +80,7 @@ spinlock *waiters_lock(const waiters *) noexcept;
 
 /// Sleeps on a list in an object whose lock, `lock`, is held; it is released.  Same results.
 [[nodiscard]] int waiters_block_and_unlock(lwp_t *l, waiters *, spinlock *lock, const sleep_on &) noexcept;
+[[nodiscard]] int waiters_block_and_unlock(lwp_t *l, waiters *, spinlock *lock, const void *wchan, const plain_sleep &) noexcept;
 
 /// With `lock` held: takes `other` as well, which may be the same or come before it.  False if `lock` was let go of for that: look again.
 [[nodiscard]] bool waiters_lock_too(spinlock *lock, spinlock *other, vcpu_t *me) noexcept;

@@ -274,8 +274,10 @@ TEST(Runq, RandomOperationsMatchAModel) {
 		}
 		ASSERT_EQ(q->top(), m.top());
 		ASSERT_EQ(q->count(), m.count());
-		ASSERT_EQ(q->movable(), static_cast<unsigned>(std::count_if(in.begin(), in.end(), [](const lwp_t *e) { return e->l_bound == bound_none; })));
-		ASSERT_EQ(q->several(), static_cast<unsigned>(std::count_if(in.begin(), in.end(), [](const lwp_t *e) { return e->l_bound == bound_several; })));
+		ASSERT_EQ(q->movable(),
+		    static_cast<unsigned>(std::count_if(in.begin(), in.end(), [](const lwp_t *e) { return e->l_bound == bound_none; })));
+		ASSERT_EQ(q->several(),
+		    static_cast<unsigned>(std::count_if(in.begin(), in.end(), [](const lwp_t *e) { return e->l_bound == bound_several; })));
 	}
 	while (lwp_t *e = q->pop()) {
 		ASSERT_EQ(e, m.next());
@@ -390,6 +392,53 @@ TEST(Runq, TurnWithoutAStackLetsTheLineGoBeforeWhatIsStackedAfterwards) {
 	q->push(l[0], queue_end::line);
 	q->push(l[4], queue_end::newest_first);
 	EXPECT_EQ(pop_all(*q), (std::vector<lwp_t *>{l[4], l[0]})) << "once";
+}
+
+// One that is handed over to is kept beside the lists.  A turn puts it where it belongs: it is the oldest of its stack.
+TEST(Runq, TurnSendsOneThatWasHandedOverToToTheEndOfTheLine) {
+	const auto q = std::make_unique<runq>();
+	const some_lwps l(4);
+	q->push(l[0], queue_end::line);
+	q->push(l[1], queue_end::handed_over);
+	q->turn();
+	q->push(l[2], queue_end::handed_over);
+	EXPECT_EQ(pop_all(*q), (std::vector<lwp_t *>{l[0], l[1], l[2]}));
+	q->push(l[3], queue_end::handed_over);
+	q->turn();
+	EXPECT_EQ(q->count(), 1U);
+	EXPECT_EQ(q->top(), pri_default);
+	EXPECT_EQ(q->pop(), l[3]);
+	EXPECT_EQ(q->top(), runq::none);
+}
+
+// A turn that came while nobody was handed over to: whoever stands in line then goes before the next hand-over, once.
+TEST(Runq, TurnLetsTheLineGoBeforeAHandOver) {
+	const auto q = std::make_unique<runq>();
+	const some_lwps l(3);
+	q->push(l[0], queue_end::line);
+	q->push(l[1], queue_end::line);
+	q->turn();
+	q->push(l[2], queue_end::handed_over);
+	EXPECT_EQ(pop_all(*q), (std::vector<lwp_t *>{l[0], l[1], l[2]}));
+}
+
+// It is found by those who look through the lists, and better ones go before it.
+TEST(Runq, OneThatIsHandedOverToIsFoundWhereItBelongs) {
+	const auto q = std::make_unique<runq>();
+	const some_lwps l(3);
+	q->push(l[0], queue_end::handed_over);
+	EXPECT_EQ(q->find_below(pri_count, 64, [](const lwp_t *) { return true; }), l[0]);
+	EXPECT_EQ(q->pop(), l[0]);
+	l[1]->l_priority = pri_default + 1;
+	q->push(l[0], queue_end::handed_over);
+	q->push(l[1], queue_end::handed_over);
+	EXPECT_EQ(q->top(), pri_default + 1);
+	EXPECT_EQ(pop_all(*q), (std::vector<lwp_t *>{l[1], l[0]}));
+	q->push(l[0], queue_end::handed_over);
+	q->remove(l[0]);
+	EXPECT_EQ(q->count(), 0U);
+	EXPECT_EQ(q->top(), runq::none);
+	EXPECT_EQ(q->pop(), nullptr);
 }
 
 // One that had to give way to a better one goes on where it was.
