@@ -365,7 +365,7 @@ TEST(Limit, AStopAgainstTheByte) {
 TEST(Limit, KernelThreadsFromOutsideKeepLimitsToo) {
 	auto [a, b] = unix_stream::pair();
 	std::stop_source stop;
-	std::atomic<bool> begun{false};
+	std::atomic<bool> begun{false}, canceled{false};
 	std::thread([&, &s = a] {
 		char c;
 		std::error_code error;
@@ -378,10 +378,12 @@ TEST(Limit, KernelThreadsFromOutsideKeepLimitsToo) {
 		begun = true;
 		s.read({&c, 1}, error, within(10min, stop.get_token()));
 		EXPECT_EQ(error, std::errc::operation_canceled);
+		canceled = true;
 		EXPECT_EQ(s.read({&c, 1}, {.stop = std::stop_source().get_token()}), 1U);
 	});
 	EXPECT_TRUE(wait_until([&] { return begun.load(); }));
 	stop.request_stop();
+	EXPECT_TRUE(wait_until([&] { return canceled.load(); }));  // or the first read may be in time for what is written, and the second waits for ever
 	b.write_all("x");
 	t.join();
 }
