@@ -215,6 +215,9 @@ long await_direct(io_op *op, int events, nanotime most) noexcept {
 // Attempts and waits in turn, and never a call that blocks where another could take what the wait was for: nobody could end that.  An attempt that needs
 // O_NONBLOCK for a moment is made after the wait, when it is sure to be short.
 long io_direct(io_op *op) noexcept {
+	if (op->o_end.load(std::memory_order_relaxed) != io_end::none) {  // since its limits were looked at.  relaxed: io_finish() acquires
+		return -ECANCELED;
+	}
 	long result = op->o_fd >= 0 ? try_by_flag(op) : -EOPNOTSUPP;
 	if (result != -EAGAIN && result != -EOPNOTSUPP) {
 		return result;
