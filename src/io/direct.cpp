@@ -122,9 +122,9 @@ long try_by_flag(const io_op *op) noexcept {
 	}
 }
 
-/// Whether its descriptor may have to be waited for, which poll(2) can do.
+/// Whether its descriptor may have to be waited for, which poll(2) can do.  One that nothing can be learnt of may: for poll(2) a file is always ready.
 bool waits(const io_op *op) noexcept {
-	return io_of_socket(op->o_kind) || op->o_kind == io_kind::poll || (op->o_kind <= io_kind::writev && io_pollable(op->o_fd) == 1);
+	return io_of_socket(op->o_kind) || op->o_kind == io_kind::poll || (op->o_kind <= io_kind::writev && io_pollable(op->o_fd) != 0);
 }
 
 }  // namespace

@@ -42,9 +42,9 @@ void begin_detached(F f) {
 	const lwp::thread t({.detached = true}, f);
 }
 
-/// Whose state outlives the frames of LWPs that were made to end.
+/// Whose state outlives the frames of LWPs that were made to end: those that hold it are not unwound, so it is never freed.
 std::stop_source &kept_stop() {
-	static std::list<std::stop_source> all;
+	static auto &all = *new std::list<std::stop_source>;
 	return all.emplace_back();
 }
 
