@@ -189,7 +189,9 @@ int watch_all(lwp_t *l, io_op *op, const pollfd *fds, nfds_t count, fd_watch *wa
 		while ((error = descriptor_watch(&watches[i], l->l_cpu)) == EAGAIN) {
 			lwp_yield_cpu(l);
 		}
-		watches[i].w_closed = error == EBADF;
+		if (error == EBADF) {
+			watches[i].w_closed = true;  // it is not on the list; one that is belongs to whoever closes
+		}
 		result = error != 0 ? error : result;
 	}
 	return result;
