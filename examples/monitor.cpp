@@ -25,10 +25,10 @@ struct hog {
 	bool polite;  // calls the library, where there is no preemption
 
 	[[noreturn]] void run() {
-		volatile std::uint64_t kept[4] = {marker, marker, marker, marker};
+		const std::uint64_t kept[4] = {marker, marker, marker, marker};
 		for (;;) {
 			turns.store(turns.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
-			kept[1] = kept[0];
+			asm volatile("" : : "r"(kept) : "memory");  // somebody may look: all of it stays where it is
 			if (polite) {
 				lwp_yield();
 			}
