@@ -207,6 +207,8 @@ long poll_several(lwp_t *l, pollfd *fds, nfds_t count, nanotime deadline) noexce
 	op.o_flags = POLLIN;
 	op.o_deadline = deadline;
 	poll_parts parts(fds, count);
+	// From the first watch on a close may have the operation ended, before it has begun, too: it sees that as it begins.  Such a close waits until the
+	// watch is gone, so what we look at meanwhile is what the numbers named; and what it wrote into the watch we read after taking that off.
 	long n = -watch_all(l, &op, fds, count, watches.get());
 	const long set = n == 0 ? gather(fds, count) : n;
 	if (set >= 0) {

@@ -90,7 +90,7 @@ public:
 		word_.store(0, std::memory_order_release);  // pairs with the acquire exchange in lock_plain()
 	}
 
-	/// After lock_own().
+	/// After lock_own(); unlock() does as well.
 	LWP_ALWAYS_INLINE void unlock_own() noexcept {
 #if LWP_DEBUG
 		lockrank_released(this);

@@ -213,8 +213,8 @@ int descriptor_close(lwp_t *l, int fd) noexcept {
 		return EBADF;
 	}
 	entry *e = entry_of(fd);
-	if (LWP_UNLIKELY(
-	        e == nullptr)) {  // no memory, so nobody has ever been entered there: nobody to end, and the number must go all the same
+	if (LWP_UNLIKELY(e == nullptr)) {
+		// No memory, so nobody has ever been entered there: nobody to end, and the number must go all the same.
 		return static_cast<int>(-sys::call(SYS_close, fd));
 	}
 	spinlock &lock = lock_of(fd);
