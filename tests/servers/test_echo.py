@@ -58,6 +58,9 @@ class Echo(HelpCase, ServerCase):
         server = self.start("--timeout=0.5")
         before = server.descriptors()
         slow = crowd(self, server, scaled(50))
+        with server.connect() as last:  # all are accepted when it is
+            last.sendall(b"x")
+            self.assertEqual(last.recv(1), b"x")
         for sock in slow:
             sock.setblocking(False)
 
