@@ -33,7 +33,7 @@ OUTSIDE = {
     ("io/uring.cpp", "io_uring_register_ring_fd"): "inside sys::library()",
     ("io/uring.cpp", "io_uring_queue_exit"): "closes and unmaps: says nothing",
     ("io/helper.cpp", "pthread_attr_init"): "does not enter the kernel",
-    ("proc/runtime.cpp", "prctl"): "its result is not used: timers are less exact then",
+    ("proc/vcpus.cpp", "prctl"): "its result is not used: timers are less exact then",
     ("proc/runtime.cpp", "pthread_key_create"): "once in a process, LWP_CHECK",
     ("proc/runtime.cpp", "pthread_setspecific"): "does not enter the kernel for the first keys; LWP_CHECK",
     ("proc/stop.cpp", "pthread_getattr_np"): "then the stack of that kernel thread is shown as unknown",
