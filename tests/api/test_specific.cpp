@@ -402,3 +402,41 @@ TEST(SpecificOf, ThrowingConstructorLeavesNothing) {
 	EXPECT_THROW((void)s.get(), std::string);
 	EXPECT_EQ(s.get_if(), nullptr);
 }
+
+TEST(SpecificOf, FactoryMakesWhatHasNoDefault) {
+	struct number {
+		explicit number(int n) : value(n) {}
+		number(const number &) = delete;
+		number &operator=(const number &) = delete;
+		int value;
+	};
+	std::atomic<int> made{0};
+	lwp::specific<number> s([&made] { return number(++made); });
+	EXPECT_EQ(s->value, 1);
+	EXPECT_EQ(s->value, 1);
+	lwp::thread t([&] {
+		EXPECT_EQ(s.get_if(), nullptr);
+		EXPECT_EQ(s->value, 2);
+		EXPECT_EQ(s.emplace(7).value, 7);
+		s.reset();
+		EXPECT_EQ(s->value, 3);
+	});
+	t.join();
+	s.reset();
+	lwp::specific<number> none;
+	EXPECT_THROW((void)none.get(), std::bad_function_call);
+	EXPECT_EQ(none.emplace(1).value, 1);
+	EXPECT_EQ(none->value, 1);
+	none.reset();
+	bool refuse = true;
+	lwp::specific<std::string> tries([&refuse] {
+		if (refuse) {
+			throw std::runtime_error("not yet");
+		}
+		return std::string("made");
+	});
+	EXPECT_THROW((void)tries.get(), std::runtime_error);
+	refuse = false;
+	EXPECT_EQ(*tries, "made");
+	tries.reset();
+}

@@ -82,7 +82,7 @@ class Spec(unittest.TestCase):
         self.assertEqual(broken("Q12 | proc/test_find.cpp", "Q12 | proc/test_lost.cpp"), ["Q12: proc/test_lost.cpp is no file"])
         self.assertEqual(broken("Q10 |", "Q30 |"), ["Q10 is missing", "Q30 is no behaviour, no quirk and no notion"])
         self.assertEqual(broken("B24 |", "B49 |"), ["B24 is missing", "B49 is no behaviour, no quirk and no notion"])
-        self.assertEqual(broken("B9  | race/test_storm.cpp | Race.TwoWaitersOneTarget, Race.AnyWaitByManyTakesEachOnce |\n", ""),
+        self.assertEqual(broken("B9  | race/test_race.cpp | Race.TwoWaitersOneTarget, Race.AnyWaitByManyTakesEachOnce |\n", ""),
                          ["B9 is about a race, and no test of race/ shows it"])
         self.assertTrue(any("cells" in m for m in broken("B11 | api/test_create.cpp |", "B11 | api/test_create.cpp")))
         self.assertEqual(complaints(self.text + "swtch | open | | not there\n", of_the_tree), ["swtch is open, and shown"])
