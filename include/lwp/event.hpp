@@ -40,8 +40,8 @@ public:
 	void reset() noexcept;
 	/// Never blocks, changes nothing.  With others about, an answer of the past.
 	[[nodiscard]] bool is_set() const noexcept {
-		return (word_.load(std::memory_order_acquire) & 1U) != 0;
-	}  // pairs with the release in set()
+		return (word_.load(std::memory_order_acquire) & 1U) != 0;  // pairs with the release in set()
+	}
 	/// Blocks the LWP until it is let through.
 	void wait() noexcept;
 	/// Blocks for `duration` at most; not at all if it is zero or less.  True if it was let through.

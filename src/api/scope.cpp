@@ -88,7 +88,7 @@ void parallel_loop::work() noexcept {
 	while (take(&first, &count)) {
 		try {
 			if (!part(first, count)) {
-				ended_.store(true, std::memory_order_relaxed);
+				ended_.store(true, std::memory_order_relaxed);  // relaxed, here and below: the others stop sooner or later
 			}
 		} catch (...) {
 			ended_.store(true, std::memory_order_relaxed);
@@ -105,7 +105,7 @@ bool parallel_loop::run() {
 	if (error_) {
 		std::rethrow_exception(error_);
 	}
-	return !ended_.load(std::memory_order_relaxed);
+	return !ended_.load(std::memory_order_relaxed);  // relaxed: all helpers are done
 }
 
 unsigned parallel_workers() noexcept { return thread_concurrency(); }

@@ -92,7 +92,7 @@ void note(std::uint64_t what) noexcept { pl.hash = (pl.hash ^ what) * 0x10000000
 
 void set_clock(vcpu_t *vc, nanotime to) noexcept {
 	pl.clock = std::max(pl.clock, to);
-	pl.sc->clock->store(pl.clock, std::memory_order_relaxed);
+	pl.sc->clock->store(pl.clock, std::memory_order_relaxed);  // relaxed: read by this kernel thread
 	vc->vc_turned = pl.clock;
 }
 
@@ -309,7 +309,7 @@ void draw(const schedule &sc) noexcept {
 		void *memory = ::mmap(nullptr, sizeof(traced) * traced_most, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 		pl.trace = memory != MAP_FAILED ? static_cast<traced *>(memory) : nullptr;
 	}
-	sc.clock->store(epoch, std::memory_order_relaxed);
+	sc.clock->store(epoch, std::memory_order_relaxed);  // relaxed: as in set_clock()
 	sched_point = at_boundary;
 }
 

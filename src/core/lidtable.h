@@ -78,7 +78,7 @@ public:
 
 	/// With the lock: the entry that has this id, or null if there is none.
 	[[nodiscard]] LWP_ALWAYS_INLINE lid_node *find_locked(int lid) const noexcept {
-		lid_node *n = bucket(index_of(lid, layout_.load(std::memory_order_relaxed)))->load(std::memory_order_relaxed);
+		lid_node *n = bucket(index_of(lid, layout_.load(std::memory_order_relaxed)))->load(std::memory_order_relaxed);  // relaxed: locked
 		while (n != nullptr && n->ln_lid.load(std::memory_order_relaxed) != lid) {
 			n = n->ln_next.load(std::memory_order_relaxed);
 		}
@@ -103,7 +103,7 @@ public:
 	/// time is met at least once.
 	template <class Fn>
 	bool for_some(std::uint32_t &from, std::uint32_t most, Fn fn) const {
-		const std::uint32_t n = buckets(layout_.load(std::memory_order_relaxed));  // relaxed: we hold the lock
+		const std::uint32_t n = buckets(layout_.load(std::memory_order_relaxed));  // relaxed, here and below: we hold the lock
 		for (; most != 0 && from < n; from++, most--) {
 			for (lid_node *node = bucket(from)->load(std::memory_order_relaxed); node != nullptr;
 			     node = node->ln_next.load(std::memory_order_relaxed)) {

@@ -167,7 +167,7 @@ void guard_install(guard_lookup lookup) {
 }
 
 void guard_remove() {
-	lookup_now.store(nullptr, std::memory_order_release);
+	lookup_now.store(nullptr, std::memory_order_release);  // as in guard_install()
 	for (front &f : fronts) {
 		struct sigaction now;
 		::sigaction(f.f_signal, nullptr, &now);

@@ -169,7 +169,7 @@ int io_wait(lwp_t *l, io_op *op) noexcept {
 	for (;;) {
 		// What has been asked to end ends soon, and cannot be left before.
 		if (op->o_grant.g_given.exchange(false, std::memory_order_acquire)) {  // pairs with the release in grant_give()
-			if (io_port_of(op->o_at.load(std::memory_order_relaxed))->po_backend->b_again(l, op)) {
+			if (io_port_of(op->o_at.load(std::memory_order_relaxed))->po_backend->b_again(l, op)) {  // relaxed: the port is fixed meanwhile
 				return 0;
 			}
 		}

@@ -305,7 +305,7 @@ port *port_here(vcpu_t *vc, int *error) noexcept {
 
 void port_complete(port *p, io_op *op, long result) noexcept {
 	vcpu_t *me = curcpu_or_null();
-	LWP_ASSERT(io_port_of(op->o_at.load(std::memory_order_relaxed)) == p);
+	LWP_ASSERT(io_port_of(op->o_at.load(std::memory_order_relaxed)) == p);  // relaxed: the port is fixed meanwhile
 	if (op->o_unasked != 0) {
 		(op->o_unasked == 1 ? p->po_fresh : p->po_later).remove(op);
 		op->o_unasked = 0;

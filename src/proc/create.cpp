@@ -26,8 +26,8 @@ std::uint32_t room_for(std::size_t bytes) noexcept {
 /// The first thing it does (NetBSD's lwp_startup).
 void enter_application(lwp_t *l) noexcept {
 	biglock_return(l);
-	if (const lwp_event_calls *e = lwp_events.load(std::memory_order_acquire);
-	    LWP_UNLIKELY(e != nullptr)) {  // pairs with the release of who set it
+	// pairs with the release of who set it
+	if (const lwp_event_calls *e = lwp_events.load(std::memory_order_acquire); LWP_UNLIKELY(e != nullptr)) {
 		e->begins(l);
 	}
 	lwp_userret(l);

@@ -39,8 +39,8 @@ struct seen_place {
 // Touched by the monitor alone, but for `stop` and what is fixed before it runs.
 vcpu_t *self;  // type-stable, as all vCPUs
 pthread_t thread;
-atomic<bool> stop{false};
-bool looks = true;  // LWP_BLOCKING=off: not
+atomic<bool> stop{false};  // false again, relaxed, before the kernel threads that read it are made
+bool looks = true;         // LWP_BLOCKING=off: not
 bool tells = false;
 seen_place places[vcpu_max];
 
@@ -234,7 +234,7 @@ void run() noexcept {
 	nanotime next_look = 0;
 	nanotime hog_look = never;
 	unsigned idle_looks = 0;
-	while (!stop.load(std::memory_order_acquire)) {
+	while (!stop.load(std::memory_order_acquire)) {  // pairs with the release in monitor_stop()
 		const std::uint64_t seq = spares.sp_seq.load(std::memory_order_seq_cst);
 		const nanotime when = now();
 		nanotime until = never;
@@ -278,14 +278,14 @@ void *maker_main(void *) {
 		while (spare_wanted.load(std::memory_order_acquire) == 0) {  // pairs with the release of who wants one
 			(void)sys::futex_wait(&spare_wanted, 0, nullptr);
 		}
-		if (stop.load(std::memory_order_acquire)) {
+		if (stop.load(std::memory_order_acquire)) {  // pairs with the release in stop_maker()
 			return nullptr;
 		}
 		if (spares.sp_make == nullptr || spares.sp_make() == nullptr) {
 			spares.sp_refused.fetch_add(1, std::memory_order_relaxed);  // relaxed: statistics
 		}
-		spare_wanted.store(0, std::memory_order_relaxed);  // relaxed: who wants another looks again
-		spare_made.store(true, std::memory_order_relaxed);
+		spare_wanted.store(0, std::memory_order_relaxed);   // relaxed: who wants another looks again
+		spare_made.store(true, std::memory_order_relaxed);  // relaxed: the monitor looks again when it is kicked
 		monitor_kick();
 	}
 }

@@ -22,9 +22,9 @@ constexpr nanotime period_most = 5'000'000'000;
 
 vcpu_t *self;  // a name for locks, as the monitor has one; type-stable
 pthread_t thread;
-bool started;  // by who starts and stops runtimes
-atomic<bool> stop{false};
-nanotime threshold;  // (
+bool started;              // by who starts and stops runtimes
+atomic<bool> stop{false};  // false again, relaxed, before the kernel thread that reads it is made
+nanotime threshold;        // (
 
 // relaxed, all: statistics
 atomic<std::uint64_t> went{0};

@@ -26,7 +26,7 @@ public:
 
 	/// Best priority queued, or none.
 	[[nodiscard]] int top() const noexcept { return top_.load(std::memory_order_relaxed); }  // relaxed: exact under the lock, else a hint
-	[[nodiscard]] unsigned count() const noexcept { return count_.load(std::memory_order_relaxed); }  // same
+	[[nodiscard]] unsigned count() const noexcept { return count_.load(std::memory_order_relaxed); }  // relaxed: likewise
 	/// How many of them may run on any vCPU of their processor set; and how many on several that they have chosen.
 	[[nodiscard]] unsigned movable() const noexcept { return count() - bound_.load(std::memory_order_relaxed) - several(); }  // same
 	[[nodiscard]] unsigned several() const noexcept { return several_.load(std::memory_order_relaxed); }                      // same
@@ -264,7 +264,7 @@ private:
 
 	LWP_ALWAYS_INLINE void count_bound(const lwp_t *l, int change) noexcept {
 		if (LWP_UNLIKELY(l->l_bound != bound_none)) {
-			atomic<unsigned> &which = l->l_bound >= 0 ? bound_ : several_;
+			atomic<unsigned> &which = l->l_bound >= 0 ? bound_ : several_;  // relaxed, both: as count_
 			which.store(which.load(std::memory_order_relaxed) + static_cast<unsigned>(change), std::memory_order_relaxed);
 		}
 	}
@@ -314,8 +314,8 @@ private:
 	LWP_ALWAYS_INLINE std::uint64_t &word(int p) noexcept { return bitmap_[static_cast<unsigned>(p) / 64]; }
 	static LWP_ALWAYS_INLINE std::uint64_t bit(int p) noexcept { return std::uint64_t{1} << (static_cast<unsigned>(p) % 64); }
 
-	atomic<int> top_{none};
-	atomic<unsigned> count_{0};
+	atomic<int> top_{none};        // relaxed, always: written under the lock; whoever looks without it takes it as a hint
+	atomic<unsigned> count_{0};    // likewise
 	atomic<unsigned> bound_{0};    // to one vCPU
 	atomic<unsigned> several_{0};  // to several
 	int lists_top_ = none;         // best priority of those in a list

@@ -117,14 +117,14 @@ bool seems_ready(const kchannel *c, chan_end end) noexcept {
 }
 
 struct alignas(64) random_state {
-	atomic<std::uint64_t> x{0};
+	atomic<std::uint64_t> x{0};  // relaxed, always: any number will do
 };
 random_state states[16];
 
 /// In [0, n), n small.  One state for each vCPU, more or less: two that share one at worst draw the same number.
 unsigned draw(unsigned n, const vcpu_t *me) noexcept {
 	random_state &s = states[(reinterpret_cast<std::uintptr_t>(me) / alignof(vcpu_t)) % std::size(states)];
-	std::uint64_t z = s.x.load(std::memory_order_relaxed) + 0x9e3779b97f4a7c15U;  // splitmix64; relaxed: any number will do
+	std::uint64_t z = s.x.load(std::memory_order_relaxed) + 0x9e3779b97f4a7c15U;  // splitmix64
 	s.x.store(z, std::memory_order_relaxed);
 	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9U;
 	z = (z ^ (z >> 27)) * 0x94d049bb133111ebU;

@@ -68,7 +68,7 @@ bool spin(kmutex *m, lwp_t *l, std::uintptr_t clear) noexcept {
 
 /// With the waiters' lock held: takes the mutex, or leaves `set` with its owner.
 bool take_or_flag_locked(kmutex *m, lwp_t *l, std::uintptr_t set, std::uintptr_t clear) noexcept {
-	std::uintptr_t word = m->mtx_owner.load(std::memory_order_relaxed);  // relaxed: tested by the exchange
+	std::uintptr_t word = m->mtx_owner.load(std::memory_order_relaxed);  // relaxed, here and below: tested by the exchange
 	for (;;) {
 		if ((word & ~kmutex::flags) == 0) {
 			if (take(m, l, clear)) {

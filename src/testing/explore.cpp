@@ -24,7 +24,7 @@
 
 namespace {
 
-std::atomic<std::uint64_t> explored_clock{0};
+std::atomic<std::uint64_t> explored_clock{0};  // relaxed, always: a schedule has one kernel thread
 
 }  // namespace
 
