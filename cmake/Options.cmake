@@ -21,6 +21,14 @@ option(LWP_PORTABLE_SWITCH "Switch with the public boost::context::fiber only" O
 option(LWP_COVERAGE "Count what of the library is executed (tools/coverage.py; gcc)" OFF)
 option(LWP_VALGRIND "Tell Valgrind about LWP stacks if its header is installed" OFF)
 
+set(LWP_TEST_FLAGS "" CACHE STRING "Compiler flags of all in tests/, after the others")
+
+# The heavy headers of the tests are compiled once, if nothing else is said.  ccache keeps no object that such headers went into, unless its
+# owner lets it be less exact (CCACHE_SLOPPINESS=pch_defines,time_macros): what it finds is worth more.
+if(NOT DEFINED CMAKE_DISABLE_PRECOMPILE_HEADERS AND CMAKE_CXX_COMPILER_LAUNCHER)
+	set(CMAKE_DISABLE_PRECOMPILE_HEADERS ON)
+endif()
+
 if(PROJECT_IS_TOP_LEVEL AND NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
 	set(CMAKE_BUILD_TYPE Release CACHE STRING "Debug, Release, RelWithDebInfo or MinSizeRel" FORCE)
 endif()

@@ -107,6 +107,18 @@ def read_mutants(of):
     return mutants
 
 
+def without_precompiled(words):
+    """A compiler's command that reads headers as they are now: what was compiled before the mutant is not it."""
+    kept = []
+    words = iter(words)
+    for word in words:
+        if word == "-include":
+            next(words)
+        elif word != "-Winvalid-pch":
+            kept.append(word)
+    return kept
+
+
 class Build:
     """How a program of a build directory is made."""
 
@@ -114,10 +126,15 @@ class Build:
         self.directory = pathlib.Path(directory).resolve()
         lines = subprocess.run(["ninja", "-t", "commands", target], cwd=self.directory, stdout=subprocess.PIPE, text=True, check=True).stdout
         self.compile = {}  # source -> (command, object)
+        self.precompiled = []  # sources that headers which were compiled before go into
         for line in lines.splitlines():
             words = shlex.split(line)
-            if "-c" in words and "-o" in words:
+            if "-c" in words and "-o" in words and "c++-header" not in words:
                 source = (self.directory / words[words.index("-c") + 1]).resolve()
+                kept = without_precompiled(words)
+                if kept != words:
+                    self.precompiled.append(source)
+                words = kept
                 self.compile[source] = (words, words[words.index("-o") + 1])
         link = shlex.split(lines.splitlines()[-1])
         # CMake writes ": && command && :".
@@ -133,7 +150,8 @@ class Build:
                 target = line.split(":")[0]
             elif line.strip() and (self.directory / line.strip()).resolve() == header:
                 found.append(target)
-        return [source for source, (_, obj) in self.compile.items() if obj in found]
+        through = self.precompiled if any(target.endswith(".gch") for target in found) else []
+        return [source for source, (_, obj) in self.compile.items() if obj in found or source in through]
 
 
 def outcome(mutant, build):

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Searches the models of this directory completely: each must pass, each of its mutants must fail.
 
-    run.py [--budget SECONDS] [--plain] [--keep DIR] [MODEL...]
+    run.py [--budget SECONDS] [--plain] [--keep DIR] [--jobs N] [MODEL...]
 
 A model says at its head how it is searched and what must be caught:
 
@@ -14,6 +14,8 @@ as it must be, 2 if a model or a tool is missing.
 """
 
 import argparse
+import concurrent.futures
+import os
 import pathlib
 import re
 import shutil
@@ -129,31 +131,40 @@ def report(model, name, search, verdict):
     )
 
 
-def check(model, plain_only, keep, deadline, totals):
-    """Searches one model and its mutants; adds to the totals."""
+def jobs_of(model, plain_only):
+    """What is to be searched: (model, run, mutant or None, spin flags, pan flags)."""
     runs, mutants = read_head(model)
-    jobs = [(name, None, spin, pan) for name, (spin, pan) in runs.items()]
+    jobs = [(model, name, None, spin, pan) for name, (spin, pan) in runs.items()]
     if not plain_only:
-        jobs += [(run, name, [*runs[run][0], f"-DMUT_{name}"], runs[run][1]) for name, run, _ in mutants]
-    for run, mutant, spin_flags, pan_flags in jobs:
-        search = Search(model, spin_flags, pan_flags)
-        with tempfile.TemporaryDirectory(prefix="spin-") as directory:
-            search.run(directory, mutant is not None, deadline)
-            if mutant is None:
-                good = search.complete and not search.failed
-                verdict = "passes" if good else "FAILS" if search.failed else "CUT SHORT"
-                totals["states"] += search.states
-            else:
-                good = search.failed
-                verdict = "caught" if good else "SURVIVES"
-                totals["mutants"] += 1
-                totals["caught"] += good
-            totals["wrong"] += not good
-            report(model.stem, run if mutant is None else f"  {mutant}", search, verdict)
-            if keep is not None and search.failed:
-                where = keep / f"{model.stem}.{mutant or run}"
-                shutil.copytree(directory, where, dirs_exist_ok=True)
-    totals["models"] += 1
+        jobs += [(model, run, name, [*runs[run][0], f"-DMUT_{name}"], runs[run][1]) for name, run, _ in mutants]
+    return jobs
+
+
+def search_one(job, keep, deadline):
+    """Searches one model or mutant."""
+    model, run, mutant, spin_flags, pan_flags = job
+    search = Search(model, spin_flags, pan_flags)
+    with tempfile.TemporaryDirectory(prefix="spin-") as directory:
+        search.run(directory, mutant is not None, deadline)
+        if keep is not None and search.failed:
+            shutil.copytree(directory, keep / f"{model.stem}.{mutant or run}", dirs_exist_ok=True)
+    return search
+
+
+def count(job, search, totals):
+    """Reports one search and adds it to the totals."""
+    model, run, mutant, _, _ = job
+    if mutant is None:
+        good = search.complete and not search.failed
+        verdict = "passes" if good else "FAILS" if search.failed else "CUT SHORT"
+        totals["states"] += search.states
+    else:
+        good = search.failed
+        verdict = "caught" if good else "SURVIVES"
+        totals["mutants"] += 1
+        totals["caught"] += good
+    totals["wrong"] += not good
+    report(model.stem, run if mutant is None else f"  {mutant}", search, verdict)
 
 
 def main():
@@ -162,6 +173,7 @@ def main():
     parser.add_argument("--budget", type=float, default=900, metavar="SECONDS", help="fail when this is over (default: %(default)s)")
     parser.add_argument("--plain", action="store_true", help="the models only, not their mutants")
     parser.add_argument("--keep", type=pathlib.Path, metavar="DIR", help="keep the verifiers and trails of what failed: spin -t -p -D... there")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="so many searches at a time (default: one for each CPU)")
     args = parser.parse_args()
 
     for tool in ("spin", "gcc"):
@@ -170,23 +182,31 @@ def main():
             return 2
     models = [HERE / f"{name.removesuffix('.pml')}.pml" for name in args.models] or sorted(HERE.glob("*.pml"))
     began = time.monotonic()
-    totals = {"models": 0, "mutants": 0, "caught": 0, "states": 0, "wrong": 0}
+    totals = {"mutants": 0, "caught": 0, "states": 0, "wrong": 0}
     print(f"{'model':<18} {'search':<26} {'verdict':<9} {'states':>10} {'depth':>7} {'s':>6}  error found")
+    pool = concurrent.futures.ThreadPoolExecutor(args.jobs)
+    searched = 0
     try:
         for model in models:
             if not model.exists():
                 raise Failure(f"there is no model {model.stem}")
-            check(model, args.plain, args.keep, began + args.budget, totals)
+        jobs = [job for model in models for job in jobs_of(model, args.plain)]
+        futures = [pool.submit(search_one, job, args.keep, began + args.budget) for job in jobs]
+        for job, future in zip(jobs, futures):
+            count(job, future.result(), totals)
+            searched += 1
     except Failure as error:
         print(f"spin: {error}", file=sys.stderr)
         return 2
     except OutOfBudget:
-        print(f"spin: the budget of {args.budget:.0f} s is over: {totals['models']} of {len(models)} models searched")
+        print(f"spin: the budget of {args.budget:.0f} s is over: {searched} of {len(jobs)} searches done")
         return 1
+    finally:
+        pool.shutdown(cancel_futures=True)
     survived = totals["mutants"] - totals["caught"]
     caught = "all caught" if survived == 0 else f"{survived} NOT CAUGHT"
     print(
-        f"spin: {totals['models']} models, {totals['mutants']} mutants, {caught}, {totals['states']} states, "
+        f"spin: {len(models)} models, {totals['mutants']} mutants, {caught}, {totals['states']} states, "
         f"{totals['wrong']} wrong, {time.monotonic() - began:.0f} s"
     )
     return 1 if totals["wrong"] else 0
