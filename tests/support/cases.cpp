@@ -65,7 +65,7 @@ std::size_t outcome::count(const std::string &part) const {
 	return n;
 }
 
-outcome run_case(const char *name, const std::vector<std::pair<const char *, const char *>> &environment) {
+running_case begin_case(const char *name, const std::vector<std::pair<const char *, const char *>> &environment) {
 	int out[2];
 	EXPECT_EQ(::pipe2(out, O_CLOEXEC), 0);
 	posix_spawn_file_actions_t actions;
@@ -85,11 +85,19 @@ outcome run_case(const char *name, const std::vector<std::pair<const char *, con
 	EXPECT_EQ(::posix_spawn(&pid, self, &actions, nullptr, argv, envp.data()), 0);
 	posix_spawn_file_actions_destroy(&actions);
 	::close(out[1]);
+	return {pid, out[0]};
+}
+
+outcome end_case(const running_case &c) {
 	outcome o{};
-	o.text = read_all(out[0], pid);
-	::close(out[0]);
-	::waitpid(pid, &o.status, 0);
+	o.text = read_all(c.says, c.pid);
+	::close(c.says);
+	::waitpid(c.pid, &o.status, 0);
 	return o;
+}
+
+outcome run_case(const char *name, const std::vector<std::pair<const char *, const char *>> &environment) {
+	return end_case(begin_case(name, environment));
 }
 
 bool offer_cases(bool (*run)(const char *name)) {

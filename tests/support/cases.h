@@ -5,7 +5,9 @@
 // whose main(), in support.cpp, then calls it and returns.
 #pragma once
 
+#include <cstddef>
 #include <string>
+#include <sys/types.h>
 #include <utility>
 #include <vector>
 
@@ -20,7 +22,18 @@ struct outcome {
 	[[nodiscard]] std::size_t count(const std::string &part) const;
 };
 
-/// Runs a case, with these variables in its environment.  One that says nothing and does not end is killed after a minute.
+/// A case that was begun.
+struct running_case {
+	pid_t pid;
+	int says;  // its standard error
+};
+
+/// Begins a case, with these variables in its environment.
+[[nodiscard]] running_case begin_case(const char *name, const std::vector<std::pair<const char *, const char *>> &environment);
+/// Waits for its end.  One that says nothing and does not end is killed after a minute.
+outcome end_case(const running_case &);
+
+/// Both.
 outcome run_case(const char *name, const std::vector<std::pair<const char *, const char *>> &environment);
 
 /// Says what runs a case, and returns whether there is such a case: `const bool cases = offer_cases(run);` at namespace scope.
