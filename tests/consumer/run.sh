@@ -78,6 +78,13 @@ read -ra libs <<<"$(pkg-config --libs lwp)"
 LD_LIBRARY_PATH=$libdir run "$work/pc_hello"
 LD_LIBRARY_PATH=$libdir run "$work/pc_hello_c"
 
+say "README's ten lines, by README's command"
+awk '/^```/ { inside = $0 == "```cpp"; next } inside' "$here/../../README.md" >"$work/program.cpp"
+"$cxx" -std=c++20 "$work/program.cpp" "${cflags[@]}" "${libs[@]}" -Wl,-rpath,"$libdir" -o "$work/program"
+if [ -n "$explored" ]; then  # ten thousand LWPs are many for a sanitizer
+	run "$work/program" | grep -x '10000 LWPs on [0-9]* virtual CPUs'
+fi
+
 if [ -n "$explored" ]; then
 	say "pkg-config, testing"
 	read -ra testing <<<"$(pkg-config --libs lwp-testing)"
