@@ -103,6 +103,8 @@ enum : std::uint8_t {
 	LPR_DRAINING = 0x02,  // it is on its way out: no new references
 	LPR_CLAIMED = 0x04,   // a zombie that a waiter has been given
 	LPR_ENDING = 0x08,    // it ends: nobody need tell it to
+	LPR_TOLD = 0x10,      // those that trace ends have been told of it
+	LPR_COUNTED = 0x20,   // it is in pp_nzlwps
 };
 
 /// A kind of sleep, for whoever looks at sleepers: a value handed down, so that the scheduler need not know its users.
@@ -129,10 +131,11 @@ struct alignas(64) lwp_t : lid_node {  // lid_node: l_lid and the id table's lin
 	context l_ctx;                     // l: where it goes on; valid while off its vCPU, stored by the one that runs next
 	atomic<spinlock *> l_mutex;        // l: the lock that covers it; read without it by who wants to take it
 	vcpu_t *l_cpu;                     // l: the vCPU it runs on, is queued on, or ran on last; anew after each switch
-	atomic<lwp_stat> l_stat;       // l: written by lwp_setstat() alone; into and out of IDL, SUSPENDED, ZOMB p too, so p can test for these
-	sched_class l_class;           // l
-	atomic<pri_t> l_priority;      // a: what it runs and waits with: its own, or a better one that was lent; written locked
-	std::int16_t l_bound;          // l: index of the only vCPU it may run on, or bound_none, bound_several (kernel threads from outside: always the first)
+	atomic<lwp_stat> l_stat;   // l: written by lwp_setstat() alone; into and out of IDL, SUSPENDED, ZOMB p too, so p can test for these
+	sched_class l_class;       // l
+	atomic<pri_t> l_priority;  // a: what it runs and waits with: its own, or a better one that was lent; written locked
+	std::int16_t
+	    l_bound;  // l: index of the only vCPU it may run on, or bound_none, bound_several (kernel threads from outside: always the first)
 	bool l_stacked;                // l: on the stack of its run queue, not in its line
 	std::uint8_t l_decay;          // l: how much of l_basepri it has used up (time-sharing only, sched/priority.h)
 	list_link<lwp_t> l_link;       // l: run queue, inbox, sleep queue; p: zombie list; !: dead cache; l_stat says which

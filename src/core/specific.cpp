@@ -274,8 +274,12 @@ bool tss_pass(specdata *data) noexcept {
 
 void tss_passes(specref &ref, unsigned &rounds) noexcept {
 	specdata *data = ref.sr_data.load(std::memory_order_relaxed);
-	while (data != nullptr && rounds < tss_rounds && tss_pass(data)) {
-		rounds++;
+	while (data != nullptr && rounds < tss_rounds) {
+		rounds++;  // before: a destructor may not return
+		if (!tss_pass(data)) {
+			rounds--;
+			break;
+		}
 	}
 }
 
@@ -408,16 +412,19 @@ int tss_set(specref &ref, unsigned key, void *value) noexcept {
 }
 
 void specific_fini(specref &ref) noexcept {
-	unsigned rounds = 0;
-	tss_passes(ref, rounds);
+	tss_passes(ref, ref.sr_rounds);
+	if (ref.sr_leaving == nullptr) {  // else a destructor of it has called us, and does not return
+		ref.sr_leaving = detach(ref);
+	}
+	if (ref.sr_leaving != nullptr) {
+		values_pass(ref.sr_leaving);
+		free_container(std::exchange(ref.sr_leaving, nullptr));
+	}
+	tss_passes(ref, ref.sr_rounds);  // what destructors of NetBSD keys set, in a container of their own
 	if (specdata *data = detach(ref); data != nullptr) {
-		values_pass(data);
 		free_container(data);
 	}
-	tss_passes(ref, rounds);  // what destructors of NetBSD keys set, in a container of their own
-	if (specdata *data = detach(ref); data != nullptr) {
-		free_container(data);
-	}
+	ref.sr_rounds = 0;
 }
 
 }  // namespace lwp::kern

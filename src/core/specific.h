@@ -9,7 +9,7 @@
 //   bad key    set: fatal; get: NULL                           set, delete: EINVAL; get: NULL
 //
 // get and set are for the LWP that owns the specref, and take no lock.  Destructors are called without any lock held, so they may
-// block, and may call everything here; they must return, and not by an exception.  Takes: specific_lock (leaf), for keys and the list
+// block, and may call everything here; not to return is to call specific_fini() once more, which goes on with what is left.  No exceptions.  Takes: specific_lock (leaf), for keys and the list
 // of containers, never while it allocates or calls out.  Blocks nowhere by itself, never throws.
 #pragma once
 
@@ -23,6 +23,8 @@ struct specdata;
 /// What every LWP embeds.
 struct specref {
 	atomic<specdata *> sr_data{nullptr};  // !: read and written by the LWP itself only, all orders relaxed
+	specdata *sr_leaving = nullptr;       // !: what specific_fini() is in the middle of
+	unsigned sr_rounds = 0;               // !: and how many passes it has made
 };
 
 /// Destructor passes over the tss values of an exiting LWP (LWP_TSS_DTOR_ITERATIONS).
@@ -62,7 +64,7 @@ void specific_fini(specref &) noexcept;
 
 /// Whether specific_fini() has nothing to do.
 [[nodiscard]] inline bool specific_empty(const specref &ref) noexcept {
-	return ref.sr_data.load(std::memory_order_relaxed) == nullptr;  // relaxed: only the LWP itself writes it
+	return ref.sr_data.load(std::memory_order_relaxed) == nullptr && ref.sr_leaving == nullptr;  // relaxed: only the LWP itself writes it
 }
 
 }  // namespace lwp::kern

@@ -172,7 +172,9 @@ void lwp_end(lwp_t *l) noexcept {
 	vcpu_t *me = l->l_cpu;
 	LWP_ASSERT(!lockrank_holds_any());
 	part_hold hold(p, pp, me);
-	// From here on it calls destructors, which may sleep and pass boundaries: nothing there may make it end once more.
+	// From here on it calls destructors, which may sleep and pass boundaries: nothing there may make it end once more.  If one calls _lwp_exit() we come here
+	// again, on top of that one's frames, and go on with what is left.
+	const bool again = (l->l_prflag & LPR_ENDING) != 0;
 	l->l_prflag |= LPR_ENDING;
 	if (LWP_UNLIKELY((lwp_flags(l) & LW_WEXIT) != 0)) {
 		spinlock *lock = lwp_lock(l, me);
@@ -185,7 +187,7 @@ void lwp_end(lwp_t *l) noexcept {
 		hold.lock(me);
 	}
 	const proc_ops *ops = p->p_ops.load(std::memory_order_acquire);  // pairs with the release of who set it
-	if (LWP_UNLIKELY(ops != nullptr)) {
+	if (LWP_UNLIKELY(ops != nullptr && !again)) {
 		hold.unlock(me);
 		if (ops->on_lwp_exit != nullptr) {
 			ops->on_lwp_exit(lwp_lid(l));  // the application's: it may sleep, and wake up on another vCPU
@@ -193,7 +195,9 @@ void lwp_end(lwp_t *l) noexcept {
 		me = l->l_cpu;
 		hold.lock(me);
 	}
-	if (const lwp_event_calls *e = lwp_events.load(std::memory_order_acquire); LWP_UNLIKELY(e != nullptr)) {  // as in enter_application()
+	if (const lwp_event_calls *e = lwp_events.load(std::memory_order_acquire);
+	    LWP_UNLIKELY(e != nullptr && (l->l_prflag & LPR_TOLD) == 0)) {  // as in enter_application()
+		l->l_prflag |= LPR_TOLD;
 		hold.unlock(me);
 		e->ends(l);
 		me = l->l_cpu;
@@ -201,10 +205,13 @@ void lwp_end(lwp_t *l) noexcept {
 	}
 	// While another of our part has not begun to end, that one will look itself.  p_mainleft is written under all locks: if we do not see it,
 	// the main thread will see us.
-	if (LWP_UNLIKELY(l->l_adopted || (p->p_mainleft && sh->pp_nlwps - sh->pp_nzlwps == 1))) {
-		end_if_last(p, l, me);
+	if (LWP_LIKELY((l->l_prflag & LPR_COUNTED) == 0)) {
+		if (LWP_UNLIKELY(l->l_adopted || (p->p_mainleft && sh->pp_nlwps - sh->pp_nzlwps == 1))) {
+			end_if_last(p, l, me);
+		}
+		l->l_prflag |= LPR_COUNTED;
+		sh->pp_nzlwps++;
 	}
-	sh->pp_nzlwps++;
 	if (LWP_UNLIKELY(!specific_empty(l->l_specific) || l->l_cred != &cred0)) {
 		// Destructors are the application's: they may sleep, and wake up on another vCPU.
 		hold.unlock(me);

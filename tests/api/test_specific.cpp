@@ -4,6 +4,8 @@
 // vcpus: 1 2 8
 #include "../support/support.h"
 
+#include <lwp/proc.h>
+
 #include <csignal>
 #include <memory>
 #include <string>
@@ -137,6 +139,34 @@ TEST(Specific, ExitFromNestedFramesRunsDestructorsToo) {
 	await_end(detached);
 	EXPECT_EQ(counted.load(), 2);
 	lwp_specific_key_delete(key);
+}
+
+// It ends once, and what it had besides is destroyed.
+TEST(Specific, DestructorMayCallExit) {
+	counted = 0;
+	const auto exits = [](void *) {
+		counted.fetch_add(1);
+		_lwp_exit();
+	};
+	const specificdata_key_t first = make_key(exits);
+	const specificdata_key_t second = make_key(exits);
+	const specificdata_key_t third = make_key(count);
+	const lwp_tss_t before = make_tss(exits);
+	const auto set_all = [&] {
+		EXPECT_EQ(lwp_tss_set(before, &cell[0]), 0);
+		for (const specificdata_key_t key : {first, second, third}) {
+			lwp_setspecific(key, &cell[0]);
+		}
+	};
+	collect(spawn(set_all));
+	EXPECT_EQ(counted.load(), 4);
+	await_end(spawn(set_all, LWP_DETACHED));
+	EXPECT_EQ(counted.load(), 8);
+	EXPECT_EQ(lwp_proc_list(nullptr, 0), 1) << "who has ended is gone";
+	for (const specificdata_key_t key : {first, second, third}) {
+		lwp_specific_key_delete(key);
+	}
+	EXPECT_EQ(lwp_tss_delete(before), 0);
 }
 
 // Behaviour 32.
