@@ -22,7 +22,8 @@ extern "C" {
  * Stops all LWPs of the proc, as SIGSTOP does (NetBSD's LSSTOP): sleepers where they are, others at their next call, the caller at the end of this one.  New
  * ones are born stopped.  Sleeps end meanwhile as ever, by a wake-up or their deadline, and the LWP learns of it when it is continued; nothing is lost
  * and nothing is made up.  Who continues the proc is a kernel thread that has not come here yet, an LWP that computes and has not, or SIGCONT
- * of the OS if lwp_sigaction() has given that a handler.  Returns when the caller goes on.  Never fails.
+ * of the OS if lwp_sigaction() has given that a handler.  Returns when the caller goes on; one that has stopped the world (lwp::stop_the_world) runs on, and
+ * stops when it lets that go on.  Never fails.
  */
 LWP_API int lwp_proc_stop(void);
 /** Undoes it, however often it was said.  Never blocks, never fails. */

@@ -359,7 +359,7 @@ void proc_each_living(const proc_t *p, Fn fn) {
 }
 
 /// Whether this LWP is to stand still.  Any pp_lock held.
-inline bool proc_holds(const proc_t *p, const lwp_t *l) noexcept { return LWP_UNLIKELY(p->p_held) && (p->p_stopped || proc0.p_world != l); }
+inline bool proc_holds(const proc_t *p, const lwp_t *l) noexcept { return LWP_UNLIKELY(p->p_held) && proc0.p_world != l; }
 
 /// How many LWPs a proc has (null: there are), in whatever state.
 inline std::size_t proc_nlwps(proc_t *p, vcpu_t *me) noexcept {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
 // Standing still: a proc stopped and continued, and the world, all procs, stopped by one LWP that runs on.  Both are one thing, who is to be LSSTOP:
-// everybody in the proc while p_stopped, everybody in all procs but proc0's p_world while that is set.  Both change under all pp_locks, and each LWP is
+// everybody in the proc while p_stopped, everybody in all procs while proc0's p_world is set, but never that one.  Both change under all pp_locks, and each LWP is
 // brought into line in the same breath:
 //
 //   it is            to stop                                      to go on

@@ -104,7 +104,7 @@ public:
 
 	[[nodiscard]] int find(lwpid_t t) const;    // in whatever state; -1: none
 	[[nodiscard]] int living(lwpid_t t) const;  // not a zombie
-	[[nodiscard]] bool holds(int i) const { return stopped || (world >= 0 && world != i); }
+	[[nodiscard]] bool holds(int i) const { return (stopped || world >= 0) && world != i; }
 	/// Counters; part -1: of all.
 	[[nodiscard]] int nlwps(int part = -1) const;
 	[[nodiscard]] int nzlwps(int part = -1) const;

@@ -70,6 +70,38 @@ void while_stopped(Look look) {
 
 }  // namespace
 
+// Else nobody would be left to let the world go on.
+TEST(ProcStop, OfAStoppedWorldComesWhenThatGoesOn) {
+	std::atomic<bool> leave{false};
+	std::atomic<std::size_t> turns{0};
+	const lwpid_t runner = spawn([&] {
+		while (!leave.load()) {
+			turns.fetch_add(1);
+			lwp_yield();
+		}
+	});
+	std::atomic<bool> returned{false};
+	std::thread outside;
+	{
+		const lwp::stop_the_world world;
+		const std::size_t before = turns;
+		outside = std::thread([&] {
+			lwp_t *me = curlwp();
+			await([me] { return proc_is_stopped(&proc0, me->l_cpu) && running() == 1; }, "somebody runs on in a stopped proc");
+			EXPECT_TRUE(returned) << "who has stopped the world stands still with it";
+			EXPECT_EQ(lwp_proc_continue(), 0);
+		});
+		EXPECT_EQ(lwp_proc_stop(), 0);
+		returned = true;
+		EXPECT_EQ(lwp_proc_stopped(), 1);
+		EXPECT_EQ(turns, before);
+	}
+	EXPECT_EQ(lwp_proc_stopped(), 0) << "we have stood still until it was continued";
+	outside.join();
+	leave = true;
+	collect(runner);
+}
+
 // Behaviour 27.
 TEST(ProcStop, EverybodyStandsStillAndGoesOn) {
 	std::atomic<bool> leave{false};
