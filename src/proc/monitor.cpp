@@ -6,6 +6,7 @@
 #include "proc/preempt.h"
 #include "proc/proc.h"
 #include "sched/callout.h"
+#include "sched/frozen.h"
 #include "sched/idle.h"
 #include "sched/spare.h"
 
@@ -20,6 +21,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/eventfd.h>
+#include <unistd.h>
 
 namespace lwp::kern {
 namespace {
@@ -186,6 +188,7 @@ bool look(nanotime when, bool *found) noexcept {
 		if (tells) {
 			tell(vc);
 		}
+		frozen_first(vc, self);
 		if (spare_hand_over(vc, self, spare_make::no)) {
 			spares.sp_stuck.fetch_add(1, std::memory_order_relaxed);  // relaxed: statistics
 			*found = true;
@@ -312,6 +315,11 @@ void *monitor_main(void *) {
 }
 
 }  // namespace
+
+bool monitor_finds_out() noexcept {
+	char text[256];
+	return !wanted("LWP_BLOCKING", "off") && read_task(::gettid(), "stat", text, sizeof text) != 0;
+}
 
 bool task_sleeps(int tid) noexcept { return sleeps(tid); }
 

@@ -19,6 +19,9 @@ namespace lwp::kern {
 [[nodiscard]] int monitor_start() noexcept;
 void monitor_stop() noexcept;
 
+/// Whether it will find those that are blocked without having said so: not without /proc, nor with LWP_BLOCKING=off.
+[[nodiscard]] bool monitor_finds_out() noexcept;
+
 /// One more substitute, soon; by the monitor.
 void monitor_wants_spare() noexcept;
 

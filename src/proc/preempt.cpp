@@ -19,6 +19,7 @@
 #include <pthread.h>
 #include <ucontext.h>
 #include <unistd.h>
+#include <utility>
 
 namespace lwp::kern {
 namespace {
@@ -234,10 +235,17 @@ void depth_watch() noexcept {
 
 bool ours(const struct sigaction &action) noexcept { return (action.sa_flags & SA_SIGINFO) != 0 && action.sa_sigaction == handler; }
 
+/// Unless it is asked for by name.  An LWP that is taken off may hold a lock that others wait for in the kernel: somebody must find them there.  And who blocks
+/// the signal before the runtime starts wants to take it by sigwait(3) or signalfd(2).
+bool harmless() noexcept {
+	sigset_t blocked;
+	return monitor_finds_out() && ::pthread_sigmask(SIG_BLOCK, nullptr, &blocked) == 0 && ::sigismember(&blocked, SIGURG) == 0;
+}
+
 int wanted_signal(bool wanted) noexcept {
 	const char *text = std::getenv("LWP_PREEMPT");
 	if (text == nullptr || *text == '\0') {
-		return wanted ? SIGURG : 0;
+		return wanted && harmless() ? SIGURG : 0;
 	}
 	if (std::strcmp(text, "on") == 0) {
 		return SIGURG;
@@ -247,28 +255,53 @@ int wanted_signal(bool wanted) noexcept {
 	return *rest == '\0' && number > 0 && number <= SIGRTMAX && number != SIGKILL && number != SIGSTOP ? static_cast<int>(number) : 0;
 }
 
+// ---- around fork(2) ------------------------------------------------------------------------------------------------
+
+// A signal makes fork(2) begin again, and in a large process it takes longer than a slice: it would never end.
+thread_local lwp_t *forks;
+
+void before_fork() noexcept {
+	forks = curlwp_or_null();
+	if (forks != nullptr) {
+		forks->l_nopreempt++;
+	}
+}
+
+void after_fork() noexcept {  // in both; no boundary, because the C library is in the middle of it
+	if (lwp_t *l = std::exchange(forks, nullptr); l != nullptr) {
+		l->l_nopreempt--;
+	}
+}
+
 // ---- by the monitor ------------------------------------------------------------------------------------------------
 
-/// Sends the signal, if there is all that its handler needs.
-void ask(vcpu_t *vc, bool acts) noexcept {
+/// The same as leave_word(), from outside.
+void leave_word_to(vcpu_t *vc, std::uint64_t switches) noexcept {
+	vc->vc_expired.store(switches + 1, std::memory_order_relaxed);  // relaxed, both: seen sooner or later
+	vc->vc_resched.store(true, std::memory_order_relaxed);
+}
+
+/// Sends the signal.  False: something that its handler needs is not there.
+bool ask(vcpu_t *vc, bool acts) noexcept {
 	struct sigaction now {};
 	if (::sigaction(signal_used, nullptr, &now) != 0 || !ours(now)) {
-		return;  // the application has the signal for itself
+		return false;  // the application has the signal for itself
 	}
 	if (frozen_prepare(vc) != 0) {
-		return;
+		return false;
 	}
 	if (acts) {
 		const unsigned rest = spares.sp_nfree.load(std::memory_order_relaxed);  // relaxed: a hint
 		if (rest < 2) {
 			monitor_wants_spare();  // one to act, and one in reserve
 		}
-		if (rest == 0) {
-			return;
+		if (rest < 2) {
+			return false;  // the last one is not for this (spare_hand_over())
 		}
 	}
 	vc->vc_asked.store(true, std::memory_order_release);
 	(void)sys::call(SYS_tgkill, ::getpid(), vc->vc_tid.load(std::memory_order_relaxed), signal_used);  // relaxed: fixed while it runs
+	return true;
 }
 
 /// How long each vCPU, by its place in sd_all, may go without a switch before it is looked up: longer each time it sleeps in the kernel.
@@ -318,14 +351,20 @@ nanotime look_at(vcpu_t *vc, nanotime &longest, nanotime when) noexcept {
 		return when + slice;
 	}
 	if (vc->vc_asked.load(std::memory_order_relaxed)) {
-		return when + again;  // blocked by the application, or not yet delivered
+		return when + (still ? again : slice);  // blocked by the application, or not yet delivered
+	}
+	if (__atomic_load_n(&l->l_nopreempt, __ATOMIC_RELAXED) != 0) {
+		leave_word_to(vc, switches);  // the handler could do no more, and would disturb a system call: fork(2) begins again
+		return when + slice;
 	}
 	if (task_sleeps(vc->vc_tid.load(std::memory_order_relaxed))) {
 		vc->vc_unswitched = when;  // in the kernel: that is look()'s business, and a signal would only disturb it
 		longest = std::min(longest * 2, patience_most);
 		return when + longest;
 	}
-	ask(vc, acts);
+	if (!ask(vc, acts)) {
+		leave_word_to(vc, switches);
+	}
 	return when + (still ? again_still : again);
 }
 
@@ -346,6 +385,9 @@ void preempt_start(bool wanted) noexcept {
 	lockrank_watch = depth_watch;
 #endif
 	find_libraries();
+	if (static bool registered = false; !std::exchange(registered, true)) {
+		(void)::pthread_atfork(before_fork, after_fork, after_fork);
+	}
 	struct sigaction action {};
 	action.sa_sigaction = handler;
 	// System calls that may be are restarted.  All signals are held back while the LWP is off: they are for whoever runs.

@@ -8,6 +8,7 @@
 #include "core/lwpctl.h"
 #include "sched/account.h"
 #include "sched/idle.h"
+#include "sched/place.h"
 #include "sched/priority.h"
 #include "sched/spare.h"
 #include "sched/switch.h"
@@ -60,6 +61,43 @@ void landed(void *arg) noexcept {
 	fatal("a landing was entered again");
 }
 
+/// Above all that an LWP can be given or lent.
+constexpr pri_t pri_first = pri_kernel_rt;
+
+/// `l`, frozen on `home`, if it is queued: before all others, and on `to` if it may run there, else on who acts where it is.
+void put_first(lwp_t *l, const vcpu_t *home, vcpu_t *to, vcpu_t *me) noexcept {
+	spinlock *lock = lwp_lock(l, me);
+	vcpu_t *from = l->l_cpu;
+	// l_frozen is written by an LWP that runs; this one is queued, and locked.
+	if (lwp_state(l) != lwp_stat::run || l->l_frozen != home || (lock != &from->vc_rqlock && lock != &from->vc_inlock)) {
+		lock->unlock(me);
+		return;
+	}
+	sched_changepri_locked(l, lock, pri_first);
+	// relaxed: a hint, whoever dispatches it looks where it is
+	if (const auto index = static_cast<unsigned>(to->vc_index.load(std::memory_order_relaxed)); !sched_may_run(l, index)) {
+		to = sched.sd_vcpu[static_cast<unsigned>(from->vc_index.load(std::memory_order_relaxed))];
+	}
+	if (to == from) {
+		lock->unlock(me);
+		return;
+	}
+	if (lock == &from->vc_rqlock) {
+		to->vc_inlock.lock(me);
+		from->vc_rq.remove(l);
+	} else if (to->vc_inlock.try_lock(me)) {  // of the same rank: never wait for it
+		inbox_take(from, l);
+	} else {
+		lock->unlock(me);  // the next one that is blocked brings it
+		return;
+	}
+	inbox_put(to, l);
+	to->vc_resched.store(true, std::memory_order_release);  // as in queue_there()
+	to->vc_inlock.unlock(me);
+	lock->unlock(me);
+	vcpu_unhalt(to);
+}
+
 /// Sleeps until frozen_thaw().  Nobody else writes l_cpu or l_ctx from then on.
 void sleep(vcpu_t *vc) noexcept {
 	// acquire: pairs with the release in frozen_thaw(): what was done to the LWP on its way here is seen
@@ -93,9 +131,17 @@ freezer::~freezer() {
 	l_->l_ctx = saved_;
 	l_->l_frozen = nullptr;
 	vc_->vc_tick = 0;
+	if (l_->l_priority.load(std::memory_order_relaxed) >=
+	    pri_first) {  // relaxed: at worst it stays first until it is frozen again, or settled
+		sched.sd_settle(l_, vc_);
+	}
 }
 
 bool freezer::leave() noexcept {
+	if (spares.sp_noff.load(std::memory_order_relaxed) >= off_most_to_freeze) {  // relaxed: a bound
+		return false;
+	}
+	unsigned counted = l_->l_frozen != nullptr ? 1 : 0;  // in sp_nfrozen
 	for (;;) {
 		const vcpu_duty duty = vc_->vc_duty.load(std::memory_order_relaxed);  // relaxed: our own
 		if (duty == vcpu_duty::away) {
@@ -106,8 +152,16 @@ bool freezer::leave() noexcept {
 				// What our LWPs have asked for is given to the kernel now; then the monitor sees to it.
 				vc_->vc_parker.load(std::memory_order_relaxed)->poll(vc_, now(), false);  // relaxed: our own
 			}
-			if (spares.sp_nfrozen.load(std::memory_order_relaxed) >= frozen_most || !spare_hand_over(vc_, vc_, spare_make::no)) {
-				return false;  // relaxed: a bound, not a count of anything
+			// relaxed, all: bounds.  Counted before, so that nobody takes the last substitute once this one is off; sp_lock orders the two.
+			if (counted == 0) {
+				spares.sp_nfrozen.fetch_add(1, std::memory_order_relaxed);
+				counted = 1;
+			}
+			if (spares.sp_nfrozen.load(std::memory_order_relaxed) > frozen_most || !spare_hand_over(vc_, vc_, spare_make::no)) {
+				if (l_->l_frozen == nullptr) {
+					spares.sp_nfrozen.fetch_sub(1, std::memory_order_relaxed);
+				}
+				return false;
 			}
 		} else {
 			spare_blocks(vc_);  // not to be given a place back while it is frozen
@@ -115,14 +169,15 @@ bool freezer::leave() noexcept {
 	}
 	if (l_->l_frozen != nullptr) {
 		context_destroy(l_->l_ctx);  // that of the stay before
-		spares.sp_nfrozen.fetch_sub(1, std::memory_order_relaxed);
 	}
 	l_->l_frozen = vc_;
 	l_->l_ctx = context{};
 	context_make(l_->l_ctx, vc_->vc_landing, 0, landed, vc_);
 	vc_->vc_thawed.store(0, std::memory_order_relaxed);  // relaxed, both: published with the LWP's state
 	vc_->vc_frozen.store(true, std::memory_order_relaxed);
-	spares.sp_nfrozen.fetch_add(1, std::memory_order_relaxed);
+	if (counted == 0) {
+		spares.sp_nfrozen.fetch_add(1, std::memory_order_relaxed);
+	}
 	return true;
 }
 
@@ -175,6 +230,20 @@ void frozen_thaw(vcpu_t *vc) noexcept {
 	vc->vc_thaws = nullptr;
 	home->vc_thawed.store(1, std::memory_order_release);  // pairs with the acquire in sleep()
 	(void)sys::futex_wake(&home->vc_thawed, 1);           // it is never unmapped, should that one be gone meanwhile
+}
+
+void frozen_first(vcpu_t *blocked, vcpu_t *me) noexcept {
+	// relaxed, both: the next look finds it.  Without a substitute nobody would run them there.
+	if (spares.sp_nfrozen.load(std::memory_order_relaxed) == 0 || spares.sp_nfree.load(std::memory_order_relaxed) == 0) {
+		return;
+	}
+	sched_each_vcpu([blocked, me](const vcpu_t *home) {
+		// relaxed: a hint.  The LWP is type-stable, whoever it is by now.
+		lwp_t *l = home->vc_frozen.load(std::memory_order_relaxed) ? __atomic_load_n(&home->vc_curlwp, __ATOMIC_RELAXED) : nullptr;
+		if (l != nullptr) {
+			put_first(l, home, blocked, me);
+		}
+	});
 }
 
 bool frozen_wanted(vcpu_t *vc, const lwp_t *l) noexcept {

@@ -30,6 +30,9 @@ namespace lwp::kern {
 
 /// So many at once.  The other substitutes are for those that block in the kernel, perhaps for a lock of the C library that a frozen one has.
 inline constexpr unsigned frozen_most = spare_max / 2;
+/// With so many vCPUs off duty nobody is frozen any more: they may all be blocked by what the one that runs holds, and once no substitute is left only one
+/// that runs can unlock it.
+inline constexpr unsigned off_most_to_freeze = spare_max / 4 * 3;
 
 /// What a landing needs of `vc`; before the first freeze there.  By the monitor.  0 | ENOMEM
 [[nodiscard]] int frozen_prepare(vcpu_t *vc) noexcept;
@@ -44,7 +47,7 @@ public:
 	~freezer();
 	freezer(const freezer &) = delete;
 	freezer &operator=(const freezer &) = delete;
-	/// Gives up the place of the vCPU, if it has one.  False: nobody can take it, nothing is done.
+	/// Gives up the place of the vCPU, if it has one.  False: nobody can take it, or too many are off duty; nothing is done.
 	[[nodiscard]] bool leave() noexcept;
 	/// After leave(): LSRUN, until it is dispatched.
 	void queue() noexcept;
@@ -57,6 +60,10 @@ private:
 
 /// The LWP has left LSONPROC under vc_lwplock, which is held and released; after freezer::leave().  Returns when it runs again.
 void frozen_wait_and_unlock(lwp_t *l) noexcept;
+
+/// By the monitor, of a vCPU that it is about to hand over because its kernel thread is blocked: what that waits for may be a lock of the application or the C
+/// library that a frozen LWP has.  So those that are queued come there, and before all others, whatever their priorities, until they run.
+void frozen_first(vcpu_t *blocked, vcpu_t *me) noexcept;
 
 /// By an idle LWP: the LWP that landed here may go on.
 void frozen_thaw(vcpu_t *vc) noexcept;

@@ -215,12 +215,12 @@ vcpu_t *still_there(const vcpu_t *vc) noexcept {
 	return nullptr;
 }
 
-/// sp_lock held.  Takes out one that rests, to act for `vc`; null: there is none.
-vcpu_t *activate(const vcpu_t *vc) noexcept {
+/// sp_lock held.  Takes out one that rests, to act for `vc`, but leaves so many spare ones; null: there is none.
+vcpu_t *activate(const vcpu_t *vc, unsigned keep) noexcept {
 	vcpu_t *sub = sched.sd_all[vc->vc_index.load(std::memory_order_relaxed)];  // relaxed: ours, or d
 	if (sub == vc || !is(sub, vcpu_duty::rests)) {                             // not the one whose place it is
 		sub = spares.sp_free;
-		if (sub == nullptr) {
+		if (spares.sp_nfree.load(std::memory_order_relaxed) <= keep) {  // relaxed: d
 			return still_there(vc);
 		}
 		spares.sp_free = sub->vc_nextspare;
@@ -271,7 +271,9 @@ bool spare_hand_over(vcpu_t *vc, vcpu_t *me, spare_make make) noexcept {
 			spares.sp_lock.unlock(me);
 			return false;
 		}
-		if ((sub = activate(vc)) != nullptr) {
+		// relaxed: who freezes counts itself before it comes here, and takes sp_lock then
+		const unsigned keep = vc == me && spares.sp_nfrozen.load(std::memory_order_relaxed) != 0 ? 1 : 0;
+		if ((sub = activate(vc, keep)) != nullptr) {
 			break;
 		}
 		spares.sp_lock.unlock(me);

@@ -55,7 +55,8 @@ void spare_begin(vcpu_t *vc) noexcept;
 void spare_add(vcpu_t *vc) noexcept;
 
 /// The kernel thread of `vc` is blocked, or about to be: another acts for it from now on.  `me` is the caller's vCPU: `vc` itself, or the
-/// monitor's.  No lock held.  False: it does not act, it halts, or no substitute is left; with spare_make::no, none rests.
+/// monitor's.  No lock held.  False: it does not act, it halts, or no substitute is left; with spare_make::no, none rests.  While LWPs are frozen the
+/// last that rests is left to the monitor: to make another one may take a lock of malloc that a frozen LWP has.
 enum class spare_make : bool { no, yes };
 bool spare_hand_over(vcpu_t *vc, vcpu_t *me, spare_make make = spare_make::yes) noexcept;
 

@@ -120,7 +120,7 @@ struct alignas(64) vcpu_t {
 	atomic<std::uint32_t> vc_thawed{0};  // a: what that handler waits on
 	atomic<bool> vc_frozen{false};       // a: that it waits; written by its kernel thread
 	atomic<bool> vc_asked{false};        // a: the monitor has sent a signal, and nobody has taken it yet
-	// a: written by its kernel thread: 1 more than vc_switches when a slice was over and its LWP could not be taken off
+	// a: written by its kernel thread and the monitor: 1 more than vc_switches when a slice was over and its LWP could not be taken off
 	atomic<std::uint64_t> vc_expired{0};
 	atomic<std::uint64_t> vc_preempted{0};  // a: written by its kernel thread: how often its LWPs were taken off
 	nanotime vc_unswitched = 0;             // the monitor's: since when it has not switched,

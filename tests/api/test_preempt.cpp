@@ -13,11 +13,15 @@
 #include <lwp/proc.hpp>
 #include <lwp/signal.h>
 
+#include <cerrno>
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <memory>
+#include <mutex>
+#include <pthread.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include <vector>
 
@@ -264,6 +268,35 @@ TEST(PreemptBounds, KernelThreadsAreUsedAgain) {
 	EXPECT_LE(lwp::runtime::stats().spare_vcpus, before + 20);
 }
 
+// It is taken off with a lock that all others want, and they wait for it in the kernel: more of them than there may be substitutes, and all are queued before it.
+TEST(PreemptLocks, WhoHoldsALockOfTheApplicationIsNotForgotten) {
+	LWP_SKIP_WITHOUT_PREEMPTION();
+	constexpr int many = 400;
+	std::mutex m;
+	std::atomic<bool> held{false};
+	std::atomic<int> had{0};
+	lwp::thread holder([&] {
+		const std::lock_guard hold(m);
+		held = true;
+		for (const auto until = std::chrono::steady_clock::now() + 60ms; std::chrono::steady_clock::now() < until;) {  // some slices
+		}
+		had++;
+	});
+	EXPECT_TRUE(wait_until([&] { return held.load(); }));
+	std::vector<lwp::thread> others;
+	for (int i = 0; i < many; i++) {
+		others.emplace_back([&] {
+			const std::lock_guard hold(m);
+			had++;
+		});
+	}
+	for (lwp::thread &t : others) {
+		t.join();
+	}
+	holder.join();
+	EXPECT_EQ(had, many + 1);
+}
+
 // A handler of the process's signals in an LWP that computes waits for its next call.
 TEST(PreemptSignal, AHandlerRunsAtTheNextCall) {
 	LWP_SKIP_WITHOUT_PREEMPTION();
@@ -324,7 +357,22 @@ void ends_by_shutdown() {
 	std::_Exit(0);
 }
 
-void no_preempt_holds() {
+/// Others would have had three turns here.
+void nobody_else_runs(const std::atomic<int> &turns) {
+	const lwp::kern::vcpu_t *vc = lwp::kern::curcpu_or_null();
+	const int before = turns;
+	for (int refused = 0; refused < 3; refused++) {
+		const_cast<lwp::kern::vcpu_t *>(vc)->vc_expired = 0;
+		while (vc->vc_expired.load(std::memory_order_relaxed) == 0) {  // until somebody has left word
+		}
+	}
+	if (turns != before) {
+		fail_case("another LWP ran\n");
+	}
+}
+
+/// Calls `hog` while another LWP wants that vCPU.
+void beside_another(void (*hog)(const std::atomic<int> &turns)) {
 	std::atomic<bool> stop{false};
 	std::atomic<int> turns{0};
 	lwp::thread other({.vcpu = 0}, [&] {
@@ -333,22 +381,73 @@ void no_preempt_holds() {
 			lwp_yield();
 		}
 	});
-	lwp::thread hog({.vcpu = 0}, [&] {
-		const lwp::no_preempt here;
-		const lwp::kern::vcpu_t *vc = lwp::kern::curcpu_or_null();
-		const int before = turns;
-		for (int refused = 0; refused < 3; refused++) {
-			const_cast<lwp::kern::vcpu_t *>(vc)->vc_expired = 0;
-			while (vc->vc_expired.load(std::memory_order_relaxed) == 0) {  // until the handler has been here
-			}
-		}
-		if (turns != before) {
-			fail_case("another LWP ran\n");
-		}
-	});
-	hog.join();
+	lwp::thread one({.vcpu = 0}, [&] { hog(turns); });
+	one.join();
 	stop = true;
 	other.join();
+}
+
+void no_preempt_holds() {
+	beside_another([](const std::atomic<int> &turns) {
+		const lwp::no_preempt here;
+		nobody_else_runs(turns);
+	});
+}
+
+const std::atomic<int> *fork_turns;
+
+// A signal would make it begin again.  What is registered before the runtime starts is called in the middle.
+void no_signal_in_fork() {
+	(void)::pthread_atfork([] { nobody_else_runs(*fork_turns); }, nullptr, nullptr);
+	beside_another([](const std::atomic<int> &turns) {
+		fork_turns = &turns;
+		const pid_t child = ::fork();
+		if (child == 0) {
+			::_exit(7);
+		}
+		int status = 0;
+		while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
+		}
+		if (!WIFEXITED(status) || WEXITSTATUS(status) != 7) {
+			fail_case("the child did not end as it should\n");
+		}
+	});
+}
+
+bool signal_is_taken() {
+	struct sigaction now {};
+	::sigaction(SIGURG, nullptr, &now);
+	return now.sa_handler != SIG_DFL;
+}
+
+const lwp::runtime_options asks_for_it = {.preemption = true};
+
+void on_if_asked_for() {
+	const lwp::runtime rt(asks_for_it);
+	std::deque<hog> hogs = hogs_of(hog_kind::loop, vcpus());
+	others_run();
+	end_all(hogs);
+	if (!signal_is_taken()) {
+		fail_case("it is off\n");
+	}
+}
+
+void sigurg_is_left_alone() {
+	if (signal_is_taken()) {
+		fail_case("SIGURG was taken\n");
+	}
+}
+
+void off() {
+	const lwp::runtime rt(asks_for_it);
+	sigurg_is_left_alone();
+}
+
+void off_if_blocked() {
+	sigset_t set;
+	::sigfillset(&set);
+	::pthread_sigmask(SIG_BLOCK, &set, nullptr);
+	off();
 }
 
 std::atomic<int> own_signals{0};
@@ -378,11 +477,7 @@ void another_signal() {
 	if (!wait_until([&] { return preemptions() - from >= 5; })) {
 		fail_case("nobody was preempted\n");
 	}
-	struct sigaction now {};
-	::sigaction(SIGURG, nullptr, &now);
-	if (now.sa_handler != SIG_DFL) {
-		fail_case("SIGURG was taken\n");
-	}
+	sigurg_is_left_alone();
 	end_all(hogs);
 }
 
@@ -390,6 +485,8 @@ struct process_case {
 	const char *name;
 	void (*run)();
 	const char *preempt;
+	// The monitor takes a kernel thread that waits for a page for a blocked one, and lets others run: not what most of these look at.
+	const char *blocking = "off";
 };
 
 const process_case process_cases[] = {
@@ -398,6 +495,11 @@ const process_case process_cases[] = {
     {"NoPreemptHolds", no_preempt_holds, "on"},
     {"OwnHandlerStays", own_handler_stays, "on"},
     {"AnotherSignal", another_signal, "40"},
+    {"NoSignalInFork", no_signal_in_fork, "on"},
+    {"OnIfAskedFor", on_if_asked_for, "", ""},
+    {"OffIfSwitchedOff", off, "off", ""},
+    {"OffIfNobodyIsFoundBlocked", off, "", "off"},
+    {"OffIfTheSignalIsBlocked", off_if_blocked, "", ""},
 };
 
 class PreemptProcess : public testing::TestWithParam<process_case> {};
@@ -406,8 +508,7 @@ class PreemptProcess : public testing::TestWithParam<process_case> {};
 
 TEST_P(PreemptProcess, EndsWell) {
 	LWP_SKIP_WITHOUT_PREEMPTION();
-	// The monitor takes a kernel thread that waits for a page for a blocked one, and lets others run: not what is looked at here.
-	const outcome o = run_case(GetParam().name, {{"LWP_PREEMPT", GetParam().preempt}, {"LWP_BLOCKING", "off"}});
+	const outcome o = run_case(GetParam().name, {{"LWP_PREEMPT", GetParam().preempt}, {"LWP_BLOCKING", GetParam().blocking}});
 	EXPECT_TRUE(o.ended_well()) << o.status << ' ' << o.text;
 }
 

@@ -29,6 +29,7 @@ void interrupted() {
 	EXPECT(l->l_cpu == vc);
 	EXPECT(curcpu_or_null() == vc);
 	EXPECT(l->l_frozen == nullptr);
+	EXPECT(l->l_priority.load() == l->l_ownpri.load());
 }
 
 /// The same, until others have run.
@@ -44,7 +45,7 @@ void computes_until(Ready ready) {
 }  // namespace
 
 // One vCPU: the other LWP can run on the substitute only, and the first comes home.
-SCENARIO_SPARES(frozen_lets_another_run, 1, 1) {
+SCENARIO_SPARES(frozen_lets_another_run, 1, 2) {
 	prepare();
 	kern::atomic<bool> ran{false};
 	race();
@@ -54,7 +55,7 @@ SCENARIO_SPARES(frozen_lets_another_run, 1, 1) {
 }
 
 // Two that compute on one vCPU, in turns: each freezes while the other is brought home.
-SCENARIO_SPARES(frozen_two_in_turns, 1, 2) {
+SCENARIO_SPARES(frozen_two_in_turns, 1, 3) {
 	prepare();
 	kern::atomic<int> turns{0};
 	race();
@@ -72,7 +73,7 @@ SCENARIO_SPARES(frozen_two_in_turns, 1, 2) {
 }
 
 // LSSUSPENDED in the handler; a continue may come before, in between, and after.
-SCENARIO_SPARES(frozen_suspended_and_continued, 2, 1) {
+SCENARIO_SPARES(frozen_suspended_and_continued, 2, 2) {
 	prepare();
 	kern::atomic<bool> stop{false};
 	kern::atomic<int> steps{0};
@@ -96,7 +97,7 @@ SCENARIO_SPARES(frozen_suspended_and_continued, 2, 1) {
 }
 
 // The LWP is continued by one while another suspends it.
-SCENARIO_SPARES(frozen_suspend_against_continue, 2, 1) {
+SCENARIO_SPARES(frozen_suspend_against_continue, 2, 2) {
 	prepare();
 	kern::atomic<bool> stop{false};
 	lwpid_t a = start(1,
@@ -122,7 +123,7 @@ SCENARIO_SPARES(frozen_suspend_against_continue, 2, 1) {
 }
 
 // It may move: whichever vCPU dispatches it, it comes home.
-SCENARIO_SPARES(frozen_and_stolen, 2, 2) {
+SCENARIO_SPARES(frozen_and_stolen, 2, 3) {
 	prepare();
 	kern::atomic<int> ran{0};
 	lwpid_t a = start(1, [&] { computes_until([&] { return ran.load() >= 2; }); });
@@ -135,7 +136,7 @@ SCENARIO_SPARES(frozen_and_stolen, 2, 2) {
 }
 
 // Taken for blocked by the monitor while it freezes, waits, or comes home.
-SCENARIO_SPARES(frozen_against_the_monitor, 2, 2) {
+SCENARIO_SPARES(frozen_against_the_monitor, 2, 3) {
 	prepare();
 	kern::atomic<bool> ran{false};
 	lwpid_t a = start(1, [&] { computes_until([&] { return ran.load(); }); }, {.pinned = true});
@@ -146,5 +147,25 @@ SCENARIO_SPARES(frozen_against_the_monitor, 2, 2) {
 		let_others();
 	}
 	join(b);
+	join(a);
+}
+
+// A vCPU is blocked, perhaps by what a frozen LWP holds: those come there before others, while they are dispatched, stolen and brought home.
+SCENARIO_SPARES(frozen_first_to_one_that_is_blocked, 2, 3) {
+	prepare();
+	kern::atomic<int> ran{0};
+	lwpid_t a = start(1, [&] { computes_until([&] { return ran.load() >= 2; }); });
+	race();
+	lwpid_t b = start(1, [&] { ran.fetch_add(1); }, {.pinned = true});
+	lwpid_t c = start(1, [&] { ran.fetch_add(1); });
+	for (const unsigned blocked : {1U, 0U, 1U}) {
+		frozen_first(sched.sd_vcpu[blocked], me()->l_cpu);
+		if (blocked == 1) {
+			(void)spare_hand_over(sched.sd_vcpu[1], me()->l_cpu, spare_make::no);
+		}
+		let_others();
+	}
+	join(b);
+	join(c);
 	join(a);
 }
