@@ -180,6 +180,9 @@ bool look(nanotime when, bool *found) noexcept {
 			last = {vc, switches, cpu_time_of(tid), when};
 			continue;
 		}
+		if (vc->vc_frozen.load(std::memory_order_relaxed)) {
+			continue;  // its LWP has been brought home, and its kernel thread is being woken; relaxed: a hint
+		}
 		if (!looks || !(crowded || something_waits_for(vc)) || has_computed(last, tid, when) || !sleeps(tid)) {
 			continue;
 		}
