@@ -1,20 +1,22 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// Preemption, where it is switched on (runtime_options::preemption, or LWP_PREEMPT=on in the environment): an LWP that computes for ten milliseconds while
-// others wait for its virtual CPU is taken off it, wherever it is, and goes on when it is its turn again; one that computes is also stopped and suspended.
-// There is nothing to call for it.
+// Preemption: an LWP that computes for ten milliseconds while others wait for its virtual CPU is taken off it, wherever it is, and goes on when it is its
+// turn again; one that computes is also stopped and suspended.  There is nothing to call for it.  It is off unless it is asked for, by
+// runtime_options::preemption, or LWP_PREEMPT=on in the environment.
 //
 // Any code may be interrupted so: an LWP in the middle of malloc() or printf() keeps its kernel thread, and another one runs the rest.  To be
-// suspended or stopped it must besides be found outside of the C library, so that it holds no lock there; that is tried every half millisecond.  What
+// suspended or stopped it must besides be found outside of the C library, so that it holds no lock there; that is tried every fifty microseconds.  What
 // is linked into one file with the C library is stopped at its next call of this one only.
 //
 // An LWP is not interrupted while it is in a call of this library, in lwp::blocking(), in a no_preempt region, or in a signal handler of the OS on an
 // alternate stack; FIFO LWPs yield to better ones only.  Where interrupting is not possible the LWP gives way at its next call.  To end, and to take
 // signals, always waits for that.
 //
-// The signal used is SIGURG, with SA_RESTART; calls that the OS never restarts (poll(2), nanosleep(2)) may fail with EINTR if an LWP that has computed for
-// long makes one at that moment.  LWP_PREEMPT=<number> in the environment takes another signal, LWP_PREEMPT=off none, whatever the options say.  A handler installed before the
-// runtime started is called for all other signals of that number; one that is installed later ends preemption.  There is none under
+// The signal used is SIGURG, with SA_RESTART, and not sent to an LWP that sleeps in a system call.  Calls that the OS never restarts (poll(2), nanosleep(2))
+// may fail with EINTR if an LWP that has computed for long makes one at that moment.  LWP_PREEMPT=<number> in the environment takes another signal, LWP_PREEMPT=off
+// none, whatever the options say.  A handler installed before the runtime started is called for all other signals of that number; one that is installed
+// later ends preemption.  If the signal is blocked when the runtime starts, with LWP_BLOCKING=off, and without /proc there is none unless LWP_PREEMPT=on, or a number,
+// asks for it.  fork(2) is not interrupted.  While 192 or more kernel threads are blocked nobody is.  There is none under
 // AddressSanitizer and ThreadSanitizer, with LWP_PORTABLE_SWITCH, and on other CPUs than x86-64.
 #pragma once
 

@@ -26,7 +26,7 @@ namespace {
 
 constexpr nanotime slice = 10'000'000;                       // how long an LWP may run while others wait
 constexpr nanotime again = 2'000'000;                        // until one that could not be taken off is asked again
-constexpr nanotime again_still = 500'000;                    // the same, if somebody waits for it to stand still
+constexpr nanotime again_still = 50'000;                     // the same, if somebody waits for it to stand still
 constexpr std::size_t stack_wanted = std::size_t{24} << 10;  // of the alternate stack, by our frames and the kernel's
 
 // ThreadSanitizer holds signals back until the next call that it intercepts: a loop that makes none is never interrupted.  AddressSanitizer would have
