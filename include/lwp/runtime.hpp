@@ -22,7 +22,7 @@ struct runtime_options {
 	/// Whether the time that each LWP has a vCPU is counted (usage.h), from the start; LWP_ACCOUNT=1 in the environment says so too.  Then each
 	/// switch reads the clock.
 	bool accounting = false;
-	/// Whether LWPs that compute are preempted (preempt.hpp).  LWP_PREEMPT in the environment goes before.
+	/// Whether LWPs that compute are preempted, where that does no harm (preempt.hpp).  LWP_PREEMPT in the environment goes before.
 	bool preemption = false;
 	/// An LWP that has slept for so many milliseconds gives back the memory of its stack that it does not use; it may be a moment late when it is
 	/// woken after that.  0: LWP_STACK_PAGER from the environment, in milliseconds, else never.

@@ -114,6 +114,7 @@ vcpu_t *prepare_vcpu(unsigned i, bool spare) noexcept {
 	vc->vc_part = proc0_parts + (i & (proc_nparts(&proc0) - 1));
 	vc->vc_asked.store(false, std::memory_order_relaxed);
 	vc->vc_unswitched = 0;
+	vc->vc_preempted.store(0, std::memory_order_relaxed);  // else those of earlier runtimes come into the sum as substitutes are made again
 	vc->vc_polled = now();
 	vc->vc_idle = idle_lwp(vc);
 	return vc->vc_idle != nullptr ? vc : nullptr;
