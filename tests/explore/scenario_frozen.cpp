@@ -123,7 +123,7 @@ SCENARIO_SPARES(frozen_suspend_against_continue, 2, 2) {
 }
 
 // It may move: whichever vCPU dispatches it, it comes home.
-SCENARIO_SPARES(frozen_and_stolen, 2, 3) {
+SCENARIO_SPARES(frozen_and_stolen, 2, 2) {
 	prepare();
 	kern::atomic<int> ran{0};
 	lwpid_t a = start(1, [&] { computes_until([&] { return ran.load() >= 2; }); });
@@ -136,7 +136,7 @@ SCENARIO_SPARES(frozen_and_stolen, 2, 3) {
 }
 
 // Taken for blocked by the monitor while it freezes, waits, or comes home.
-SCENARIO_SPARES(frozen_against_the_monitor, 2, 3) {
+SCENARIO_SPARES(frozen_against_the_monitor, 2, 2) {
 	prepare();
 	kern::atomic<bool> ran{false};
 	lwpid_t a = start(1, [&] { computes_until([&] { return ran.load(); }); }, {.pinned = true});
@@ -151,7 +151,7 @@ SCENARIO_SPARES(frozen_against_the_monitor, 2, 3) {
 }
 
 // A vCPU is blocked, perhaps by what a frozen LWP holds: those come there before others, while they are dispatched, stolen and brought home.
-SCENARIO_SPARES(frozen_first_to_one_that_is_blocked, 2, 3) {
+SCENARIO_SPARES(frozen_first_to_one_that_is_blocked, 2, 2) {
 	prepare();
 	kern::atomic<int> ran{0};
 	lwpid_t a = start(1, [&] { computes_until([&] { return ran.load() >= 2; }); });
