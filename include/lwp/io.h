@@ -68,7 +68,7 @@ LWP_API int lwp_openat(int directory, const char *path, int flags, ...);
  * close(2), and ends what other LWPs and adopted kernel threads wait for on this descriptor by calls of this header: they get ECANCELED, or their
  * result if it came first.  lwp_poll() gives POLLNVAL for it, alone or among others, and lwp_select() fails with EBADF.  The number is free again only
  * after all of them have ended, so none of them ever meets another file.  Blocks until then.  Calls begun meanwhile get EBADF.
- * close(2) itself also works, but lets those waits go on.
+ * close(2) itself also works, but those waits know nothing of it: they may last for ever, or meet the number's next file.
  * Errors: EBADF not open, or just being closed by another LWP; and close(2)'s.
  */
 LWP_API int lwp_close(int fd);
@@ -88,7 +88,7 @@ LWP_API int lwp_accept4(int fd, struct sockaddr *address, socklen_t *length, int
 /** connect(2).  Blocks.  A connect that was interrupted or timed out goes on in the background, as POSIX says. */
 LWP_API int lwp_connect(int fd, const struct sockaddr *address, socklen_t length);
 
-/** recv(2), recvfrom(2), recvmsg(2).  Blocks; not with MSG_OOB or MSG_ERRQUEUE, as ever. */
+/** recv(2), recvfrom(2), recvmsg(2).  Blocks; not with MSG_OOB or MSG_ERRQUEUE, as ever.  With MSG_PEEK it gives what is there, also with MSG_WAITALL. */
 LWP_API ssize_t lwp_recv(int fd, void *buffer, size_t size, int flags);
 LWP_API ssize_t lwp_recvfrom(int fd, void *buffer, size_t size, int flags, struct sockaddr *address, socklen_t *length);
 LWP_API ssize_t lwp_recvmsg(int fd, struct msghdr *message, int flags);

@@ -13,6 +13,7 @@
 //   std::errc::operation_canceled     a stop was requested,   } success; by calls that go on until all is done as the number of bytes that the
 //                                     or close() was called   } form with error_code returns, and io_error::transferred()
 //   std::errc::interrupted            _lwp_wakeup() of the LWP
+//   std::errc::resource_unavailable_try_again   the descriptor was given to us in nonblocking mode, and there is nothing to transfer: limit or not
 // A call whose deadline has passed, or whose stop was requested, when it begins transfers nothing; nothing is transferred after it has
 // returned.  What ends a wait does not end the object: the next call finds the stream where the bytes reported leave it.
 // Regular files: a transfer that the disk has begun is waited for, whatever the limit says.

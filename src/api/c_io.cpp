@@ -13,6 +13,7 @@
 #include <lwp/io.h>
 
 #include <algorithm>
+#include <climits>
 #include <cstdarg>
 #include <cstring>
 #include <fcntl.h>
@@ -50,8 +51,15 @@ long whole(io_kind kind, int fd, const void *buffer, std::size_t size, int flags
 	return done != 0 ? static_cast<long>(done) : result;
 }
 
+/// More bytes than a result can count.  read(2) and write(2) refuse that; a ring's requests have 32 bits for a size, so the kernel would not see it.
+bool too_long(std::size_t size) noexcept { return size > SSIZE_MAX; }
+
+long read_some(int fd, void *buffer, std::size_t size, off_t offset = io_here) noexcept {
+	return LWP_UNLIKELY(too_long(size) && fd >= 0) ? -EINVAL : io_simple(io_kind::read, fd, buffer, size, 0, offset);
+}
+
 long write_all(int fd, const void *buffer, std::size_t size, off_t offset = io_here) noexcept {
-	return whole(io_kind::write, fd, buffer, size, 0, offset);
+	return LWP_UNLIKELY(too_long(size) && fd >= 0) ? -EINVAL : whole(io_kind::write, fd, buffer, size, 0, offset);
 }
 
 long send_all(int fd, const void *buffer, std::size_t size, int flags) noexcept { return whole(io_kind::send, fd, buffer, size, flags); }
@@ -100,14 +108,21 @@ bool is_stream(int fd) noexcept {
 	    type == SOCK_STREAM;
 }
 
-/// What these ask for is there or is not: neither ever waits, and to a ring that has to be said.
-int receive_flags(int flags) noexcept { return (flags & (MSG_ERRQUEUE | MSG_OOB)) != 0 ? flags | MSG_DONTWAIT : flags; }
+/// What the kernel's own calls do with these flags by themselves, and a ring does not.  Errors and urgent bytes are there or are not: neither is ever
+/// waited for.  MSG_WAITALL is for bytes of a stream that are taken out of it: a ring would put messages together, and would peek at the same
+/// bytes again and again until it has enough.
+int receive_flags(int fd, int flags) noexcept {
+	if ((flags & MSG_WAITALL) != 0 && ((flags & MSG_PEEK) != 0 || !is_stream(fd))) {
+		flags &= ~MSG_WAITALL;
+	}
+	return (flags & (MSG_ERRQUEUE | MSG_OOB)) != 0 ? flags | MSG_DONTWAIT : flags;
+}
 
 long receive_message(int fd, msghdr *message, int flags) noexcept {
-	flags = receive_flags(flags);
+	flags = receive_flags(fd, flags);
 	const long result = io_simple(io_kind::recvmsg, fd, message, 1, flags);
-	if ((flags & (MSG_WAITALL | MSG_PEEK | MSG_DONTWAIT)) != MSG_WAITALL || result <= 0 || message->msg_control != nullptr ||
-	    static_cast<std::size_t>(result) >= length_of(message->msg_iov, message->msg_iovlen) || !is_stream(fd)) {
+	if ((flags & (MSG_WAITALL | MSG_DONTWAIT)) != MSG_WAITALL || result <= 0 || message->msg_control != nullptr ||
+	    static_cast<std::size_t>(result) >= length_of(message->msg_iov, message->msg_iovlen)) {
 		return result;
 	}
 	// A ring has waited for all of it, and this is the end of the stream; elsewhere it took what was there.
@@ -298,14 +313,14 @@ using namespace lwp::kern;
 
 extern "C" {
 
-ssize_t lwp_read(int fd, void *buffer, size_t size) { return posix(io_simple(io_kind::read, fd, buffer, size, 0)); }
+ssize_t lwp_read(int fd, void *buffer, size_t size) { return posix(read_some(fd, buffer, size)); }
 
 ssize_t lwp_readv(int fd, const struct iovec *iov, int count) {
 	return posix(count < 0 || count > 1024 ? -EINVAL : io_simple(io_kind::readv, fd, iov, static_cast<size_t>(count), 0));
 }
 
 ssize_t lwp_pread(int fd, void *buffer, size_t size, off_t offset) {
-	return posix(offset < 0 ? -EINVAL : io_simple(io_kind::read, fd, buffer, size, 0, offset));
+	return posix(offset < 0 ? -EINVAL : read_some(fd, buffer, size, offset));
 }
 
 ssize_t lwp_write(int fd, const void *buffer, size_t size) { return posix(write_all(fd, buffer, size)); }
@@ -448,10 +463,11 @@ int lwp_connect(int fd, const struct sockaddr *address, socklen_t length) {
 }
 
 ssize_t lwp_recv(int fd, void *buffer, size_t size, int flags) {
-	if ((flags & (MSG_WAITALL | MSG_PEEK | MSG_DONTWAIT)) == MSG_WAITALL) {
+	flags = receive_flags(fd, flags);
+	if ((flags & (MSG_WAITALL | MSG_DONTWAIT)) == MSG_WAITALL) {
 		return posix(whole(io_kind::recv, fd, buffer, size, flags));
 	}
-	return posix(io_simple(io_kind::recv, fd, buffer, size, receive_flags(flags)));
+	return posix(io_simple(io_kind::recv, fd, buffer, size, flags));
 }
 
 ssize_t lwp_recvfrom(int fd, void *buffer, size_t size, int flags, struct sockaddr *address, socklen_t *length) {

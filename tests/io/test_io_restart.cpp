@@ -4,11 +4,13 @@
 // of a default runtime here, so each test has runtimes of its own.
 // vcpus: 2
 // io: any denied
+#include "base/sys.h"
 #include "io/port.h"
 
 #include "io_support.h"
 
 #include <dirent.h>
+#include <fstream>
 #include <vector>
 
 using namespace lwp::test;
@@ -58,7 +60,72 @@ unsigned descriptors() {
 	return n;
 }
 
+/// How often the eventfds of this process were written to: the library reads none of them while it watches it.
+unsigned long wakes() {
+	unsigned long sum = 0;
+	for (int fd = 0; fd < 1024; fd++) {
+		std::ifstream info("/proc/self/fdinfo/" + std::to_string(fd));
+		for (std::string word; info >> word;) {
+			unsigned long count = 0;
+			if (word == "eventfd-count:" && info >> std::hex >> count) {
+				sum += count;
+			}
+		}
+	}
+	return sum;
+}
+
+#if LWP_FAULTS
+std::atomic<unsigned> enters{0};
+
+lwp::kern::sys::fault count_enters(long number, const char *, int, long *) noexcept {
+	enters += number == SYS_io_uring_enter;
+	return lwp::kern::sys::fault::none;
+}
+#endif
+
 }  // namespace
+
+// A wake-up between vCPUs costs a system call; one that runs, or waits in its own port for what it has asked for, needs none.
+TEST(IoRestart, NobodyWakesAVcpuThatIsAlone) {
+	const lwp::runtime rt({.vcpus = 1});
+	ping_pong(5, 5);
+	const unsigned long before = wakes();
+	ping_pong(50, 50);
+	EXPECT_EQ(wakes(), before);
+}
+
+#if LWP_FAULTS && !LWP_TEST_ASAN && !LWP_TEST_TSAN
+// One LWP after the other writes its request down, and one system call takes them all.
+TEST(IoRestart, RequestsGoToTheKernelTogether) {
+	const lwp::runtime rt({.vcpus = 1});
+	constexpr unsigned crowd = 200;
+	ping_pong(1, 1);
+	std::vector<std::unique_ptr<socket_pair>> pairs;
+	std::vector<lwpid_t> all;
+	unsigned waiting = 0;
+	for (unsigned i = 0; i < crowd; i++) {
+		pairs.push_back(std::make_unique<socket_pair>(SOCK_STREAM));
+		all.push_back(spawn([&, s = pairs.back().get()] {
+			char c;
+			waiting++;
+			EXPECT_EQ(lwp_recv(s->b, &c, 1, 0), 1);
+			EXPECT_EQ(lwp_send(s->b, &c, 1, 0), 1);
+		}));
+	}
+	EXPECT_TRUE(wait_until([&] { return waiting == crowd; }));
+	for (const auto &s : pairs) {
+		EXPECT_EQ(::send(s->a, "x", 1, 0), 1);
+	}
+	enters = 0;
+	lwp::kern::sys::fault_now.store(count_enters, std::memory_order_release);
+	for (const lwpid_t lid : all) {
+		collect(lid);
+	}
+	lwp::kern::sys::fault_now.store(nullptr, std::memory_order_release);
+	EXPECT_LT(enters, crowd / 2);  // of epoll none
+}
+#endif
 
 TEST(IoRestart, NothingButTheEventfdsStays) {
 	for (int i = 0; i < 20; i++) {

@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//
+// The edges of lwp/io.h's calls: flags that mean something only together or only for some sockets, sizes and numbers at the end of their range, calls
+// without work to do.
+// vcpus: 1 2
+// io: uring epoll denied
+#include "io_support.h"
+
+#include <lwp/io.hpp>
+
+#include <climits>
+#include <cstdint>
+#include <dirent.h>
+#include <sys/resource.h>
+#include <sys/uio.h>
+#include <thread>
+#include <vector>
+
+using namespace lwp::test;
+
+namespace {
+
+const bool touched = touch_runtime();
+
+/// In this LWP, and in a kernel thread that the library does not know.
+template <class Body>
+void here_and_outside(Body body) {
+	body();
+	std::atomic<bool> done{false};
+	std::thread outside([&] {
+		body();
+		done = true;
+	});
+	EXPECT_TRUE(wait_until([&] { return done.load(); }));
+	outside.join();
+}
+
+/// A TCP connection.
+struct connection {
+	connection() : client(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+		EXPECT_EQ(lwp_connect(client, l.address(), lwp::test::listener::length()), 0);
+		server = lwp_accept4(l.fd, nullptr, nullptr, SOCK_CLOEXEC);
+		EXPECT_GE(server, 0);
+	}
+	~connection() {
+		drop(client);
+		drop(server);
+	}
+	connection(const connection &) = delete;
+	connection &operator=(const connection &) = delete;
+
+	listener l;
+	int client, server = -1;
+};
+
+unsigned kernel_threads() {
+	unsigned n = 0;
+	DIR *dir = ::opendir("/proc/self/task");
+	while (::readdir(dir) != nullptr) {
+		n++;
+	}
+	::closedir(dir);
+	return n;
+}
+
+}  // namespace
+
+// MSG_WAITALL is for streams.  One that waited for more would put two messages into one.
+TEST(IoWaitall, ADatagramIsWhatItIs) {
+	here_and_outside([] {
+		for (const int type : {SOCK_DGRAM, SOCK_SEQPACKET}) {
+			socket_pair s(type);
+			char in[10] = {};
+			EXPECT_EQ(lwp_send(s.a, "abc", 3, 0), 3);
+			EXPECT_EQ(lwp_send(s.a, "defg", 4, 0), 4);
+			EXPECT_EQ(lwp_recv(s.b, in, sizeof(in), MSG_WAITALL), 3) << type;
+			iovec iov{in, sizeof(in)};
+			msghdr m{};
+			m.msg_iov = &iov;
+			m.msg_iovlen = 1;
+			EXPECT_EQ(lwp_recvmsg(s.b, &m, MSG_WAITALL), 4) << type;
+			EXPECT_STREQ(in, "defg");
+		}
+	});
+}
+
+// With MSG_PEEK fewer bytes may come than MSG_WAITALL asks for, but never the same ones twice.
+TEST(IoWaitall, NothingIsPeekedAtTwice) {
+	here_and_outside([] {
+		connection c;
+		const std::string all = "abcdefghijklm";
+		EXPECT_EQ(lwp_send(c.client, all.data(), 3, 0), 3);
+		const lwpid_t later = spawn([&] {
+			lwp_yield();
+			EXPECT_EQ(lwp_send(c.client, all.data() + 3, 10, 0), 10);
+		});
+		char in[16] = {};
+		const ssize_t n = lwp_recv(c.server, in, 10, MSG_PEEK | MSG_WAITALL);
+		ASSERT_GE(n, 3);
+		EXPECT_EQ(std::string(in, static_cast<std::size_t>(n)), all.substr(0, static_cast<std::size_t>(n)));
+		iovec iov{in, 10};
+		msghdr m{};
+		m.msg_iov = &iov;
+		m.msg_iovlen = 1;
+		const ssize_t k = lwp_recvmsg(c.server, &m, MSG_PEEK | MSG_WAITALL);
+		ASSERT_GE(k, 3);
+		EXPECT_EQ(std::string(in, static_cast<std::size_t>(k)), all.substr(0, static_cast<std::size_t>(k)));
+		EXPECT_EQ(lwp_recv(c.server, in, all.size(), MSG_WAITALL), static_cast<ssize_t>(all.size()));
+		EXPECT_EQ(std::string(in, all.size()), all);
+		collect(later);
+	});
+}
+
+// A size that no result can tell is an error of the caller's, not a long transfer.
+TEST(IoSizes, MoreThanAResultCanCount) {
+	here_and_outside([] {
+		pipe_pair p;
+		char c = 'x';
+		EXPECT_EQ(lwp_write(p.in, &c, 1), 1);
+		for (const std::size_t size : {std::size_t{SSIZE_MAX} + 1, SIZE_MAX}) {
+			EXPECT_EQ(errno_of(lwp_write(p.in, &c, size)), EINVAL);
+			EXPECT_EQ(errno_of(lwp_read(p.out, &c, size)), EINVAL);
+			EXPECT_EQ(errno_of(lwp_read(-1, &c, size)), EBADF);
+		}
+		char in[8];
+		EXPECT_EQ(lwp_read(p.out, in, sizeof(in)), 1);
+	});
+}
+
+// Nothing to do is no error, and is not waited for.
+TEST(IoSizes, NothingToTransfer) {
+	here_and_outside([] {
+		pipe_pair p;
+		socket_pair s(SOCK_STREAM);
+		for (const int fd : {p.out, s.a}) {
+			EXPECT_EQ(lwp_read(fd, nullptr, 0), 0);
+			EXPECT_EQ(lwp_readv(fd, nullptr, 0), 0);
+		}
+		for (const int fd : {p.in, s.a}) {
+			EXPECT_EQ(lwp_write(fd, nullptr, 0), 0);
+			EXPECT_EQ(lwp_writev(fd, nullptr, 0), 0);
+		}
+		EXPECT_EQ(lwp_send(s.a, nullptr, 0, 0), 0);
+		EXPECT_EQ(lwp_sendfile(p.in, s.a, nullptr, 0), 0);
+		EXPECT_EQ(lwp_poll(nullptr, 0, 0), 0);
+		EXPECT_EQ(lwp_poll(nullptr, 0, 1), 0);
+		pollfd none{-1, POLLIN, 0};
+		EXPECT_EQ(lwp_poll(&none, 1, 1), 0);
+	});
+}
+
+// An address that nobody has is EFAULT, by whatever the call is carried out.
+TEST(IoErrors, AddressesThatNobodyHas) {
+	here_and_outside([] {
+		pipe_pair p;
+		socket_pair s(SOCK_STREAM);
+		void *nowhere = reinterpret_cast<void *>(8);
+		EXPECT_EQ(lwp_write(p.in, "x", 1), 1);
+		EXPECT_EQ(lwp_write(s.a, "x", 1), 1);
+		EXPECT_EQ(errno_of(lwp_read(p.out, nowhere, 1)), EFAULT);
+		EXPECT_EQ(errno_of(lwp_write(p.in, nowhere, 1)), EFAULT);
+		EXPECT_EQ(errno_of(lwp_recv(s.b, nowhere, 1, 0)), EFAULT);
+		EXPECT_EQ(errno_of(lwp_recvmsg(s.b, nullptr, 0)), EFAULT);
+		EXPECT_EQ(errno_of(lwp_sendmsg(s.b, nullptr, 0)), EFAULT);
+		EXPECT_EQ(error_of(lwp_openat(AT_FDCWD, nullptr, O_RDONLY)), EFAULT);
+		EXPECT_EQ(error_of(lwp_poll(static_cast<pollfd *>(nowhere), 1, 1)), EFAULT);
+		EXPECT_EQ(errno_of(lwp_read(p.out, &nowhere, 1)), -1);  // it is there still
+	});
+}
+
+// The table of descriptors goes as far as descriptors do.
+TEST(IoNumbers, TheHighestDescriptorToo) {
+	rlimit old{}, most{};
+	ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &old), 0);
+	most = {old.rlim_max, old.rlim_max};
+	ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &most), 0);
+	{
+		pipe_pair p;
+		const int high = ::fcntl(p.out, F_DUPFD_CLOEXEC, static_cast<int>(most.rlim_max) - 1);
+		ASSERT_EQ(high, static_cast<int>(most.rlim_max) - 1);
+		char c = 0;
+		EXPECT_EQ(lwp_write(p.in, "x", 1), 1);
+		EXPECT_EQ(lwp_read(high, &c, 1), 1);
+		ssize_t got = 0;
+		subject s([&](subject &self) {
+			self.about_to_block();
+			got = errno_of(lwp_read(high, &c, 1));
+		});
+		s.await_blocked();
+		EXPECT_EQ(lwp_close(high), 0);
+		collect(s.lid());
+		EXPECT_EQ(got, ECANCELED);
+	}
+	EXPECT_EQ(::setrlimit(RLIMIT_NOFILE, &old), 0);
+}
+
+// What the page cache has is read by the vCPU's own kernel thread: a hand-over to another costs twenty times as much.
+TEST(IoFile, WhatIsInThePageCacheNeedsNoKernelThread) {
+	char name[] = "/tmp/lwp_io_XXXXXX";
+	const int fd = ::mkstemp(name);
+	ASSERT_GE(fd, 0);
+	EXPECT_EQ(::unlink(name), 0);
+	std::string block(4096, 'x');
+	for (int i = 0; i < 64; i++) {
+		EXPECT_EQ(::write(fd, block.data(), block.size()), 4096);
+	}
+	const auto cached = [&](off_t at) {
+		iovec iov{block.data(), block.size()};
+		return ::preadv2(fd, &iov, 1, at, RWF_NOWAIT) == 4096;
+	};
+	EXPECT_EQ(lwp_pread(fd, block.data(), block.size(), 0), 4096);
+	const unsigned before = kernel_threads();
+	bool all = true;
+	for (off_t at = 0; at < 64 * 4096; at += 4096) {
+		all = all && cached(at);
+		EXPECT_EQ(lwp_pread(fd, block.data(), block.size(), at), 4096);
+	}
+	if (all) {  // else this file system cannot say, or has given the pages back
+		EXPECT_EQ(kernel_threads(), before);
+	}
+	EXPECT_EQ(lwp_close(fd), 0);
+}
