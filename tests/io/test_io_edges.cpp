@@ -220,3 +220,51 @@ TEST(IoFile, WhatIsInThePageCacheNeedsNoKernelThread) {
 	}
 	EXPECT_EQ(lwp_close(fd), 0);
 }
+
+// A flood of connections that are reset fills the listener's queue.  Who is connected already is served among them, not after them.
+TEST(IoFairness, WhoIsConnectedDoesNotWaitBehindTheBacklog) {
+	constexpr unsigned flood = 200;
+	connection kept;
+	unsigned served = 0, before = flood;  // under lock
+	lwp::mutex lock;
+	subject s([&](subject &self) {
+		char c;
+		self.about_to_block();
+		EXPECT_EQ(lwp_recv(kept.server, &c, 1, 0), 1);
+		EXPECT_EQ(lwp_send(kept.server, &c, 1, 0), 1);
+		const std::lock_guard hold(lock);
+		before = served;
+	});
+	s.await_blocked();
+	for (unsigned i = 0; i < flood; i++) {
+		const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		EXPECT_EQ(::connect(fd, kept.l.address(), lwp::test::listener::length()), 0);
+		const linger at_once{1, 0};
+		EXPECT_EQ(::setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once)), 0);
+		EXPECT_EQ(::close(fd), 0);
+	}
+	const lwpid_t acceptor = spawn([&] {
+		std::vector<lwpid_t> all;
+		for (unsigned i = 0; i < flood; i++) {
+			const int fd = lwp_accept4(kept.l.fd, nullptr, nullptr, SOCK_CLOEXEC);
+			EXPECT_GE(fd, 0);
+			all.push_back(spawn([&, fd] {
+				char c;
+				EXPECT_EQ(errno_of(lwp_recv(fd, &c, 1, 0)), ECONNRESET);
+				EXPECT_EQ(lwp_close(fd), 0);
+				const std::lock_guard hold(lock);
+				served++;
+			}));
+		}
+		for (const lwpid_t lid : all) {
+			collect(lid);
+		}
+	});
+	EXPECT_EQ(::send(kept.client, "x", 1, 0), 1);
+	collect(s.lid());
+	collect(acceptor);
+	EXPECT_EQ(served, flood);
+	if (lwp::runtime::vcpus() == 1) {  // else the kernel has a say in it
+		EXPECT_LT(before, flood / 2);
+	}
+}
