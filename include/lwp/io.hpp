@@ -275,6 +275,7 @@ public:
 
 private:
 	file(int fd, bool direct) noexcept;
+	bool stored_ = false;  // it has neither nonblocking mode nor a timeout
 	bool seekable_ = false;
 	bool cached_ = false;  // read through the page cache
 };

@@ -4,6 +4,7 @@
 #include "api/io_call.h"
 #include "base/sys.h"
 #include "io/descriptor.h"
+#include "io/direct.h"
 #include "proc/lwp_life.h"
 
 #include <algorithm>
@@ -265,7 +266,7 @@ int flags_of(const open_options &o) noexcept {
 /// What is known of a file, so that nobody needs to ask before each transfer.
 struct known {
 	int fd;
-	bool seekable, cached;
+	bool stored, seekable, cached;
 };
 
 /// A positioned transfer: of some bytes, or of all.
@@ -280,6 +281,7 @@ std::size_t transfer_at(io_kind kind, known of, std::int64_t offset, const void 
 	op.o_addr = const_cast<void *>(data);
 	op.o_len = size;
 	op.o_off = offset;
+	op.o_stored = of.stored;
 	op.o_seekable = of.seekable;
 	op.o_cached = of.cached;
 	return whole ? all_of(l, op, error, limit) : counted(io_run(l, &op, limit), error);
@@ -288,7 +290,8 @@ std::size_t transfer_at(io_kind kind, known of, std::int64_t offset, const void 
 }  // namespace
 
 file::file(int fd, bool direct) noexcept
-    : stream(fd, kind::any), seekable_(sys::call(SYS_lseek, fd, 0, SEEK_CUR) >= 0), cached_(seekable_ && !direct) {}
+    : stream(fd, kind::any), stored_(io_pollable(fd) == 0), seekable_(stored_ || sys::call(SYS_lseek, fd, 0, SEEK_CUR) >= 0),
+      cached_(seekable_ && !direct) {}
 
 file::file(int fd) noexcept : file(fd, (sys::call(SYS_fcntl, fd, F_GETFL) & O_DIRECT) != 0) {}
 
@@ -314,22 +317,24 @@ file::file(const std::string &path, const open_options &options, const io_limit 
 }
 
 std::size_t file::read_at(std::int64_t offset, mutable_bytes buffer, std::error_code &error, const io_limit &limit) noexcept {
-	return transfer_at(io_kind::read, {native_handle(), seekable_, cached_}, offset, buffer.data(), buffer.size(), false, error, limit);
+	return transfer_at(
+	    io_kind::read, {native_handle(), stored_, seekable_, cached_}, offset, buffer.data(), buffer.size(), false, error, limit);
 }
 
 std::size_t file::read_exactly_at(std::int64_t offset, mutable_bytes buffer, std::error_code &error, const io_limit &limit) noexcept {
-	const std::size_t done =
-	    transfer_at(io_kind::read, {native_handle(), seekable_, cached_}, offset, buffer.data(), buffer.size(), true, error, limit);
+	const std::size_t done = transfer_at(
+	    io_kind::read, {native_handle(), stored_, seekable_, cached_}, offset, buffer.data(), buffer.size(), true, error, limit);
 	return end_is_error(done, buffer.size(), error);
 }
 
 std::size_t file::write_some_at(std::int64_t offset, const_bytes bytes, std::error_code &error, const io_limit &limit) noexcept {
-	return transfer_at(io_kind::write, {native_handle(), seekable_, cached_}, offset, bytes.data(), bytes.size(), false, error, limit);
+	return transfer_at(
+	    io_kind::write, {native_handle(), stored_, seekable_, cached_}, offset, bytes.data(), bytes.size(), false, error, limit);
 }
 
 std::size_t file::write_all_at(std::int64_t offset, const_bytes bytes, std::error_code &error, const io_limit &limit) noexcept {
 	const std::size_t done =
-	    transfer_at(io_kind::write, {native_handle(), seekable_, cached_}, offset, bytes.data(), bytes.size(), true, error, limit);
+	    transfer_at(io_kind::write, {native_handle(), stored_, seekable_, cached_}, offset, bytes.data(), bytes.size(), true, error, limit);
 	return short_is_error(done, bytes.size(), error);
 }
 

@@ -168,7 +168,8 @@ int io_wait(lwp_t *l, io_op *op) noexcept {
 	}
 	for (;;) {
 		// What has been asked to end ends soon, and cannot be left before.
-		if (op->o_grant.g_given.exchange(false, std::memory_order_acquire)) {  // pairs with the release in grant_give()
+		if (op->o_grant.g_given.load(std::memory_order_acquire)) {        // pairs with the release in grant_give()
+			op->o_grant.g_given.store(false, std::memory_order_relaxed);  // relaxed: nobody gives it again before it has begun again
 			if (io_port_of(op->o_at.load(std::memory_order_relaxed))->po_backend->b_again(l, op)) {  // relaxed: the port is fixed meanwhile
 				return 0;
 			}

@@ -107,6 +107,7 @@ struct io_op {
 	bool o_listed = false;       // f: on its descriptor's list
 	bool o_timed = false;        // p, !: o_timer is armed or was
 	bool o_helped = false;       // !: a helper thread carries it out
+	bool o_stored = false;       // !: it is of a file on a disk, the caller knows: nothing to ask about its descriptor
 	bool o_seekable = false;     // !: its file has positions, the caller knows
 	bool o_cached = false;       // !: and is read through the page cache
 	bool o_later = false;        // !: no port has it; io_wait() tries it now and then

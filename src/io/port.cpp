@@ -329,7 +329,7 @@ void port_began(port *p, io_op *op) noexcept {
 	pending.store(pending.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);  // relaxed: under po_use, else a hint
 	// seq_cst, as in io_cancel(): either it sees that we are pending, or we see below that it came
 	op->o_at.store(io_at(p, io_state::pending), std::memory_order_seq_cst);
-	const bool unasked = io_timeout_option(op->o_kind) != 0 && !op->o_helped;
+	const bool unasked = io_timeout_option(op->o_kind) != 0 && !op->o_helped && !op->o_stored;
 	if (unasked) {
 		p->po_fresh.push_back(op);
 		op->o_unasked = 1;
