@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <mutex>
 #include <sys/eventfd.h>
 #include <sys/stat.h>
@@ -42,6 +43,20 @@ long for_a_moment_nonblocking(int fd, Call call) noexcept {
 long try_vector(const io_op *op, long number, const iovec *iov, long count) noexcept {
 	constexpr long nowait = 0x8;  // RWF_NOWAIT
 	return sys::call(number, op->o_fd, word(iov), count, op->o_off, 0, nowait);
+}
+
+/// An open in nonblocking mode, if the kernel can say at once what the path names: else it would have to ask a disk.  In blocking mode it may have to
+/// wait for more than that.
+long open_now(const io_op *op) noexcept {
+	if ((op->o_flags & O_NONBLOCK) == 0) {
+		return -EOPNOTSUPP;
+	}
+	open_how how{};
+	how.flags = static_cast<unsigned>(op->o_flags);
+	how.resolve = RESOLVE_CACHED;
+	const long fd = sys::call(SYS_openat2, op->o_off, word(op->o_addr), word(&how), sizeof(how));
+	// It does not create files, is stricter than openat(2), and may be missing or forbidden.
+	return fd == -EAGAIN || fd == -EINVAL || fd == -ENOSYS || fd == -EPERM ? -EOPNOTSUPP : fd;
 }
 
 long poll_once(const io_op *op) noexcept {
@@ -117,6 +132,8 @@ long try_by_flag(const io_op *op) noexcept {
 		return sys::call(SYS_sendmsg, op->o_fd, word(op->o_addr), op->o_flags | MSG_DONTWAIT);
 	case io_kind::poll:
 		return poll_once(op);
+	case io_kind::openat:
+		return open_now(op);
 	default:
 		return -EOPNOTSUPP;
 	}

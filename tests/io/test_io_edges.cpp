@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <dirent.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <thread>
 #include <vector>
@@ -166,6 +167,35 @@ TEST(IoErrors, AddressesThatNobodyHas) {
 		EXPECT_EQ(error_of(lwp_poll(static_cast<pollfd *>(nowhere), 1, 1)), EFAULT);
 		EXPECT_EQ(errno_of(lwp_read(p.out, &nowhere, 1)), -1);  // it is there still
 	});
+}
+
+// Each end of a FIFO is open when the other one is, and not before.
+TEST(IoOpenat, AFifoWaitsForItsOtherEnd) {
+	const std::string path = "/tmp/lwp_fifo_" + std::to_string(::getpid());
+	ASSERT_EQ(::mkfifo(path.c_str(), 0600), 0);
+	for (const int first : {O_RDONLY, O_WRONLY}) {
+		int waits = -1;
+		subject s([&](subject &self) {
+			self.about_to_block();
+			waits = lwp_openat(AT_FDCWD, path.c_str(), first | O_CLOEXEC);
+		});
+		s.await_blocked();
+		EXPECT_EQ(waits, -1) << first;
+		const int comes = lwp_openat(AT_FDCWD, path.c_str(), (first == O_RDONLY ? O_WRONLY : O_RDONLY) | O_CLOEXEC);
+		EXPECT_GE(comes, 0);
+		collect(s.lid());
+		EXPECT_GE(waits, 0) << first;
+		char c = 0;
+		EXPECT_EQ(lwp_write(first == O_RDONLY ? comes : waits, "x", 1), 1);
+		EXPECT_EQ(lwp_read(first == O_RDONLY ? waits : comes, &c, 1), 1);
+		EXPECT_EQ(lwp_close(waits), 0);
+		EXPECT_EQ(lwp_close(comes), 0);
+	}
+	EXPECT_EQ(error_of(lwp_openat(AT_FDCWD, path.c_str(), O_WRONLY | O_NONBLOCK)), ENXIO);
+	const int both = lwp_openat(AT_FDCWD, path.c_str(), O_RDWR | O_CLOEXEC);
+	EXPECT_GE(both, 0);
+	EXPECT_EQ(lwp_close(both), 0);
+	EXPECT_EQ(::unlink(path.c_str()), 0);
 }
 
 // The table of descriptors goes as far as descriptors do.
