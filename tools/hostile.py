@@ -10,7 +10,7 @@
 #   recovers     seconds until every descriptor of the attack is free again and a new client is served, once the attackers have stopped
 #
 # Neither CPU ever sleeps, attack or not: something SCHED_IDLE runs on each.  Else it would be measured how long a CPU takes to wake up, which any attack
-# improves.  The idle server is measured before and after the attack.
+# improves.  Idle and attacked are measured in turn; ratios are taken within a round, then their median over the rounds.
 #
 # Status 1 if a ratio is above 3, memory above what the attack's connections may cost, or the server does not recover.
 # Needs Python's standard library and taskset.
@@ -21,6 +21,7 @@ import os
 import resource
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -259,13 +260,13 @@ class Beside:
 # ---- one attack --------------------------------------------------------------------------------------------------------
 
 
-def measure(server, seconds, fresh, what, *args):
-    """(times of kept, of new, the highest resident memory, the same of sockets); what(*args) runs beside the client that means well."""
+def measure(server, seconds, fresh, warm_up, what, *args):
+    """(times of kept, of new, the highest resident memory, the same of sockets); what(*args) runs beside the client that means well, and begins before."""
     ours, theirs = multiprocessing.Pipe()
     with Beside(well_meaning, server.port, seconds, fresh, theirs) as client:
         ours.recv()
         with Beside(what, *args):
-            time.sleep(2)  # it gets under way
+            time.sleep(warm_up)
             ours.send("go")
             most = sockets = 0
             end = time.monotonic() + seconds + LIMIT
@@ -293,26 +294,35 @@ def recovery(server, before):
     return None
 
 
-def run(name, attack, count, server, seconds, fresh, each):
-    """A line of the table, and what is wrong."""
+def one_round(attack, count, server, seconds, fresh):
+    """(p99 of kept: idle, attacked; of new: idle, attacked), the most memory, the same of sockets, seconds to recover or None."""
     before = server.descriptors()
     with Beside(awake, 0):
-        first = measure(server, seconds / 2, fresh, awake, 1)
-        kept, new, most, sockets = measure(server, seconds, fresh, attacker, attack, server.port, count)
+        idle_kept, idle_new, _, _ = measure(server, seconds, fresh, 0.2, awake, 1)
+        kept, new, most, sockets = measure(server, seconds, fresh, 2, attacker, attack, server.port, count)
         took = recovery(server, before)
-        last = measure(server, seconds / 2, fresh, awake, 1)
-    idle_kept, idle_new, kept, new = p99(first[0] + last[0]), p99(first[1] + last[1]), p99(kept), p99(new)
+    return tuple(p99(times) for times in (idle_kept, kept, idle_new, new)), most, sockets, took
+
+
+def run(name, attack, count, server, options, fresh, each):
+    """A line of the table, and what is wrong."""
+    rounds = [one_round(attack, count, server, options.seconds, fresh) for _ in range(options.rounds)]
+    idle_kept, kept, idle_new, new = (statistics.median(r[0][i] for r in rounds) for i in range(4))
+    ratio_kept = statistics.median(r[0][1] / r[0][0] for r in rounds)
+    ratio_new = statistics.median(r[0][3] / r[0][2] for r in rounds) if fresh else 0
+    most, sockets = max(r[1] for r in rounds), max(r[2] for r in rounds)
+    took = None if any(r[3] is None for r in rounds) else max(r[3] for r in rounds)
     wrong = []
     if idle_kept > QUIET:
         wrong.append(f"{name}: not measured, something else has these CPUs: the idle server's p99 is {idle_kept:,.0f} us")
-    elif kept > 3 * idle_kept or new > 3 * idle_new:
+    elif max(ratio_kept, ratio_new) > 3:
         wrong.append(f"{name}: p99 is more than 3 times the idle server's")
     if most > BASE + count * each:
         wrong.append(f"{name}: {most >> 20} MiB is more than {(BASE + count * each) >> 20}")
     if took is None:
         wrong.append(f"{name}: not recovered after {LIMIT} s")
-    ratio = f"{new / idle_new:.2f}" if fresh else "-"
-    line = [name, str(count), f"{idle_kept:,.0f}", f"{kept:,.0f}", f"{kept / idle_kept:.2f}", f"{idle_new:,.0f}" if fresh else "-", f"{new:,.0f}" if fresh else "-",
+    ratio = f"{ratio_new:.2f}" if fresh else "-"
+    line = [name, str(count), f"{idle_kept:,.0f}", f"{kept:,.0f}", f"{ratio_kept:.2f}", f"{idle_new:,.0f}" if fresh else "-", f"{new:,.0f}" if fresh else "-",
             ratio, f"{most / (1 << 20):.1f}", f"{sockets / (1 << 20):.0f}", "never" if took is None else f"{took:.1f}"]
     return line, wrong
 
@@ -326,7 +336,8 @@ def show(lines):
 def main():
     parser = argparse.ArgumentParser(description="Attacks httpd and measures what another client notices.")
     parser.add_argument("--build", required=True, help="the build directory")
-    parser.add_argument("--seconds", type=float, default=5, help="of each measurement (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=3, help="of each measurement (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="(default: %(default)s)")
     parser.add_argument("--io", default="uring", help="uring or epoll (default: %(default)s)")
     parser.add_argument("filter", nargs="?", default="", help="only the attack of this name")
     options = parser.parse_args()
@@ -347,7 +358,7 @@ def main():
             sys.stderr.write(f"  {name}\n")
             server = Server(options.build, root, options.io, min(descriptors, hard), timeout=5)
             try:
-                line, bad = run(name, attack, count, server, options.seconds, fresh, each)
+                line, bad = run(name, attack, count, server, options, fresh, each)
             finally:
                 server.stop()
             lines.append(line)
