@@ -61,7 +61,7 @@ LWP_API ssize_t lwp_pwrite(int fd, const void *buffer, size_t size, off_t offset
 LWP_API int lwp_fsync(int fd);
 LWP_API int lwp_fdatasync(int fd);
 
-/** openat(2); `mode` follows with O_CREAT and O_TMPFILE.  Blocks.  One end of a FIFO waits for the other on a helper thread; nothing ends that wait. */
+/** openat(2); `mode` follows with O_CREAT and O_TMPFILE.  Blocks.  One end of a FIFO waits for the other on a helper thread of its own; nothing ends that wait. */
 LWP_API int lwp_openat(int directory, const char *path, int flags, ...);
 
 /**

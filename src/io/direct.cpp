@@ -173,6 +173,24 @@ bool io_nonblocking(int fd) noexcept {
 	return set();
 }
 
+// As far as the kernel can say at once what the path names; where it must ask a disk, nothing is said.
+bool io_waits_for_other_end(const io_op *op) noexcept {
+	if ((op->o_flags & (O_NONBLOCK | O_PATH | O_DIRECTORY)) != 0 || (op->o_flags & O_ACCMODE) == O_RDWR) {
+		return false;
+	}
+	open_how how{};
+	how.flags = O_PATH | O_CLOEXEC;
+	how.resolve = RESOLVE_CACHED;
+	const long fd = sys::call(SYS_openat2, op->o_off, word(op->o_addr), word(&how), sizeof(how));
+	if (fd < 0) {
+		return false;
+	}
+	struct stat st {};
+	const bool fifo = sys::call(SYS_fstat, fd, word(&st)) == 0 && S_ISFIFO(st.st_mode);
+	(void)sys::call(SYS_close, fd);
+	return fifo;
+}
+
 int io_family(int fd) noexcept {
 	int family = 0;
 	socklen_t size = sizeof(family);

@@ -24,6 +24,8 @@ bool io_no_wait(const io_op *) noexcept;
 /// Whether O_NONBLOCK is set, other than by io_try() for a moment: then EAGAIN is the answer.
 bool io_nonblocking(int fd) noexcept;
 
+/// Whether it opens one end of a FIFO, which waits for the other end, perhaps for ever.
+bool io_waits_for_other_end(const io_op *) noexcept;
 /// AF_INET and so on; below 0 if it is no socket.
 int io_family(int fd) noexcept;
 

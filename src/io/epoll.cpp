@@ -115,6 +115,7 @@ bool advance(lwp_t *l, io_op *op, bool first) noexcept {
 			return over(op, -error);
 		}
 		if (v == verdict::help) {
+			op->o_endless = op->o_kind == io_kind::openat && io_waits_for_other_end(op);
 			return !helper_begin(p, op);
 		}
 		if (p->po_backend != &epoll_backend) {

@@ -19,6 +19,7 @@ pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 pthread_cond_t work = PTHREAD_COND_INITIALIZER;
 list<io_op, &io_op::o_link> jobs;
 unsigned helpers, idle;
+unsigned endless;  // operations here that may never end: those after them get helpers all the same
 
 void *helper_main(void *) {
 	::pthread_mutex_lock(&lock);
@@ -27,9 +28,11 @@ void *helper_main(void *) {
 		if (op != nullptr) {
 			::pthread_mutex_unlock(&lock);
 			port *p = io_port_of(op->o_at.load(std::memory_order_relaxed));  // relaxed: ordered by `lock`
+			const bool was_endless = op->o_endless;
 			op->o_result = op->o_call != nullptr ? op->o_call(op) : io_call(op);
 			port_helped(p, op);
 			::pthread_mutex_lock(&lock);
+			endless -= was_endless ? 1 : 0;
 			continue;
 		}
 		const timespec until = to_timespec(now() + idle_most);
@@ -76,17 +79,19 @@ bool helper_begin(port *p, io_op *op) noexcept {
 	}
 	::pthread_mutex_lock(&lock);
 	jobs.push_back(op);
+	endless += op->o_endless ? 1 : 0;
 	unsigned waiting = 0;
 	for (io_op *job = jobs.front(); job != nullptr && waiting <= idle; job = list<io_op, &io_op::o_link>::next(job)) {
 		waiting++;
 	}
-	const bool there = waiting <= idle || helpers == helpers_most || another_helper();
+	const bool there = waiting <= idle || helpers >= helpers_most + endless || another_helper();
 	if (there) {
 		::pthread_cond_signal(&work);
 		::pthread_mutex_unlock(&lock);
 		return true;
 	}
 	jobs.remove(op);
+	endless -= op->o_endless ? 1 : 0;
 	::pthread_mutex_unlock(&lock);
 	lock_scope hold(p->po_use, p->po_vcpu);
 	port_complete(p, op, -EAGAIN);  // wakes nobody: we have not slept; the token tells io_wait()

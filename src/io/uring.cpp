@@ -18,9 +18,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <fcntl.h>
-#include <linux/openat2.h>
-#include <sys/stat.h>
 
 namespace lwp::kern {
 namespace {
@@ -191,27 +188,10 @@ void prepare(io_uring_sqe *sqe, io_op *op) noexcept {
 	sqe->user_data = reinterpret_cast<std::uint64_t>(op);
 }
 
-/// Opening one end of a FIFO waits for the other end.  Not by a ring: it tries first with O_NONBLOCK, and then that is what the open has been.  So such
-/// a path is looked at before, as far as the kernel can say at once what it names; where it must ask a disk, the ring's open does wait.
-bool waits_for_other_end(const io_op *op) noexcept {
-	if ((op->o_flags & (O_NONBLOCK | O_PATH | O_DIRECTORY)) != 0 || (op->o_flags & O_ACCMODE) == O_RDWR) {
-		return false;
-	}
-	open_how how{};
-	how.flags = O_PATH | O_CLOEXEC;
-	how.resolve = RESOLVE_CACHED;
-	const long fd = sys::call(SYS_openat2, op->o_off, reinterpret_cast<long>(op->o_addr), reinterpret_cast<long>(&how), sizeof(how));
-	if (fd < 0) {
-		return false;
-	}
-	struct stat st {};
-	const bool fifo = sys::call(SYS_fstat, fd, reinterpret_cast<long>(&st)) == 0 && S_ISFIFO(st.st_mode);
-	(void)sys::call(SYS_close, fd);
-	return fifo;
-}
-
 bool uring_begin(lwp_t *l, io_op *op) {
-	if (op->o_kind == io_kind::openat && waits_for_other_end(op)) {
+	if (op->o_kind == io_kind::openat && io_waits_for_other_end(op)) {
+		// A ring tries first with O_NONBLOCK, with which it would not wait.
+		op->o_endless = true;
 		return helper_begin(static_cast<port *>(l->l_cpu->vc_port.load(std::memory_order_relaxed)), op);  // relaxed: our own
 	}
 	if (op->o_off != io_here && op->o_kind <= io_kind::writev && !op->o_seekable) {

@@ -198,6 +198,32 @@ TEST(IoOpenat, AFifoWaitsForItsOtherEnd) {
 	EXPECT_EQ(::unlink(path.c_str()), 0);
 }
 
+// Those who wait for the other end leave helper threads for those who come with it, however many they are.
+TEST(IoOpenat, ManyFifosAtOnce) {
+	constexpr int count = 40;
+	const std::string prefix = "/tmp/lwp_fifos_" + std::to_string(::getpid()) + "_";
+	std::vector<lwpid_t> all;
+	for (const int mode : {O_RDONLY, O_WRONLY}) {
+		for (int i = 0; i < count; i++) {
+			const std::string path = prefix + std::to_string(i);
+			EXPECT_TRUE(::mkfifo(path.c_str(), 0600) == 0 || mode == O_WRONLY);
+			all.push_back(spawn([path, mode] {
+				const int fd = lwp_openat(AT_FDCWD, path.c_str(), mode | O_CLOEXEC);
+				EXPECT_GE(fd, 0);
+				char c = 'x';
+				EXPECT_EQ(mode == O_RDONLY ? lwp_read(fd, &c, 1) : lwp_write(fd, &c, 1), 1);
+				EXPECT_EQ(lwp_close(fd), 0);
+			}));
+		}
+	}
+	for (const lwpid_t lid : all) {
+		collect(lid);
+	}
+	for (int i = 0; i < count; i++) {
+		EXPECT_EQ(::unlink((prefix + std::to_string(i)).c_str()), 0);
+	}
+}
+
 // The table of descriptors goes as far as descriptors do.
 TEST(IoNumbers, TheHighestDescriptorToo) {
 	rlimit old{}, most{};
