@@ -23,8 +23,10 @@
 #include <lwp/detail/time.hpp>
 #include <lwp/lwp.h>
 
+#include <bit>
 #include <chrono>
 #include <cstddef>
+#include <cstring>
 #include <iterator>
 #include <memory>
 #include <new>
@@ -58,9 +60,35 @@ private:
 
 namespace detail {
 
-/// How the library moves a T that it does not know.  A place is a receiver's std::optional<T>, a slot is memory for a T.
+/// A T that is moved by copying it as one word has that many bytes; any other 0.
+template <class T>
+inline constexpr std::size_t word_of = std::is_trivially_copyable_v<T> && (sizeof(T) == 8 || sizeof(T) == 4) ? sizeof(T) : 0;
+
+/// Where a receiver wants a T: its bytes, and behind them whether they are there.
+template <class T>
+struct word_place {
+	alignas(T) unsigned char bytes[sizeof(T)];
+	bool full = false;
+	[[nodiscard]] T get() const noexcept { return std::bit_cast<T>(bytes); }
+};
+template <class T>
+using place_of = std::conditional_t<word_of<T> != 0, word_place<T>, std::optional<T>>;
+
+template <class T>
+void deliver(void *place, T &&value) noexcept {
+	if constexpr (word_of<T> != 0) {
+		auto *p = static_cast<word_place<T> *>(place);
+		std::memcpy(p->bytes, std::addressof(value), sizeof(T));
+		p->full = true;
+	} else {
+		static_cast<std::optional<T> *>(place)->emplace(std::move(value));
+	}
+}
+
+/// How the library moves a T that it does not know.  A place is a receiver's place_of<T>, a slot is memory for a T.
 struct channel_type {
 	std::size_t size;
+	std::size_t word;                                 // word_of: put and take copy so many bytes, and nothing else
 	void (*put)(void *slot, void *value) noexcept;    // moves the value into an empty slot
 	void (*take)(void *place, void *slot) noexcept;   // moves it on; the slot is empty
 	void (*hand)(void *place, void *value) noexcept;  // from the one to the other directly
@@ -70,12 +98,13 @@ struct channel_type {
 template <class T>
 inline constexpr channel_type channel_type_of = {
     sizeof(T),
+    word_of<T>,
     [](void *slot, void *value) noexcept { ::new (slot) T(std::move(*static_cast<T *>(value))); },
     [](void *place, void *slot) noexcept {
-	    static_cast<std::optional<T> *>(place)->emplace(std::move(*std::launder(static_cast<T *>(slot))));
+	    deliver<T>(place, std::move(*std::launder(static_cast<T *>(slot))));
 	    std::destroy_at(std::launder(static_cast<T *>(slot)));
     },
-    [](void *place, void *value) noexcept { static_cast<std::optional<T> *>(place)->emplace(std::move(*static_cast<T *>(value))); },
+    [](void *place, void *value) noexcept { deliver<T>(place, std::move(*static_cast<T *>(value))); },
     [](void *slot) noexcept { std::destroy_at(std::launder(static_cast<T *>(slot))); },
 };
 
@@ -185,13 +214,13 @@ public:
 	/// Blocks until there is a value; empty: closed, and nothing is left.
 	[[nodiscard]] std::optional<T> receive() {
 		std::optional<T> value;
-		(void)receive_into(std::addressof(value));
+		(void)fill(value, [&](void *place) { return receive_into(place); });
 		return value;
 	}
 	/// The same unless it would have to wait.
 	[[nodiscard]] received<T> try_receive() {
 		received<T> value;
-		value.status_ = try_receive_into(place(value));
+		value.status_ = fill(value, [&](void *place) { return try_receive_into(place); });
 		return value;
 	}
 	/// The same, for `duration` at most.
@@ -204,7 +233,7 @@ public:
 	[[nodiscard]] received<T> receive_until(const std::chrono::time_point<Clock, Duration> &deadline) {
 		received<T> value;
 		(void)detail::attempt_until(deadline, [&](detail::steady_time t) {
-			value.status_ = receive_into(place(value), t, nullptr);
+			value.status_ = fill(value, [&](void *place) { return receive_into(place, t, nullptr); });
 			return value.status_ != channel_status::timeout;
 		});
 		return value;
@@ -212,7 +241,7 @@ public:
 	/// The same, until a stop is requested; one that was requested before goes first.
 	[[nodiscard]] received<T> receive(const std::stop_token &stop) {
 		received<T> value;
-		value.status_ = receive_into(place(value), detail::steady_time::max(), &stop);
+		value.status_ = fill(value, [&](void *place) { return receive_into(place, detail::steady_time::max(), &stop); });
 		return value;
 	}
 
@@ -222,7 +251,19 @@ public:
 
 private:
 	channel(slot *ring, std::size_t capacity) noexcept : detail::channel_base(detail::channel_type_of<T>, ring, capacity), ring_(ring) {}
-	static void *place(received<T> &value) noexcept { return std::addressof(static_cast<std::optional<T> &>(value)); }
+	template <class Into>
+	static channel_status fill(std::optional<T> &value, const Into &into) {
+		if constexpr (detail::word_of<T> != 0) {
+			detail::word_place<T> place;
+			const channel_status status = into(std::addressof(place));
+			if (place.full) {
+				value.emplace(place.get());
+			}
+			return status;
+		} else {
+			return into(std::addressof(value));
+		}
+	}
 	static bool must(channel_status status) {
 		if (status == channel_status::closed) {
 			throw_closed();

@@ -28,7 +28,7 @@ namespace detail {
 /// One channel of a select, as the library is told of it; it makes its own of the memory.
 struct select_case {
 	channel_base *channel;
-	void *place;  // a sender's value, a receiver's optional
+	void *place;  // a sender's value, a receiver's place_of
 	bool send;
 	void *library[4];
 };
@@ -71,13 +71,19 @@ struct receive_part {
 	static constexpr part kind = part::channel;
 	channel<T> *from;
 	[[no_unique_address]] F handler;
-	std::optional<T> value{};
+	place_of<T> value{};
 	void enter(select_case &c) {
 		c.channel = from;
 		c.place = std::addressof(value);
 		c.send = false;
 	}
-	void run() { std::move(handler)(std::move(value)); }
+	void run() {
+		if constexpr (word_of<T> != 0) {
+			std::move(handler)(value.full ? std::optional<T>(value.get()) : std::optional<T>());
+		} else {
+			std::move(handler)(std::move(value));
+		}
+	}
 };
 
 template <class T, class F>

@@ -148,6 +148,33 @@ LWP_NOINLINE channel_status move(kchannel *c, chan_end end, void *place) noexcep
 	return finish(l, error);
 }
 
+/// Apart, and jumped to: who comes here seldom keeps nothing for it.
+LWP_NOINLINE channel_status pass_boundary(lwp_t *l) noexcept {
+	lwp_userret(l);
+	fence_compiler(std::memory_order_seq_cst);
+	l->l_depth--;
+	return channel_status::success;
+}
+
+/// As move(), by the usual way if it is as usual.
+LWP_ALWAYS_INLINE channel_status move_by_usual_way(kchannel *c, chan_end end, void *place) noexcept {
+	vcpu_t *vc = curcpu_or_null();
+	if (c->ch_capacity == 0 || LWP_UNLIKELY(vc == nullptr) || LWP_UNLIKELY(vc->vc_curlwp == nullptr)) {
+		return move(c, end, place);
+	}
+	// As in_library, which would be kept across the calls.
+	lwp_t *l = vc->vc_curlwp;
+	l->l_depth++;
+	fence_compiler(std::memory_order_seq_cst);
+	const bool moved = channel_move_own(c, end, place, vc);
+	if (LWP_LIKELY(moved) && LWP_UNLIKELY(lwp_userret_due(l))) {
+		return pass_boundary(l);
+	}
+	fence_compiler(std::memory_order_seq_cst);
+	l->l_depth--;
+	return LWP_LIKELY(moved) ? channel_status::success : move(c, end, place);
+}
+
 channel_status move(kchannel *c, chan_end end, void *place, lwp::detail::steady_time deadline, const std::stop_token *stop) noexcept {
 	const in_library l;
 	const nanotime at = to_nanotime(deadline);
@@ -182,12 +209,12 @@ std::size_t channel_base::size() const noexcept { return kc(this)->ch_count.load
 std::size_t channel_base::capacity() const noexcept { return kc(this)->ch_capacity; }
 
 channel_status channel_base::try_send_from(void *value) noexcept { return move_now(kc(this), chan_end::send, value); }
-channel_status channel_base::send_from(void *value) noexcept { return move(kc(this), chan_end::send, value); }
+channel_status channel_base::send_from(void *value) noexcept { return move_by_usual_way(kc(this), chan_end::send, value); }
 channel_status channel_base::send_from(void *value, steady_time deadline, const std::stop_token *stop) noexcept {
 	return move(kc(this), chan_end::send, value, deadline, stop);
 }
 channel_status channel_base::try_receive_into(void *place) noexcept { return move_now(kc(this), chan_end::receive, place); }
-channel_status channel_base::receive_into(void *place) noexcept { return move(kc(this), chan_end::receive, place); }
+channel_status channel_base::receive_into(void *place) noexcept { return move_by_usual_way(kc(this), chan_end::receive, place); }
 channel_status channel_base::receive_into(void *place, steady_time deadline, const std::stop_token *stop) noexcept {
 	return move(kc(this), chan_end::receive, place, deadline, stop);
 }

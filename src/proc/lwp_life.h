@@ -138,10 +138,15 @@ std::uint32_t lwp_to_stand_still(const lwp_t *l) noexcept;
 /// `may_stand`, stands still, if it is to; sched/frozen.h.  `sp`: what it keeps on its stack ends there.  False: it should have, and cannot.
 [[nodiscard]] bool lwp_give_way(vcpu_t *vc, lwp_t *l, const void *sp, bool may_stand) noexcept;
 
+/// Whether there is something to do at the boundary.
+LWP_ALWAYS_INLINE bool lwp_userret_due(const lwp_t *l) noexcept {
+	// relaxed: set under our lock; what matters is that it is seen at some boundary
+	return (lwp_flags(l) & LW_BOUNDARY) != 0 || l->l_cpu->vc_resched.load(std::memory_order_relaxed);
+}
+
 /// The boundary: where the library returns to the application.  No lock held.
 LWP_ALWAYS_INLINE void lwp_userret(lwp_t *l) noexcept {
-	// relaxed: set under our lock; what matters is that it is seen at some boundary
-	if (LWP_UNLIKELY((lwp_flags(l) & LW_BOUNDARY) != 0 || l->l_cpu->vc_resched.load(std::memory_order_relaxed))) {
+	if (LWP_UNLIKELY(lwp_userret_due(l))) {
 		lwp_userret_slow(l);
 	}
 }

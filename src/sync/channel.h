@@ -26,6 +26,8 @@
 
 #include <lwp/channel.hpp>
 
+#include <cstring>
+
 namespace lwp::kern {
 
 using lwp::detail::channel_type;
@@ -62,6 +64,10 @@ struct kchannel {
 
 extern const syncobj channel_syncobj;
 
+/// The usual move through a buffer, with nothing called and so nothing kept on the stack: the lock is as good as ours, the value is a word, and nobody
+/// waits.  False: nothing was done, the general way decides.
+[[nodiscard]] bool channel_move_own(kchannel *, chan_end, void *place, vcpu_t *me) noexcept;
+
 /// One move, without waiting.  `place`: a sender's value, or where a receiver wants it.  0 | EPIPE closed (and empty) | EAGAIN would wait.
 [[nodiscard]] int channel_try(kchannel *, chan_end, void *place, vcpu_t *me) noexcept;
 
@@ -87,6 +93,42 @@ bool channel_close(kchannel *, vcpu_t *me) noexcept;
 
 /// Destroys what is left in it.  By who destroys the channel.
 void channel_drain(kchannel *) noexcept;
+
+// Where a receiver's word is, and whether: place_of (channel.hpp).
+static_assert(offsetof(lwp::detail::word_place<std::uint64_t>, full) == 8 && offsetof(lwp::detail::word_place<std::uint32_t>, full) == 4);
+
+LWP_ALWAYS_INLINE bool channel_move_own(kchannel *c, chan_end end, void *place, vcpu_t *me) noexcept {
+	if (LWP_UNLIKELY(!c->ch_lock.lock_own(me))) {
+		return false;
+	}
+	// relaxed: locked
+	const bool sends = end == chan_end::send;
+	const std::size_t n = c->ch_count.load(std::memory_order_relaxed);
+	const std::size_t word = c->ch_type->word;
+	// Nobody waits at the other end.  Who waits at ours waits for what there is, or was taken elsewhere.
+	const bool can = word != 0 && !c->ch_waited[0].load(std::memory_order_relaxed) && !c->ch_waited[1].load(std::memory_order_relaxed) &&
+	    (sends ? n < c->ch_capacity && !c->ch_closed.load(std::memory_order_relaxed) : n != 0);
+	if (LWP_LIKELY(can)) {
+		std::byte *&slot = sends ? c->ch_tail : c->ch_head;
+		void *const to = sends ? slot : place;
+		const void *const from = sends ? place : slot;
+		if (word == 8) {
+			std::memcpy(to, from, 8);
+		} else {
+			std::memcpy(to, from, 4);
+		}
+		if (!sends) {
+			static_cast<unsigned char *>(place)[word] = 1;  // full
+		}
+		slot += word;
+		if (slot == c->ch_ring_end) {
+			slot = c->ch_ring;
+		}
+		c->ch_count.store(sends ? n + 1 : n - 1, std::memory_order_relaxed);
+	}
+	c->ch_lock.unlock_own();
+	return can;
+}
 
 /// One case of a select.
 struct select_case {

@@ -215,6 +215,68 @@ TEST(Channel, CarriesMoveOnlyLargeAndAlignedValues) {
 	}
 }
 
+namespace {
+
+struct pair_of_shorts {  // four bytes, no default constructor, and neither a number nor a pointer
+	short a, b;
+	pair_of_shorts(int x, int y) : a(static_cast<short>(x)), b(static_cast<short>(y)) {}
+	friend bool operator==(pair_of_shorts, pair_of_shorts) = default;
+};
+struct with_constant {
+	const int x;
+	const float y;
+	friend bool operator==(const with_constant &, const with_constant &) = default;
+};
+
+/// In and out: tried, blocked, through the buffer, from hand to hand, left behind.
+template <class T>
+void carry(const T &one, const T &two) {
+	static_assert(lwp::detail::word_of<T> != 0);
+	const auto is = [](const std::optional<T> &got, const T &value) { return got.has_value() && *got == value; };
+	channel<T> buffered(2);
+	for (int i = 0; i < 100; i++) {  // more often than its lock waits to be its vCPU's
+		buffered.send(one);
+		EXPECT_TRUE(buffered.try_send(two));
+		EXPECT_FALSE(buffered.try_send(two));
+		EXPECT_TRUE(is(buffered.try_receive(), one));
+		EXPECT_TRUE(is(buffered.receive(), two));
+		EXPECT_FALSE(buffered.try_receive().has_value());
+	}
+	buffered.send(two);
+	buffered.close();
+	EXPECT_TRUE(is(buffered.receive_for(1h), two));
+	EXPECT_FALSE(buffered.receive().has_value());
+	expect_broken_pipe([&] { buffered.send(one); });
+	channel<T> direct;
+	lwp::thread sender([&] {
+		direct.send(one);
+		direct.send(two);
+		direct.close();
+	});
+	EXPECT_TRUE(is(direct.receive(), one));
+	EXPECT_TRUE(is(direct.receive_for(1h), two));
+	EXPECT_EQ(direct.receive_for(1h).status(), channel_status::closed);
+	sender.join();
+}
+
+}  // namespace
+
+// What is copied as one word is a value like any other.
+TEST(Channel, CarriesWords) {
+	static_assert(
+	    lwp::detail::word_of<traveller> == 0 && lwp::detail::word_of<std::unique_ptr<int>> == 0 && lwp::detail::word_of<char> == 0);
+	int here = 0;
+	carry<std::int64_t>(-1, 1);
+	carry<int>(-1, 0);
+	carry<float>(0.5F, -2);
+	carry<double>(0.5, -2);
+	carry<int *>(&here, nullptr);
+	carry<pair_of_shorts>({1, 2}, {-3, 4});
+	carry<with_constant>({1, 2}, {3, 4});
+	carry<std::optional<int>>(std::nullopt, 5);
+	carry<std::array<char, 8>>({'a'}, {'b', 'c'});
+}
+
 TEST(Channel, ASendThatFailsLeavesTheValue) {
 	channel<std::unique_ptr<int>> ch;
 	auto value = std::make_unique<int>(1);

@@ -125,6 +125,7 @@ void move_value(void *to, void *from) noexcept {
 
 constexpr channel_type int_type = {
     .size = sizeof(int),
+    .word = 0,
     .put = [](void *slot, void *from) noexcept { move_value(slot, from); },
     .take = [](void *to, void *slot) noexcept { move_value(to, slot); },
     .hand = [](void *to, void *from) noexcept { move_value(to, from); },
@@ -287,6 +288,107 @@ SCENARIO(channel_suspended_receiver, 3) {
 	join(a);
 	join(b);
 	EXPECT(got == 4);
+}
+
+// ---- words, the usual way first ---------------------------------------------------------------------------------------------------
+
+namespace {
+
+using int_place = lwp::detail::word_place<int>;
+static_assert(lwp::detail::word_of<int> == sizeof(int));
+
+/// A channel of ints as lwp::channel<int> uses it; its lock is biased to the vCPU of who makes it.
+struct word_chan {
+	int ring[2];
+	kchannel c{lwp::detail::channel_type_of<int>, ring, 2, nullptr};
+	unsigned usual = 0;
+
+	word_chan() { c.ch_lock.bias(me()->l_cpu); }
+	/// 0 | EPIPE
+	int move(chan_end end, void *place) {
+		lwp_t *l = me();
+		if (channel_move_own(&c, end, place, l->l_cpu)) {
+			usual++;
+			return 0;
+		}
+		const int error = channel_try_or_keep(&c, end, place, l->l_cpu);
+		if (error != EAGAIN) {
+			return error;
+		}
+		grant g(l, &c, grant::takers::one_lock);
+		chan_waiter w{};
+		w.cw_grant = &g;
+		w.cw_place = place;
+		w.cw_by = 1;
+		channel_hang_and_unlock(&c, end, &w, l->l_cpu);
+		EXPECT(restart([&] { return grant_wait(&g, grant_sleep("test")); }) == 0);
+		return w.cw_closed ? EPIPE : 0;
+	}
+	int send(int value) { return move(chan_end::send, &value); }
+	void receive(int expected) {
+		int_place place;
+		EXPECT(move(chan_end::receive, &place) == 0 && place.full && place.get() == expected);
+	}
+	void close() { (void)channel_close(&c, me()->l_cpu); }
+};
+
+constexpr int words = 4;  // more than there is room for
+
+void words_received(int by) {
+	word_chan c;
+	lwpid_t a = start(by, [&] {
+		for (int i = 1; i <= words; i++) {
+			EXPECT(c.send(i) == 0);
+		}
+	});
+	race();
+	for (int i = 1; i <= words; i++) {
+		c.receive(i);
+	}
+	join(a);
+	EXPECT(c.c.ch_count.load() == 0);
+}
+
+void words_sent(int to) {
+	word_chan c;
+	lwpid_t a = start(to, [&] {
+		for (int i = 1; i <= words; i++) {
+			c.receive(i);
+		}
+		int_place nothing;
+		EXPECT(c.move(chan_end::receive, &nothing) == EPIPE && !nothing.full);
+	});
+	race();
+	for (int i = 1; i <= words; i++) {
+		EXPECT(c.send(i) == 0);
+	}
+	c.close();
+	EXPECT(c.send(0) == EPIPE);
+	join(a);
+}
+
+}  // namespace
+
+// From another vCPU, which takes the bias away; and on the same one, where who waits finds the usual way open.
+SCENARIO(channel_words_received_the_usual_way, 2) { words_received(1); }
+SCENARIO(channel_words_received_on_one_vcpu, 2) { words_received(0); }
+SCENARIO(channel_words_sent_the_usual_way, 2) { words_sent(1); }
+SCENARIO(channel_words_sent_on_one_vcpu, 2) { words_sent(0); }
+
+// Closed with values in it: they are received, no more are sent.
+SCENARIO(channel_words_left_at_close, 2) {
+	word_chan c;
+	lwpid_t a = start(1, [&] {
+		c.receive(1);
+		c.receive(2);
+	});
+	race();
+	EXPECT(c.send(1) == 0);
+	EXPECT(c.send(2) == 0);
+	c.close();
+	EXPECT(c.send(3) == EPIPE);
+	join(a);
+	EXPECT(c.c.ch_count.load() == 0);
 }
 
 // ---- select --------------------------------------------------------------------------------------------------------------------
