@@ -195,3 +195,61 @@ SCENARIO(rwlock_suspended_writer, 3) {
 	join(a);
 	join(b);
 }
+
+namespace {
+
+/// Main has it as the writer and others come to wait; it lets them look, and comes back.
+void look_and_lose(nanotime limit) {
+	shared s;
+	EXPECT(s.wrlock() == 0);
+	const nanotime late = limit == never ? never : time_in(limit);
+	lwpid_t a = start(1, [&] { (void)s.write(late); });
+	lwpid_t b = start(2, [&] { (void)s.read(late); });
+	lwpid_t c = start(3, [&] {
+		(void)s.write();
+		(void)s.read();
+	});
+	race();
+	lwp_sleep_until(me(), time_in(soon));  // they have come, and sleep
+	for (int i = 0; i < 2; i++) {
+		rwlock_wrunlock(&s.rw, me());
+		userret();
+		EXPECT(s.wrlock() == 0);
+		lwp_sleep_until(me(), time_in(soon));  // who looks loses, and insists
+	}
+	rwlock_wrunlock(&s.rw, me());
+	userret();
+	(void)s.read();
+	join(a);
+	join(b);
+	join(c);
+	EXPECT(s.rw.rw_insisting.load() == 0 && s.rw.rw_word.load() == 0);
+	EXPECT(s.rw.rw_readers.empty() && s.rw.rw_writers.empty());
+}
+
+}  // namespace
+
+SCENARIO(rwlock_looks_and_loses, 4) { look_and_lose(never); }
+
+// The deadlines pass while they look, or insist.
+SCENARIO(rwlock_looks_and_is_late, 4) { look_and_lose(2 * soon); }
+
+// Two wait as the writer goes; one of them is suspended before it looks, and leaves the other nothing to wait for.
+SCENARIO(rwlock_suspended_before_it_looks, 4) {
+	shared s;
+	EXPECT(s.wrlock() == 0);
+	lwpid_t a = start(1, [&] { (void)s.write(); });
+	lwpid_t b = start(2, [&] { (void)s.write(); });
+	lwpid_t c = start(3, [&] { (void)s.read(); });
+	race();
+	rwlock_wrunlock(&s.rw, me());
+	userret();
+	const bool stopped = suspend(a) == 0;
+	join(b);
+	join(c);
+	if (stopped) {
+		cont(a);
+	}
+	join(a);
+	EXPECT(s.version[0] == 2);
+}

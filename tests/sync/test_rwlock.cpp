@@ -273,6 +273,102 @@ TEST(Rwlock, ReaderThatIsLateOrSuspendedLeavesNothing) {
 	});
 }
 
+// Time-sharing LWPs of which none insists: a writer out wakes all, and who comes by may be first.  Who was passed over insists, and is not passed over again.
+TEST(Rwlock, WhoLooksAndLosesIsNotPassedOverAgain) {
+	on_one_vcpu([] {
+		krwlock k{};
+		std::string in;
+		const auto visit = [&](char name, bool write) {
+			return [&k, &in, name, write] {
+				lock(k, write);
+				in += name;
+				unlock(k, write);
+			};
+		};
+		lock(k, true);
+		lwp::thread v(visit('V', true));
+		lwp::thread w(visit('W', true));
+		lwp::thread r(visit('r', false));
+		const auto asleep = [&] {
+			return sleeps_on(v.native_handle(), &k) && sleeps_on(w.native_handle(), &k) && sleeps_on(r.native_handle(), &k);
+		};
+		EXPECT_TRUE(wait_until(asleep));
+		EXPECT_EQ(k.rw_insisting.load(), 0U);
+		unlock(k, true);
+		EXPECT_EQ(k.rw_word.load(), 0U) << "free, though none of them has run";
+		EXPECT_TRUE(k.rw_readers.empty() && k.rw_writers.empty());
+		EXPECT_TRUE(rwlock_trywrlock(&k, curlwp()));
+		EXPECT_TRUE(wait_until(asleep));
+		EXPECT_EQ(k.rw_insisting.load(), 3U);
+		unlock(k, true);
+		EXPECT_EQ(readers(k), 1U) << "handed over";
+		EXPECT_FALSE(rwlock_trywrlock(&k, curlwp()));
+		EXPECT_FALSE(rwlock_tryrdlock(&k, curlwp())) << "writers wait";
+		r.join();
+		v.join();
+		w.join();
+		EXPECT_EQ(in, "rVW");
+		EXPECT_EQ(k.rw_insisting.load(), 0U);
+		EXPECT_EQ(k.rw_word.load(), 0U);
+	});
+}
+
+// One that lends to the writer is handed the lock: nobody worse comes in before it.
+TEST(Rwlock, WhoLendsIsNotPassedOver) {
+	on_one_vcpu([] {
+		krwlock k{};
+		lock(k, true);
+		lwp::thread high({.priority = 50}, [&] {
+			lock(k, true);
+			unlock(k, true);
+		});
+		EXPECT_TRUE(wait_until([&] { return sleeps_on(high.native_handle(), &k); }));
+		lwp_t *l = curlwp();
+		EXPECT_EQ(l->l_priority.load(), 50);
+		rwlock_wrunlock(&k, l);
+		EXPECT_EQ(writer_of(k), high.native_handle());
+		lwp_userret(l);
+		high.join();
+		EXPECT_EQ(k.rw_word.load(), 0U);
+	});
+}
+
+// A loss says that those who have it sleep with it: so many are let in by hand-overs before all may look again.
+TEST(Rwlock, ALossMakesReleasesHandOverForAWhile) {
+	on_one_vcpu([] {
+		krwlock k{};
+		const auto write = [&k] {
+			lock(k, true);
+			unlock(k, true);
+		};
+		lock(k, true);
+		lwp::thread loser(write);
+		const auto loses = [&] { return sleeps_on(loser.native_handle(), &k); };
+		EXPECT_TRUE(wait_until(loses));
+		unlock(k, true);
+		EXPECT_TRUE(rwlock_trywrlock(&k, curlwp()));
+		EXPECT_TRUE(wait_until(loses));
+		const unsigned hand_overs = k.rw_losses;
+		EXPECT_GT(hand_overs, 1U);
+		unlock(k, true);
+		loser.join();
+		for (unsigned i = 1; i < hand_overs + 1; i++) {
+			EXPECT_EQ(k.rw_losses, hand_overs - i);
+			lock(k, true);
+			lwp::thread next(write);
+			EXPECT_TRUE(wait_until([&] { return sleeps_on(next.native_handle(), &k); }));
+			unlock(k, true);
+			if (i < hand_overs) {
+				EXPECT_EQ(writer_of(k), next.native_handle());
+			} else {
+				EXPECT_EQ(k.rw_word.load(), 0U) << "looks again";
+			}
+			next.join();
+		}
+		EXPECT_EQ(k.rw_word.load(), 0U);
+	});
+}
+
 // A waiter that has gone leaves `waited` behind with readers inside: new readers must not be stopped by it, and the last reader frees it.
 TEST(Rwlock, StaleFlagStopsNobody) {
 	krwlock k{};
