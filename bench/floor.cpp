@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// The floor: what the machine charges for the two things that every operation of the library is made of.  No library here.
-// BM_Floor/fiber_resume is the unit of the table's ratios: ONE resume of a bare boost::context::fiber.
+// The floor: what the machine charges for the things that operations of the library are made of.  No library here.
+// BM_Floor/fiber_resume is the unit of the table's ratios: ONE resume of a bare boost::context::fiber.  stack_page: of each of 100,000 stacks of 64 KiB one
+// page is touched, then all are given back: what the kernel has to do for a thread with a stack of its own.
 #include "bench.h"
 
 #include <boost/context/fiber.hpp>
+
+#include <sys/mman.h>
 
 #include <atomic>
 #include <utility>
@@ -63,11 +66,31 @@ void spinlock_pair(State &state) {
 	check(state, inside == pairs, "the lock was not taken once a pair");
 }
 
+void stack_page(State &state) {
+	constexpr std::size_t stack = 64 * 1024;
+	constexpr std::size_t count = 100'000;
+	bool mapped = true;
+	time_batch(state, count, [&] {
+		void *all = mmap(nullptr, count * stack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		if (all == MAP_FAILED) {
+			mapped = false;
+			return;
+		}
+		(void)madvise(all, count * stack, MADV_NOHUGEPAGE);  // no more than was touched
+		for (std::size_t i = 1; i <= count; ++i) {
+			static_cast<volatile char *>(all)[i * stack - 64] = 1;
+		}
+		munmap(all, count * stack);
+	});
+	check(state, mapped, "no memory");
+}
+
 }  // namespace
 
 void add_floor() {
 	benchmark::RegisterBenchmark("BM_Floor/fiber_resume", fiber_resume);
 	benchmark::RegisterBenchmark("BM_Floor/spinlock", spinlock_pair);
+	benchmark::RegisterBenchmark("BM_Floor/stack_page", stack_page);
 }
 
 }  // namespace bench

@@ -220,7 +220,7 @@ def text_of(data, pictures):
         "`boost::context::fiber` in the same round that is.  The other columns are ratios in the same round: how many times as long (or as much) the peer takes.  "
         "**Bold: it beats us**, by more than 5 %; the row names the best.  "
         f"* others used the CPUs during a run, which repeating did not cure ({marked} of {len(data['rows'])} figures; {data['repeated_runs']} runs were repeated).  "
-        "Compare ratios; times are those of this machine on that day.", "",
+        "Compare ratios; times are those of this machine on that day.  [limits.md](limits.md) says what stands in the way where a peer wins.", "",
     ]
     if data.get("versions"):
         lines += [f"Versions: {versions}.", ""]
