@@ -75,7 +75,7 @@ unsigned long wakes() {
 	return sum;
 }
 
-#if LWP_FAULTS
+#if LWP_FAULTS && !LWP_TEST_ASAN && !LWP_TEST_TSAN
 std::atomic<unsigned> enters{0};
 
 lwp::kern::sys::fault count_enters(long number, const char *, int, long *) noexcept {
