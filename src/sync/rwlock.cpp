@@ -10,14 +10,10 @@
 namespace lwp::kern {
 namespace {
 
-constexpr unsigned spins_most = LWP_EXPLORE ? 3 : 200;  // as the mutex; where time stands still few are as good
-constexpr unsigned spin_gap = 16;
+constexpr unsigned spins_most = 200;  // as the mutex
 
-constexpr unsigned losses_cost = 8, losses_most = 1U << 15;  // so many are let in by releases that hand over for each that looked and lost
-
-// How a waiter's sleep ends by whoever goes out.  errno values are everybody else's.
-constexpr int by_gift = -1;  // it holds the lock
-constexpr int by_look = -2;  // look: the lock was free a moment ago
+// How a waiter's sleep ends by whoever goes out: it holds the lock.  errno values are everybody else's.
+constexpr int by_gift = -1;
 
 lwp_t *owner_of(const void *wchan) noexcept { return rwlock_owner(static_cast<const krwlock *>(wchan)); }
 
@@ -36,39 +32,15 @@ bool may_read_locked(const krwlock *rw, const lwp_t *l) noexcept {
 	return writer == nullptr || priority(l) > priority(writer);
 }
 
-/// Whether those who are in run, as far as one can see: then they are on other vCPUs, since we run on ours, and will soon be through.
-bool seem_to_run(const krwlock *rw, std::uintptr_t word) noexcept {
-	if ((word & krwlock::writer) != 0) {
+/// While the writer runs, which is on another vCPU since we run on ours, it will soon be through.
+void spin(const krwlock *rw) noexcept {
+	for (unsigned i = 0; i < spins_most; i++) {
 		const lwp_t *owner = rwlock_owner(rw);
-		return owner == nullptr || lwp_state(owner) == lwp_stat::onproc;
+		if (owner == nullptr || lwp_state(owner) != lwp_stat::onproc) {
+			return;
+		}
+		cpu_relax();
 	}
-	// Who reads is not known.  More than there are other vCPUs do not all run.
-	return word / krwlock::reader < sched.sd_count.load(std::memory_order_relaxed);  // relaxed: a guess
-}
-
-/// A short wait for what comes soon, and the short way in.  Not while others sleep here: they are first.
-template <class Take>
-bool spin(const krwlock *rw, Take take) noexcept {
-	unsigned gap = 1;
-	for (unsigned i = 0; i < spins_most; i += gap) {
-		if (take()) {
-			return true;
-		}
-		const std::uintptr_t word = rw->rw_word.load(std::memory_order_relaxed);  // relaxed: a guess
-		if ((word & krwlock::waited) != 0 || !seem_to_run(rw, word)) {
-			return false;
-		}
-		for (unsigned k = 0; k < gap; k++) {
-			cpu_relax();
-		}
-		gap = gap < spin_gap ? gap * 2 : spin_gap;
-	}
-	return false;
-}
-
-/// As rwlock_trywrlock(), but a word that is not free is only looked at.
-bool look_and_write(krwlock *rw, lwp_t *l) noexcept {
-	return rw->rw_word.load(std::memory_order_relaxed) == 0 && rwlock_trywrlock(rw, l);  // relaxed: tested by the exchange
 }
 
 /// How many of the waiting readers go in; the first ones of their line.
@@ -94,14 +66,8 @@ void wake_readers_and_unlock(krwlock *rw, spinlock *lock, std::uintptr_t n) noex
 	sleepq_unsleep_and_unlock(rw->rw_readers.front(), lock, by_gift);
 }
 
-/// `n` are let in by a release that hands over.
-void let_in_locked(krwlock *rw, std::uintptr_t n) noexcept {
-	rw->rw_losses = rw->rw_losses > n ? static_cast<std::uint16_t>(rw->rw_losses - n) : std::uint16_t{0};
-}
-
 void hand_to_writer_and_unlock(krwlock *rw, spinlock *lock, lwp_t *heir) noexcept {
 	const bool alone = heir == rw->rw_writers.back() && rw->rw_readers.empty();
-	let_in_locked(rw, 1);
 	// release: pairs with the acquire of whoever comes after the heir; the heir's is that of the locks it is woken by
 	rw->rw_word.store(writer_word(heir) | (alone ? 0 : krwlock::waited), std::memory_order_release);
 	turnstile_owned(
@@ -110,54 +76,9 @@ void hand_to_writer_and_unlock(krwlock *rw, spinlock *lock, lwp_t *heir) noexcep
 }
 
 void hand_to_readers_and_unlock(krwlock *rw, spinlock *lock, std::uintptr_t n) noexcept {
-	let_in_locked(rw, n);
 	rw->rw_word.store(n * krwlock::reader | rest_locked(rw), std::memory_order_release);  // release: as above
 	turnstile_owned(&rw->rw_writers, nullptr, curcpu_or_null());                          // readers are many: nobody is lent to
 	wake_readers_and_unlock(rw, lock, n);
-}
-
-/// Whether a writer out may leave it to those who wait which of them is first.
-bool may_look_again_locked(const krwlock *rw) noexcept {
-	for (const waiters *q : {&rw->rw_writers, &rw->rw_readers}) {
-		const lwp_t *l = q->front();
-		if (l != nullptr && (l->l_lendsto != nullptr || priority(l) >= pri_user_rt)) {
-			return false;
-		}
-	}
-	// relaxed: who is counted and asleep was counted under the lock
-	return rw->rw_losses == 0 && rw->rw_insisting.load(std::memory_order_relaxed) == 0;
-}
-
-/// By the writer, with somebody asleep: frees the lock and wakes all.  Not touched after the last of them may run.
-void let_look_and_unlock(krwlock *rw, spinlock *lock) noexcept {
-	// Until one is left the word is ours: those who wake up first wait for `lock`, and while others sleep here nobody else owns what they wait for,
-	// whom they would lend to.
-	while (rw->rw_readers.front() != rw->rw_readers.back() || (!rw->rw_readers.empty() && !rw->rw_writers.empty())) {
-		sleepq_unsleep_and_unlock(rw->rw_readers.front(), nullptr, by_look);  // null: the lock stays ours
-	}
-	while (rw->rw_writers.front() != rw->rw_writers.back()) {
-		sleepq_unsleep_and_unlock(rw->rw_writers.front(), nullptr, by_look);
-	}
-	lwp_t *last = rw->rw_writers.empty() ? rw->rw_readers.front() : rw->rw_writers.front();
-	rw->rw_word.store(0, std::memory_order_release);  // pairs with the acquire of whoever comes in
-	sleepq_unsleep_and_unlock(last, lock, by_look);
-}
-
-/// One that insists, or does not, sleeps with `lock` held.
-int sleep_and_unlock(krwlock *rw, waiters *q, lwp_t *l, spinlock *lock, const syncobj *sobj, nanotime deadline, bool insists) noexcept {
-	if (insists) {
-		rw->rw_insisting.fetch_add(1, std::memory_order_relaxed);  // relaxed: read with the lock
-		if (rw->rw_losses < losses_most) {
-			rw->rw_losses += losses_cost;
-		}
-	}
-	const int error = waiters_block_and_unlock(l, q, lock,
-	    {.wchan = rw, .wmesg = "rwlock", .sobj = sobj, .interruptible = sleep_catch::yes, .deadline = deadline, .first = insists});
-	if (insists) {
-		rw->rw_insisting.fetch_sub(1, std::memory_order_relaxed);  // relaxed: one that is seen too long makes a release hand over
-	}
-	waitgraph_done(l);
-	return error;
 }
 
 /// A waiting writer has left the line: it may have been all that kept readers out.
@@ -219,60 +140,49 @@ LWP_NOINLINE int rwlock_wrlock_slow(krwlock *rw, lwp_t *l, nanotime deadline) no
 	if (rwlock_owner(rw) == l) {
 		return EDEADLK;
 	}
-	spinlock *lock = waiters_lock(&rw->rw_writers);
-	for (bool lost = false;; lost = true) {
-		if (spin(rw, [=] { return look_and_write(rw, l); })) {
-			return 0;
-		}
-		if (deadline == never) {
-			waitgraph_announce(l, &rwlock_write_syncobj, rw);
-		}
-		lock->lock(l->l_cpu);
-		if (write_or_flag_locked(rw, l)) {
-			lock->unlock(l->l_cpu);
-			waitgraph_done(l);
-			mutex_acquired(rw, l);
-			return 0;
-		}
-		// `waited` is set: the last one out comes for the lock, which we hold until we are asleep.
-		const int error = sleep_and_unlock(rw, &rw->rw_writers, l, lock, &rwlock_write_syncobj, deadline, lost);
-		if (error == by_gift) {
-			mutex_acquired(rw, l);
-			return 0;
-		}
-		if (error != by_look) {
-			writer_left(rw, l, lock);
-			return result_of(error);
-		}
+	spin(rw);
+	if (deadline == never) {
+		waitgraph_announce(l, &rwlock_write_syncobj, rw);
 	}
+	spinlock *lock = waiters_lock(&rw->rw_writers);
+	lock->lock(l->l_cpu);
+	if (write_or_flag_locked(rw, l)) {
+		lock->unlock(l->l_cpu);
+		waitgraph_done(l);
+		mutex_acquired(rw, l);
+		return 0;
+	}
+	// `waited` is set: the last one out comes for the lock, which we hold until we are asleep.
+	const int error = waiters_block_and_unlock(l, &rw->rw_writers, lock,
+	    {.wchan = rw, .wmesg = "rwlock", .sobj = &rwlock_write_syncobj, .interruptible = sleep_catch::yes, .deadline = deadline});
+	waitgraph_done(l);
+	if (error == by_gift) {
+		mutex_acquired(rw, l);
+		return 0;
+	}
+	writer_left(rw, l, lock);
+	return result_of(error);
 }
 
 LWP_NOINLINE int rwlock_rdlock_slow(krwlock *rw, lwp_t *l, nanotime deadline) noexcept {
 	if (rwlock_owner(rw) == l) {
 		return EDEADLK;
 	}
-	spinlock *lock = waiters_lock(&rw->rw_writers);
-	for (bool lost = false;; lost = true) {
-		if (spin(rw, [=] { return rwlock_rdtake(rw); })) {
-			return 0;
-		}
-		if (deadline == never) {
-			waitgraph_announce(l, &rwlock_read_syncobj, rw);
-		}
-		lock->lock(l->l_cpu);
-		if (read_or_flag_locked(rw, l, krwlock::waited)) {
-			lock->unlock(l->l_cpu);
-			waitgraph_done(l);
-			return 0;
-		}
-		const int error = sleep_and_unlock(rw, &rw->rw_readers, l, lock, &rwlock_read_syncobj, deadline, lost);
-		if (error == by_gift) {
-			return 0;
-		}
-		if (error != by_look) {
-			return result_of(error);
-		}
+	spin(rw);
+	if (deadline == never) {
+		waitgraph_announce(l, &rwlock_read_syncobj, rw);
 	}
+	spinlock *lock = waiters_lock(&rw->rw_writers);
+	lock->lock(l->l_cpu);
+	if (read_or_flag_locked(rw, l, krwlock::waited)) {
+		lock->unlock(l->l_cpu);
+		waitgraph_done(l);
+		return 0;
+	}
+	const int error = waiters_block_and_unlock(l, &rw->rw_readers, lock,
+	    {.wchan = rw, .wmesg = "rwlock", .sobj = &rwlock_read_syncobj, .interruptible = sleep_catch::yes, .deadline = deadline});
+	waitgraph_done(l);
+	return error == by_gift ? 0 : result_of(error);
 }
 
 LWP_NOINLINE bool rwlock_tryrdlock_slow(krwlock *rw, lwp_t *l) noexcept {
@@ -289,11 +199,6 @@ LWP_NOINLINE void rwlock_wrunlock_slow(krwlock *rw, lwp_t *l) noexcept {
 	spinlock *lock = waiters_lock(&rw->rw_writers);
 	for (;;) {
 		lock->lock(me);
-		const bool waited = !rw->rw_writers.empty() || !rw->rw_readers.empty();
-		if (waited && may_look_again_locked(rw)) {
-			let_look_and_unlock(rw, lock);
-			return;
-		}
 		if (const std::uintptr_t n = count_readers_locked(rw, true)) {
 			hand_to_readers_and_unlock(rw, lock, n);
 			return;

@@ -9,21 +9,11 @@
 // So readers and writers alternate under load and neither starves the other.  A waiting writer that goes away (too late, suspended) lets
 // those readers in that waited for it only.
 //
-// But an LWP that has the lock and stands in a run queue keeps all out that run, so they come to wait, and are handed the lock where they stand in a
-// run queue: of a crowd each would pay a switch for each turn, for ever.  So a writer out that need not hand over frees the lock and wakes all who
-// wait, to *look again* as if they had just come.  It need not if they are time-sharing LWPs, none lends to it, and none *insists*: who was woken,
-// looked and lost insists, stands in front of its equals, and until it is through releases hand over.  So nobody is passed over more than once.
-// While nobody sleeps with the lock one who is woken seldom loses; else, so that not all are woken for one to come in, each loss makes the next
-// releases hand over, until they have let in eight for it.  Nobody sleeps on the list of a free lock, so none of those who look again
-// need come: who is suspended or too late meanwhile leaves nobody behind.
-//
 // Takes the lock of its waiters (rank sleepq), then run queues.  Allocates nothing but a timer's slot.
 #pragma once
 
 #include "sync/mutex.h"
 #include "sync/sleepq.h"
-
-#include <cstdint>
 
 namespace lwp::kern {
 
@@ -37,9 +27,6 @@ struct krwlock {
 	waiters rw_writers;  // waiters_lock(&rw_writers), both
 	waiters rw_readers;
 	atomic<bool> rw_known{false};  // a: as mtx_known
-	std::uint16_t rw_losses = 0;   // waiters_lock(): so many are to be let in by hand-overs before all may look again
-	// a: how many sleep that insist.  One is counted with the waiters' lock held, before it sleeps, and takes itself off when it is awake
-	atomic<std::uint32_t> rw_insisting{0};
 };
 
 extern const syncobj rwlock_read_syncobj, rwlock_write_syncobj;

@@ -420,33 +420,3 @@ SCENARIO(turnstile_writer_lets_readers_in, 4) {
 	rwlock_wrunlock(&c.rw, me());
 	c.dismiss(lids, 3);
 }
-
-// A writer lets its equals look, one that is worse may be first, and one that is better comes meanwhile: who has it is lent to, and nobody else.
-SCENARIO(turnstile_writer_lets_all_look, 4) {
-	cast c;
-	EXPECT(rwlock_trywrlock(&c.rw, me()));
-	const auto write = [&] {
-		EXPECT(restart([&] { return rwlock_trywrlock(&c.rw, me()) ? 0 : rwlock_wrlock_slow(&c.rw, me(), never); }) == 0);
-		lwp_sleep_until(me(), time_in(soon / 4));
-		rwlock_wrunlock(&c.rw, me());
-		userret();
-	};
-	lwpid_t lids[3];
-	lids[0] = c.play(1, 31, write);
-	lids[1] = c.play(2, 20, [&] {
-		write();
-		write();
-	});
-	lids[2] = c.play(3, 31, [&] {
-		EXPECT(restart([&] { return rwlock_tryrdlock(&c.rw, me()) ? 0 : rwlock_rdlock_slow(&c.rw, me(), never); }) == 0);
-		rwlock_rdunlock(&c.rw, me());
-		userret();
-		write();
-	});
-	race();
-	lwp_sleep_until(me(), time_in(soon));
-	rwlock_wrunlock(&c.rw, me());
-	userret();
-	write();
-	c.dismiss(lids, 3);
-}
