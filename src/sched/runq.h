@@ -5,8 +5,7 @@
 //
 // Who is woken or yields stands in line.  New LWPs, and those whose child has ended, go on the stack: work that forks then keeps few LWPs
 // alive at once.  The stack is served first, but not for ever: turn(), called about once in a
-// millisecond, lets everybody who stands in line go first once, and sends the oldest of the stack to the end of the line.  If that takes longer, the
-// next turn comes as much later.
+// millisecond, lets everybody who stands in line go first once, and sends the oldest of the stack to the end of the line.
 // One that the running LWP hands over to goes on the stack too, if that is empty: it is next, and those that only yield do not come between.  Of
 // several that one LWP wakes the first is next and the others stand in line, so they keep their order.  Each fourth hand-over lets the first
 // in line go before it: nobody there waits more than five times as long as if all stood in line.
@@ -112,11 +111,6 @@ public:
 	/// Around a change of what `l`, which is queued here, is bound to.
 	void bound_changes(const lwp_t *l) noexcept { count_bound(l, -1); }
 	void bound_changed(const lwp_t *l) noexcept { count_bound(l, 1); }
-
-	/// Whether that is still so, and the newest wait for it.
-	[[nodiscard]] bool line_goes_first() const noexcept {
-		return line_first_ != 0 && lists_top_ != none && !level_[lists_top_].stack.empty();
-	}
 
 	/// Whoever stands in line goes first once.
 	void turn() noexcept {
@@ -230,9 +224,6 @@ private:
 
 	LWP_ALWAYS_INLINE lwp_t *take(level &v) noexcept {
 		if (LWP_LIKELY(v.stack.empty())) {
-			if (LWP_UNLIKELY(line_first_ != 0)) {
-				line_first_--;  // it has had this turn, though nobody waited for it; else the next that is handed over to would
-			}
 			lwp_t *l = v.line.pop_front();
 			fetch_ahead(v.line.front());
 			return l;

@@ -554,16 +554,9 @@ LWP_NOINLINE void vcpu_poll(vcpu_t *vc, bool arrived) noexcept {
 	vc->vc_polled_cycles = at;
 	set_ticks(vc, took, halted);
 	if (LWP_UNLIKELY(when - vc->vc_turned >= turn_after)) {
-		lock_scope hold(vc->vc_rqlock, vc);
-		// As long as a long line went first the newest do after it: who came once would never come to run behind those who always come back.
-		if (vc->vc_rq.line_goes_first()) {
-			vc->vc_line_had += std::min(when - vc->vc_turned, 2 * turn_after);  // not what it has slept
-		} else if (vc->vc_line_had > 0) {
-			vc->vc_line_had -= when - vc->vc_turned;
-		} else {
-			vc->vc_rq.turn();
-		}
 		vc->vc_turned = when;
+		lock_scope hold(vc->vc_rqlock, vc);
+		vc->vc_rq.turn();
 		sched_lift_locked(vc, when);
 	}
 	if (LWP_UNLIKELY(sched.sd_asked.load(std::memory_order_relaxed)) && sched.sd_asked.exchange(false, std::memory_order_relaxed)) {

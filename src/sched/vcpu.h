@@ -90,8 +90,7 @@ struct alignas(64) vcpu_t {
 	atomic<std::uint64_t> vc_regions{0};  // a: written by its kernel thread: how often its LWPs have said that they block
 	lwp_t *vc_idle = nullptr;             // (: runs when nobody else does
 	pthread_t vc_thread{};                // r
-	nanotime vc_turned = 0;               // o: when the run queue last had its turn(), or it was looked at whether it is to have one
-	nanotime vc_line_had = 0;             // o: how much longer those who stand in line went first than the newest did after them
+	nanotime vc_turned = 0;               // o: when the run queue last had its turn()
 	std::uint64_t vc_polled_cycles = 0;   // o: the same in cycles of the CPU's counter
 	std::uint64_t vc_look_cycles = 0;     // o: what that counter says when it should look again, if a timer is armed or I/O is under way
 	std::uint64_t vc_speed = 0;           // o: how fast that counter is (switch.cpp)

@@ -33,6 +33,7 @@ std::atomic<int> destroyed{0};
 /// One LWP of every kind; static, since the frame that makes them may be left.
 struct everybody {
 	everybody() {
+		lids.reserve(8);  // LWPs read it while it grows
 		static specificdata_key_t key;
 		(void)lwp_specific_key_create(&key, [](void *) { destroyed.fetch_add(1); });
 		auto mark = [] { lwp_setspecific(key, &destroyed); };

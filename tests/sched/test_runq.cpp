@@ -422,28 +422,6 @@ TEST(Runq, TurnLetsTheLineGoBeforeAHandOver) {
 	EXPECT_EQ(pop_all(*q), (std::vector<lwp_t *>{l[0], l[1], l[2]}));
 }
 
-// Among LWPs that only yield nobody waits for a turn to be over.  It is, once everybody has had it: who is handed over to then is next.
-TEST(Runq, ATurnIsOverThoughNobodyWaitedForIt) {
-	const auto q = std::make_unique<runq>();
-	const some_lwps l(4);
-	for (std::size_t i : {0U, 1U, 2U}) {
-		q->push(l[i], queue_end::line);
-	}
-	q->turn();
-	lwp_t *running = q->pop();
-	for (int i = 0; i < 2; i++) {
-		running = q->rotate(running);
-	}
-	q->push(l[3], queue_end::handed_over);
-	EXPECT_EQ(q->rotate(running), l[3]);
-	q->turn();
-	EXPECT_FALSE(q->line_goes_first()) << "nobody waits for it";
-	q->push(l[3], queue_end::newest_first);
-	EXPECT_TRUE(q->line_goes_first());
-	EXPECT_EQ(pop_all(*q), (std::vector<lwp_t *>{l[0], l[1], l[2], l[3]}));
-	EXPECT_FALSE(q->line_goes_first());
-}
-
 // It is found by those who look through the lists, and better ones go before it.
 TEST(Runq, OneThatIsHandedOverToIsFoundWhereItBelongs) {
 	const auto q = std::make_unique<runq>();
