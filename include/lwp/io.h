@@ -107,8 +107,8 @@ LWP_API ssize_t lwp_sendmsg(int fd, const struct msghdr *message, int flags);
 LWP_API int lwp_nanosleep(const struct timespec *time, struct timespec *left);
 
 /**
- * waitpid(2).  Blocks.  For one child, without WUNTRACED and WCONTINUED, EINTR comes as above; otherwise a helper thread waits and
- * nothing interrupts it.
+ * waitpid(2).  Blocks.  For one child, without WUNTRACED and WCONTINUED, EINTR comes as above; otherwise a kernel thread of its own waits for each
+ * call, and nothing interrupts it: EAGAIN if none could be started.
  */
 LWP_API pid_t lwp_waitpid(pid_t pid, int *status, int options);
 

@@ -554,7 +554,7 @@ pid_t lwp_waitpid(pid_t pid, int *status, int options) {
 			return static_cast<pid_t>(posix(result));
 		}
 	}
-	return static_cast<pid_t>(posix(io_helped([=] { return wait(options); })));
+	return static_cast<pid_t>(posix(io_helped([=] { return wait(options); }, helped::endless)));
 }
 
 int lwp_getaddrinfo(const char *node, const char *service, const struct addrinfo *hints, struct addrinfo **result) {

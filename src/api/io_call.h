@@ -65,11 +65,14 @@ struct call_op : io_op {
 	Call call;
 };
 
-/// call() on a helper thread; at once on an adopted kernel thread.  Nothing ends it early.
+enum class helped : bool { soon, endless };
+
+/// call() on a helper thread; at once on an adopted kernel thread.  Nothing ends it early.  `endless`: what it waits for may never come.
 template <class Call>
-long io_helped(Call call) noexcept {
+long io_helped(Call call, helped until = helped::soon) noexcept {
 	const in_library l;
 	call_op op(l, call);
+	op.o_endless = until == helped::endless;
 	return io_run(l, &op);
 }
 

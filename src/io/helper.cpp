@@ -48,25 +48,26 @@ void *helper_main(void *) {
 	}
 }
 
-/// lock held.  Whether there is a helper at all.
+/// lock held.  False: no kernel thread could be started.
 bool another_helper() noexcept {
 	pthread_attr_t attributes;
 	pthread_t id;
 	sigset_t all, old;
 	if (::pthread_attr_init(&attributes) != 0) {
-		return helpers != 0;
+		return false;
 	}
 	(void)::pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
 	::sigfillset(&all);
 	::pthread_sigmask(SIG_SETMASK, &all, &old);  // signals are for the application's threads
-	if (sys::thread_create(
-	        &id, &attributes, [](void *arg) { return helper_main(arg); }, nullptr) == 0) {
+	const bool made = sys::thread_create(
+	                      &id, &attributes, [](void *arg) { return helper_main(arg); }, nullptr) == 0;
+	if (made) {
 		helpers++;
 		sched.sd_helpers.fetch_add(1, std::memory_order_relaxed);  // relaxed: a count
 	}
 	::pthread_sigmask(SIG_SETMASK, &old, nullptr);
 	(void)::pthread_attr_destroy(&attributes);
-	return helpers != 0;
+	return made;
 }
 
 }  // namespace
@@ -79,12 +80,14 @@ bool helper_begin(port *p, io_op *op) noexcept {
 	}
 	::pthread_mutex_lock(&lock);
 	jobs.push_back(op);
+	const unsigned before = endless;
 	endless += op->o_endless ? 1 : 0;
 	unsigned waiting = 0;
 	for (io_op *job = jobs.front(); job != nullptr && waiting <= idle; job = list<io_op, &io_op::o_link>::next(job)) {
 		waiting++;
 	}
-	const bool there = waiting <= idle || helpers >= helpers_most + endless || another_helper();
+	// Where no other can be started, one that has work with an end will come to it.
+	const bool there = waiting <= idle || helpers >= helpers_most + endless || another_helper() || helpers > before;
 	if (there) {
 		::pthread_cond_signal(&work);
 		::pthread_mutex_unlock(&lock);

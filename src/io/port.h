@@ -55,13 +55,14 @@ struct port {
 	bool po_rearm = false;                 // p: the eventfd must be armed again
 	bool po_parked = false;                // p: its kernel thread waits in it, and will look by itself
 
-	io_uring po_ring{};          // p
-	unsigned po_tail = 0;        // p: of the submission queue
-	bool po_registered = false;  // p: the kernel knows the ring by an index
-	int po_epoll = -1;           // p
-	int po_nevents = 0;          // p: in po_events, not looked at
-	unsigned po_streak = 0;      // o: operations that succeeded at once, one after the other
-	epoll_event po_events[64];   // p
+	io_uring po_ring{};               // p
+	unsigned po_tail = 0;             // p: of the submission queue
+	bool po_registered = false;       // p: the kernel knows the ring by an index
+	int po_epoll = -1;                // p
+	int po_nevents = 0;               // p: in po_events, not looked at
+	std::uint64_t po_turn = 0;        // o: vc_switches when an operation last succeeded at once,
+	std::uint64_t po_turn_began = 0;  // o: and the CPU's counter when the first did in that turn
+	epoll_event po_events[64];        // p
 
 	spinlock po_use{lock_rank::port, "po_use"};
 

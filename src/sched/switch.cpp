@@ -48,11 +48,10 @@ constexpr int poll_ticks_woken = 16;  // the first look after a halt comes soone
 // so, and when a look is due though the count is not over.
 constexpr nanotime look_most = 2 * poll_wanted;  // a whole look, at the latest
 constexpr nanotime look_apart = 500;             // between two looks for timers alone, when they come thick and fast
-constexpr std::uint64_t speed_unit = 1024;       // vc_speed is in cycles of the counter for so many nanoseconds
 constexpr nanotime turn_after = 1'000'000;       // how long the newest may go first, see runq.h
 
 /// So many cycles of the counter.  A little more, since a look that comes too early is one too many.
-LWP_ALWAYS_INLINE std::uint64_t look_in(const vcpu_t *vc, nanotime in) noexcept { return (in + in / 64) * vc->vc_speed / speed_unit; }
+LWP_ALWAYS_INLINE std::uint64_t look_in(const vcpu_t *vc, nanotime in) noexcept { return cycles_in(vc, in + in / 64); }
 
 LWP_ALWAYS_INLINE void ctl_switched_out(lwp_t *l) noexcept {
 	if (lwpctl_t *ctl = l->l_ctl.load(std::memory_order_relaxed); LWP_UNLIKELY(ctl != nullptr)) {
@@ -549,7 +548,7 @@ LWP_NOINLINE void vcpu_poll(vcpu_t *vc, bool arrived) noexcept {
 	vc->vc_polled = when;
 	std::uint64_t at = cycles();
 	if (took > 1'000 && took < 1'000'000'000) {  // long enough to measure by
-		vc->vc_speed = (at - vc->vc_polled_cycles) * speed_unit / took;
+		vc->vc_speed = (at - vc->vc_polled_cycles) * cycles_unit / took;
 	}
 	vc->vc_polled_cycles = at;
 	set_ticks(vc, took, halted);

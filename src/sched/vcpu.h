@@ -93,7 +93,7 @@ struct alignas(64) vcpu_t {
 	nanotime vc_turned = 0;               // o: when the run queue last had its turn()
 	std::uint64_t vc_polled_cycles = 0;   // o: the same in cycles of the CPU's counter
 	std::uint64_t vc_look_cycles = 0;     // o: what that counter says when it should look again, if a timer is armed or I/O is under way
-	std::uint64_t vc_speed = 0;           // o: how fast that counter is (switch.cpp)
+	std::uint64_t vc_speed = 0;           // o: how fast that counter is: in cycles for cycles_unit ns
 	nanotime vc_polled = 0;               // o: when it last looked at the clock
 	lwp_t *vc_ran = nullptr;              // o: who ran when it last looked at the clock
 	lwpid_t vc_ran_lid = 0;               // o: and its id
@@ -189,6 +189,11 @@ inline std::uint64_t sched_switches_of_all() noexcept {
 	sched_each_vcpu([&sum](const vcpu_t *vc) { sum += vc->vc_switches.load(std::memory_order_relaxed); });  // relaxed: seen sooner or later
 	return sum;
 }
+
+constexpr std::uint64_t cycles_unit = 1024;
+
+/// So many cycles of the CPU's counter; 0 before its speed is known.  By `vc` itself.
+LWP_ALWAYS_INLINE std::uint64_t cycles_in(const vcpu_t *vc, nanotime in) noexcept { return in * vc->vc_speed / cycles_unit; }
 
 LWP_ALWAYS_INLINE lwp_t *curlwp_or_null() noexcept {
 	vcpu_t *vc = curcpu_or_null();

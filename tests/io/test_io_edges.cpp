@@ -7,13 +7,18 @@
 #include "io_support.h"
 
 #include <lwp/io.hpp>
+#include <lwp/runtime.hpp>
 
+#include <algorithm>
 #include <climits>
+#include <csignal>
 #include <cstdint>
 #include <dirent.h>
+#include <netdb.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 #include <thread>
 #include <vector>
 
@@ -222,6 +227,85 @@ TEST(IoOpenat, ManyFifosAtOnce) {
 	for (int i = 0; i < count; i++) {
 		EXPECT_EQ(::unlink((prefix + std::to_string(i)).c_str()), 0);
 	}
+}
+
+// Who finds something whenever he asks lets others run after some microseconds of that, however long each operation takes.
+TEST(IoTurns, AreShortAlsoWhereNothingBlocks) {
+	if (lwp::runtime::vcpus() != 1) {
+		GTEST_SKIP() << "on several vCPUs nobody waits for anybody's turn";
+	}
+	constexpr std::size_t much = 1024 * 1024;  // ten microseconds each, or more
+	constexpr int rounds = 200, readers = 2;
+	int last = -1, in_a_row = 0, most = 0, there = 0;
+	bool ended = false;
+	std::vector<lwpid_t> all;
+	for (int i = 0; i < readers; i++) {
+		all.push_back(spawn([&, i] {
+			const int fd = ::open("/dev/zero", O_RDONLY | O_CLOEXEC);
+			EXPECT_GE(fd, 0);
+			std::vector<char> buffer(much);
+			there++;
+			for (int round = 0; round < rounds; round++) {
+				EXPECT_GT(lwp_read(fd, buffer.data(), much), 0);
+				in_a_row = last == i && there == readers ? in_a_row + 1 : 1;
+				last = i;
+				most = there == readers && !ended ? std::max(most, in_a_row) : most;
+			}
+			ended = true;
+			EXPECT_EQ(lwp_close(fd), 0);
+		}));
+	}
+	for (const lwpid_t lid : all) {
+		collect(lid);
+	}
+	EXPECT_LE(most, 4);
+}
+
+// Those who wait for any child leave helper threads for calls that have an end, however many they are.
+TEST(IoWaitpid, ManyWaitForAnyChild) {
+	constexpr int count = 40;
+	const pid_t child = ::fork();
+	ASSERT_GE(child, 0);
+	if (child == 0) {
+		for (;;) {
+			::pause();
+		}
+	}
+	std::atomic<int> waiting{0}, found{0}, found_none{0};
+	std::vector<lwpid_t> all;
+	for (int i = 0; i < count; i++) {
+		all.push_back(spawn([&, i] {
+			waiting++;
+			const pid_t got = lwp_waitpid(-1, nullptr, i % 2 == 0 ? 0 : WUNTRACED);
+			found += got == child ? 1 : 0;
+			found_none += got == -1 && get_errno() == ECHILD ? 1 : 0;
+		}));
+	}
+	EXPECT_TRUE(wait_until([&] { return waiting == count; }));
+	std::atomic<bool> looked_up{false}, written{false};
+	all.push_back(spawn([&] {
+		addrinfo hints{}, *result = nullptr;
+		hints.ai_flags = AI_NUMERICHOST;
+		EXPECT_EQ(lwp_getaddrinfo("127.0.0.1", nullptr, &hints, &result), 0);
+		freeaddrinfo(result);
+		looked_up = true;
+	}));
+	all.push_back(spawn([&] {
+		const std::string path = "/tmp/lwp_beside_" + std::to_string(::getpid());
+		const int fd = lwp_openat(AT_FDCWD, path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+		EXPECT_GE(fd, 0);
+		EXPECT_EQ(lwp_fsync(fd), 0);
+		EXPECT_EQ(lwp_close(fd), 0);
+		EXPECT_EQ(::unlink(path.c_str()), 0);
+		written = true;
+	}));
+	EXPECT_TRUE(wait_until([&] { return looked_up && written; }));
+	EXPECT_EQ(::kill(child, SIGKILL), 0);
+	for (const lwpid_t lid : all) {
+		collect(lid);
+	}
+	EXPECT_EQ(found, 1);
+	EXPECT_EQ(found_none, count - 1);
 }
 
 // The table of descriptors goes as far as descriptors do.
