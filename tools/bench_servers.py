@@ -5,8 +5,13 @@
 # The server has CPU 0 for itself and one worker, vCPU or thread; the load has CPU 1.  Rounds go over all servers of a table, so that what slows
 # the machine for a while slows all of them; ratios are taken within a round, then their median over the rounds.
 # Random reads of a file are measured the same way, and what an idle connection keeps resident.
+# CPU us is what the server takes of its CPU for one request, by the kernel's account: where the load is what limits, as with a connection for each
+# echo, it says more than the rate, to which a server that sleeps more often adds the load's work of waking it.
 # A peer that is not installed is a line that says so.  Needs nothing but Python's standard library and taskset.
 import argparse
+import datetime
+import glob
+import json
 import os
 import re
 import resource
@@ -20,6 +25,9 @@ import tempfile
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, HERE)
+from bench_peers import machine
+
 HELLO = "hello, world\n"
 LIMIT = 60  # seconds for anything to start or to end
 
@@ -70,6 +78,17 @@ class Running:
                     raise Missing(f"did not start: {error}") from error
                 time.sleep(0.05)
 
+    def cpu_seconds(self):
+        """So far, of all its kernel threads; None where the kernel keeps no account."""
+        try:
+            total = 0
+            for path in glob.glob(f"/proc/{self.process.pid}/task/*/schedstat"):
+                with open(path, encoding="ascii") as f:
+                    total += int(f.read().split()[0])
+            return total / 1e9 if total else None
+        except OSError:
+            return None
+
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
         try:
@@ -84,6 +103,9 @@ class Nothing:
     """Where the load is all there is."""
 
     port = 0
+
+    def cpu_seconds(self):
+        return None
 
     def stop(self):
         pass
@@ -131,7 +153,7 @@ class Servers:
         return Running([which("memcached", "memcached"), "-u", "nobody", "-t", "1", "-p", str(port), "-U", "0", "-l", "127.0.0.1", "-c", "10000"], ready=port)
 
 
-# ---- loads: (requests a second, p50 us, p99 us) ------------------------------------------------------------------------
+# ---- loads: (requests a second, p50 us, p99 us), measured from beginning to end of the call ------------------------------------------------------------------------
 
 
 def loaded(command, cpu=1):
@@ -319,19 +341,31 @@ def memory_table(servers, title, count):
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     lines, missing = [[title, "KiB each"]], []
+    table = {"title": title, "rows": [], "missing": {}}
     for name, start, request, size in memory_rows(servers):
         try:
             lines.append([name, f"{idle_bytes(start, request, size, count) / 1024:.2f}"])
+            table["rows"].append({"name": name, "kib": float(lines[-1][1])})
         except (Missing, subprocess.SubprocessError, OSError) as reason:
             missing.append(f"{name}: not measured: {reason}")
+            table["missing"][name] = str(reason)
     print("\n".join([*aligned(lines), *missing]))
     print("resident pages and page tables of the server, without what the kernel keeps for a socket; each connection was used once\n", flush=True)
+    return table
 
 
 def aligned(lines):
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     for line in lines:
         yield "  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths))).rstrip()
+
+
+def with_cpu(server, load):
+    """What load() says, and the server's CPU time in us for each request, or None."""
+    before, begin = server.cpu_seconds(), time.monotonic()
+    rate, p50, p99 = load(server.port)
+    after, end = server.cpu_seconds(), time.monotonic()
+    return rate, p50, p99, None if before is None or after is None else (after - before) * 1e6 / (rate * (end - begin))
 
 
 def measure_table(rows, rounds):
@@ -345,7 +379,7 @@ def measure_table(rows, rounds):
             try:
                 server = start()
                 try:
-                    results[name][number] = load(server.port)
+                    results[name][number] = with_cpu(server, load)
                 finally:
                     server.stop()
             except (Missing, subprocess.SubprocessError, OSError) as reason:
@@ -353,21 +387,33 @@ def measure_table(rows, rounds):
     return results, missing
 
 
-def show(title, floors, results, missing):
+def summary(title, floors, results, missing):
+    """A table as JSON has it: of each row the medians of its rounds."""
     best = {}
     for name in floors:
-        for number, (rate, _, _) in results[name].items():
-            best[number] = max(rate, best.get(number, 0))
-    lines = [[title, "requests/s", "ratio", "p50 us", "p99 us"]]
+        for number, run in results[name].items():
+            best[number] = max(run[0], best.get(number, 0))
+    rows = []
     for name, runs in results.items():
         if not runs:
             continue
-        ratios = [rate / best[number] for number, (rate, _, _) in runs.items() if best.get(number)]
-        median = [statistics.median(run[i] for run in runs.values()) for i in range(3)]
-        lines.append([name, f"{median[0]:,.0f}", f"{statistics.median(ratios):.2f}" if ratios else "", f"{median[1]:,.0f}", f"{median[2]:,.0f}"])
+        rate, p50, p99, cpu = (statistics.median(values) if None not in values else None for values in zip(*runs.values()))
+        ratios = [run[0] / best[number] for number, run in runs.items() if best.get(number)]
+        rows.append({"name": name, "rate": rate, "ratio": statistics.median(ratios) if ratios else None, "p50_us": p50, "p99_us": p99, "cpu_us": cpu,
+                     "runs": [list(runs[number]) for number in sorted(runs)]})
+    return {"title": title, "floors": list(floors), "rows": rows, "missing": missing}
+
+
+def show(table):
+    with_cpu_column = any(row["cpu_us"] is not None for row in table["rows"])
+    lines = [[table["title"], "requests/s", "ratio", "p50 us", "p99 us", *(["CPU us"] if with_cpu_column else [])]]
+    for row in table["rows"]:
+        cells = [row["name"], f"{row['rate']:,.0f}", "" if row["ratio"] is None else f"{row['ratio']:.2f}", f"{row['p50_us']:,.0f}", f"{row['p99_us']:,.0f}"]
+        lines.append(cells + ([] if not with_cpu_column else ["" if row["cpu_us"] is None else f"{row['cpu_us']:.2f}"]))
     print("\n".join(aligned(lines)))
-    for name, reason in missing.items():
+    for name, reason in table["missing"].items():
         print(f"{name}: not measured: {reason}")
+    floors = table["floors"]
     print(f"ratio: to {' or '.join(floors)}, whichever was faster in the round\n" if len(floors) > 1 else f"ratio: to {floors[0]}\n", flush=True)
 
 
@@ -377,6 +423,7 @@ def main():
     parser.add_argument("--seconds", type=int, default=3, help="of each measurement (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="(default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="one round of one second each")
+    parser.add_argument("--json", help="a file that gets all of it, for tools/servers_figures.py")
     parser.add_argument("filter", nargs="?", default="", help="tables whose title matches this regular expression")
     options = parser.parse_args()
     if options.quick:
@@ -384,18 +431,27 @@ def main():
     if len(os.sched_getaffinity(0)) < 2:
         print("needs two CPUs: one for the server, one for the load")
         return 1
+    done = []
+    data = {"command": "./dev bench --peers servers" + (" --quick" if options.quick else "") + (f" {options.filter}" if options.filter else ""),
+            "date": datetime.date.today().isoformat(), "machine": machine(), "rounds": options.rounds, "seconds": options.seconds, "tables": done}
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)
         for title, floors, rows in tables(Servers(options.build, folder), options.build, options.seconds):
             if re.search(options.filter, title):
-                show(title, floors, *measure_table(rows, options.rounds))
+                done.append(summary(title, floors, *measure_table(rows, options.rounds)))
+                show(done[-1])
         for title, floors, rows in read_tables(options.build, os.path.join(options.build, "random_read.data"), options.seconds):
             if re.search(options.filter, title):
                 large_file(options.build)
-                show(title, floors, *measure_table(rows, options.rounds))
+                done.append(summary(title, floors, *measure_table(rows, options.rounds)))
+                show(done[-1])
         title = "memory of 10,000 idle connections"
         if re.search(options.filter, title):
-            memory_table(Servers(options.build, folder), title, 10_000)
+            done.append(memory_table(Servers(options.build, folder), title, 10_000))
+    if options.json:
+        with open(options.json, "w", encoding="utf-8") as f:
+            json.dump(data, f, indent=1)
+            f.write("\n")
     return 0
 
 
