@@ -64,7 +64,7 @@ def plot(title, x_title, y_title, lines, x_ticks=None):
     # From the top down, in the order in which the lines end, with room for each name.
     for label, colour, line in sorted(lines, key=lambda item: -item[2][-1][1]):
         path = " ".join(f"{at_x(x):.1f},{at_y(y):.1f}" for x, y in line)
-        wide = 3 if label == OURS else 1.5
+        wide = 3 if label.startswith(OURS) else 1.5
         out.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="{wide}"/>')
         out.extend(f'<circle cx="{at_x(x):.1f}" cy="{at_y(y):.1f}" r="{wide}" fill="{colour}"/>' for x, y in line)
         below = max(below + 15, at_y(line[-1][1]) + 4)

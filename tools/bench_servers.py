@@ -11,6 +11,7 @@
 import argparse
 import datetime
 import glob
+import itertools
 import json
 import os
 import re
@@ -153,7 +154,7 @@ class Servers:
         return Running([which("memcached", "memcached"), "-u", "nobody", "-t", "1", "-p", str(port), "-U", "0", "-l", "127.0.0.1", "-c", "10000"], ready=port)
 
 
-# ---- loads: (requests a second, p50 us, p99 us), measured from beginning to end of the call ------------------------------------------------------------------------
+# ---- loads: (requests a second, p50 us, p99 us), measured from beginning to end of the call ----------------------------
 
 
 def loaded(command, cpu=1):
@@ -223,14 +224,29 @@ def filled(start, command, answer):
     return begin
 
 
+def echo_title(connections):
+    return f"echo 64 B, {connections} connection" + ("s" if connections > 1 else "")
+
+
 # ---- tables ------------------------------------------------------------------------------------------------------------
+
+
+def growth_tables(servers, build, seconds):
+    """As tables(): the same echo for few connections and for many; with two of tables() it is a plot."""
+    for connections in (1, 10, 100, 10_000):
+        trips = round_trips(build, connections, seconds)
+        yield echo_title(connections), ("floor, one-shot",), [
+            ("floor, one-shot", servers.floor("oneshot"), trips),
+            ("lwp echo, io_uring", servers.example("echo", "uring"), trips),
+            ("lwp echo, epoll", servers.example("echo", "epoll"), trips),
+            ("Go net", servers.go_echo, trips)]
 
 
 def tables(servers, build, seconds):
     """(title, names of the floor, [(name, start, measure)])"""
     for connections in (64, 1000):
         trips = round_trips(build, connections, seconds)
-        yield f"echo 64 B, {connections} connections", ("floor, one-shot", "floor, multishot"), [
+        yield echo_title(connections), ("floor, one-shot", "floor, multishot"), [
             ("floor, one-shot", servers.floor("oneshot"), trips),
             ("floor, multishot", servers.floor("multishot"), trips),
             ("floor, one-shot, registered files", servers.floor("oneshot", "files"), trips),
@@ -420,7 +436,7 @@ def show(table):
 def main():
     parser = argparse.ArgumentParser(description="Runs servers side by side and prints tables.")
     parser.add_argument("--build", required=True, help="the build directory")
-    parser.add_argument("--seconds", type=int, default=3, help="of each measurement (default: %(default)s)")
+    parser.add_argument("--seconds", type=int, default=2, help="of each measurement but those of growth, which take one (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="(default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="one round of one second each")
     parser.add_argument("--json", help="a file that gets all of it, for tools/servers_figures.py")
@@ -436,7 +452,8 @@ def main():
             "date": datetime.date.today().isoformat(), "machine": machine(), "rounds": options.rounds, "seconds": options.seconds, "tables": done}
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)
-        for title, floors, rows in tables(Servers(options.build, folder), options.build, options.seconds):
+        servers = Servers(options.build, folder)
+        for title, floors, rows in itertools.chain(tables(servers, options.build, options.seconds), growth_tables(servers, options.build, 1)):
             if re.search(options.filter, title):
                 done.append(summary(title, floors, *measure_table(rows, options.rounds)))
                 show(done[-1])
@@ -447,7 +464,7 @@ def main():
                 show(done[-1])
         title = "memory of 10,000 idle connections"
         if re.search(options.filter, title):
-            done.append(memory_table(Servers(options.build, folder), title, 10_000))
+            done.append(memory_table(servers, title, 10_000))
     if options.json:
         with open(options.json, "w", encoding="utf-8") as f:
             json.dump(data, f, indent=1)

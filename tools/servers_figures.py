@@ -2,20 +2,25 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Puts the tables of a whole run of tools/bench_servers.py into docs/servers.md, between its marks.
 
-    servers_figures.py FILE.json [servers.md]    rewrites what stands between the marks
+    servers_figures.py FILE.json [servers.md]    rewrites what stands between the marks, and the plots in servers/ beside the page
 
 A row of another server is bold where it beats both of ours by more than 5 %: in requests a second, or, where it is about memory, in bytes.  The
 floors, which are written by hand and can do nothing else, are bold nowhere.  Standard library only.
 """
 import json
 import os
+import re
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import bench_report
 import readme_figures
 
 OURS, FLOORS = "lwp ", ("floor, ", "raw ")
 MARGIN = 1.05
+COLOURS = {"floor, one-shot": "#7f7f7f", "lwp echo, io_uring": "#d62728", "lwp echo, epoll": "#1f77b4", "Go net": "#17becf"}  # the lines of a plot
+PICTURES = (("echo", "Echo of 64 bytes by number of connections", "requests a second", "rate"),
+            ("echo_p99", "Echo of 64 bytes by number of connections: p99", "us", "p99_us"))
 
 
 def beats(row, table):
@@ -48,6 +53,23 @@ def table_of(table):
         yield line(cells + ([] if not cpu else ["" if row["cpu_us"] is None else f"{row['cpu_us']:.2f}"]), beats(row, table))
 
 
+def plots(data):
+    """(file's name, title, SVG): what the echo tables say, by number of connections."""
+    tables = {int(found[1]): table for table in data["tables"] if (found := re.fullmatch(r"echo 64 B, (\d+) connections?", table["title"]))}
+    if len(tables) < 2:
+        return []
+    done = []
+    for name, title, axis, metric in PICTURES:
+        points = {row: [] for row in COLOURS}
+        for connections, table in sorted(tables.items()):
+            for row in table["rows"]:
+                if row["name"] in points:
+                    points[row["name"]].append((connections, row[metric]))
+        lines = [(row, COLOURS[row], line) for row, line in points.items() if line]
+        done.append((name, title, bench_report.plot(title, "connections", axis, lines)))
+    return done
+
+
 def text_of(data):
     machine = data["machine"]
     lines = [
@@ -60,6 +82,7 @@ def text_of(data):
         lines += [*table_of(table), ""]
         lines += [f"{name}: not measured: {reason}" for name, reason in table["missing"].items()]
         lines += [""] if table["missing"] else []
+    lines += [line for name, title, _ in plots(data) for line in (f"![{title}](servers/{name}.svg)", "")]
     return "\n".join(lines[:-1]) + "\n"
 
 
@@ -75,6 +98,11 @@ def main(argv):
     new = readme_figures.replaced(old, text_of(data))
     with open(path, "w", encoding="utf-8") as file:
         file.write(new)
+    folder = os.path.splitext(path)[0]
+    for name, _, svg in plots(data):
+        os.makedirs(folder, exist_ok=True)
+        with open(os.path.join(folder, name + ".svg"), "w", encoding="utf-8") as file:
+            file.write(svg)
     print(f"{path}: {len(data['tables'])} tables of {argv[0]}")
     return 0
 

@@ -65,6 +65,18 @@ class Figures(unittest.TestCase):
         self.assertEqual(line(text, "Go"), "| **Go** | **3.00** |")
         self.assertEqual(line(text, "floor"), "| floor, x | 1.00 |")
 
+    def test_the_echo_tables_are_plots_by_connections(self):
+        def echo(connections, rate):
+            return bench.summary(bench.echo_title(connections), ("floor, one-shot",), {"floor, one-shot": {0: (1000, 1, 2, None)}, "lwp echo, epoll": {0: (rate, 1, 2, None)}}, {})
+
+        data = run(echo(1, 900), echo(100, 800), echo(10000, 700))
+        pictures = figures.plots(data)
+        self.assertEqual([name for name, _, _ in pictures], ["echo", "echo_p99"])
+        self.assertEqual(pictures[0][2].count("<circle"), 6)  # two servers, three numbers of connections
+        self.assertIn("lwp echo, epoll", pictures[0][2])
+        self.assertIn("](servers/echo.svg)", figures.text_of(data))
+        self.assertEqual(figures.plots(run(echo(64, 900))), [])
+
     def test_it_says_where_when_and_what_is_missing(self):
         data = table(**{"lwp_echo": 100})
         data["missing"] = {"Go": "not installed"}
