@@ -381,7 +381,7 @@ def with_cpu(server, load):
     before, begin = server.cpu_seconds(), time.monotonic()
     rate, p50, p99 = load(server.port)
     after, end = server.cpu_seconds(), time.monotonic()
-    return rate, p50, p99, None if before is None or after is None else (after - before) * 1e6 / (rate * (end - begin))
+    return rate, p50, p99, None if before is None or after is None or not rate else (after - before) * 1e6 / (rate * (end - begin))
 
 
 def measure_table(rows, rounds):

@@ -22,6 +22,7 @@ struct entry {
 	closer *e_closer = nullptr;                   // f: waits for both to end
 	bool e_closing = false;                       // f: close(2) runs
 	atomic<std::uint32_t> e_plain{0};             // a: when it was found plain, in units of plain_unit; a hint
+	atomic<unsigned> e_early{0};                  // a: receives that need not be tried; a hint
 };
 
 // Descriptors are small numbers: a table of tables.  Beyond a million they share entries, so an operation's own number counts.
@@ -185,6 +186,24 @@ void descriptor_found_plain(int fd, nanotime when) noexcept {
 	entry_of(fd)->e_plain.store(static_cast<std::uint32_t>(when / plain_unit), std::memory_order_relaxed);  // relaxed: a hint
 }
 
+// relaxed, all: a hint.  Of two who take at the same moment both may take the same.
+bool descriptor_take_early(int fd) noexcept {
+	atomic<unsigned> &hint = entry_of(fd)->e_early;
+	const unsigned count = hint.load(std::memory_order_relaxed);
+	if (count == 0) {
+		return false;
+	}
+	hint.store(count - 1, std::memory_order_relaxed);  // relaxed: a hint
+	return true;
+}
+
+void descriptor_set_early(int fd, unsigned count) noexcept {
+	atomic<unsigned> &hint = entry_of(fd)->e_early;
+	if (hint.load(std::memory_order_relaxed) != count) {  // relaxed, both: a hint
+		hint.store(count, std::memory_order_relaxed);
+	}
+}
+
 short descriptor_wanted(int fd, const port *p) noexcept {
 	const entry *e = entry_of(fd);
 	lock_scope hold(lock_of(fd), curcpu_or_null());
@@ -244,7 +263,8 @@ int descriptor_close(lwp_t *l, int fd) noexcept {
 		e->e_closer = nullptr;
 	}
 	e->e_closing = true;
-	e->e_plain.store(0, std::memory_order_relaxed);  // relaxed: a hint
+	e->e_plain.store(0, std::memory_order_relaxed);  // relaxed, both: hints
+	e->e_early.store(0, std::memory_order_relaxed);
 	lock.unlock(l->l_cpu);
 	const long result = sys::call(SYS_close, fd);
 	lock.lock(l->l_cpu);

@@ -39,6 +39,10 @@ void descriptor_unwatch(fd_watch *, vcpu_t *me) noexcept;
 void descriptor_found_plain(int fd, nanotime when) noexcept;
 constexpr nanotime plain_for = 10'000'000;
 
+/// How many receives there will probably find nothing before they have waited; takes one.  Hints, by anybody.
+[[nodiscard]] bool descriptor_take_early(int fd) noexcept;
+void descriptor_set_early(int fd, unsigned count) noexcept;
+
 /// The events that operations pending at `p` wait for on `fd`.  By the port's kernel thread, as the next one.
 [[nodiscard]] short descriptor_wanted(int fd, const port *p) noexcept;
 /// One of them that one of `events` is for, or null.

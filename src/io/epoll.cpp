@@ -9,6 +9,10 @@
 //
 // One instance for each vCPU: its LWPs wait there, and events wake LWPs where they ran.
 //
+// An attempt in vain costs as much as the arming.  So where a receive had to wait, and then left room in its buffer, the next few are armed at once:
+// they would probably find nothing.  If there is something the event comes at once.  If the descriptor has become nonblocking since, the port finds out
+// as it does for a ring.
+//
 // What epoll cannot wait for (files) goes to the helper threads, unless the page cache has it at once.
 #include "base/assert.h"
 #include "base/sys.h"
@@ -28,6 +32,8 @@ namespace {
 constexpr std::uint64_t wake_data = UINT64_MAX;
 constexpr nanotime turn_most = 5'000;    // so long may an LWP go on whose operations succeed at once, before others have their turn
 constexpr nanotime look_apart = 20'000;  // and so long may such LWPs keep the kernel's events waiting
+
+constexpr unsigned early_most = 15;  // so many receives are not tried, after one that was in vain
 
 enum class verdict { over, wait, help };
 
@@ -51,6 +57,23 @@ bool short_of(io_op *op, long result) noexcept {
 		op->o_off += result;
 	}
 	return true;
+}
+
+bool plain_receive(const io_op *op) noexcept { return op->o_kind == io_kind::recv && op->o_flags == 0 && op->o_len != 0; }
+
+/// A receive that is probably too early.
+bool too_early(io_op *op) noexcept {
+	op->o_unsure = plain_receive(op) && descriptor_take_early(op->o_fd);
+	return op->o_unsure;
+}
+
+/// What a receive that got `result` says about the next ones.
+void received(const io_op *op, long result, bool first) noexcept {
+	if (result <= 0 || static_cast<std::size_t>(result) >= op->o_len) {
+		descriptor_set_early(op->o_fd, 0);  // there may be more
+	} else if (!first && !op->o_unsure) {
+		descriptor_set_early(op->o_fd, early_most);
+	}
 }
 
 /// One attempt.  `first`: nothing has been waited for yet.
@@ -78,6 +101,9 @@ verdict attempt(io_op *op, bool first) noexcept {
 		return op->o_fd < 0 || op->o_kind == io_kind::fsync || is_file(op) ? verdict::help : (over(op, result), verdict::over);
 	}
 	if (result != -EAGAIN && result != -EINPROGRESS) {
+		if (plain_receive(op)) {
+			received(op, result, first);
+		}
 		over(op, result);
 		return verdict::over;
 	}
@@ -106,7 +132,7 @@ long arm(const port *p, int fd, int more) noexcept {
 /// Tries, and waits if it must.  True: over.
 bool advance(lwp_t *l, io_op *op, bool first) noexcept {
 	for (;;) {
-		const verdict v = attempt(op, first);
+		const verdict v = first && too_early(op) ? verdict::wait : attempt(op, first);
 		if (v == verdict::over) {
 			return true;
 		}
@@ -173,7 +199,13 @@ bool epoll_again(lwp_t *l, io_op *op) {
 	if (op->o_helped) {
 		return over(op, op->o_result);
 	}
-	return op->o_result < 0 ? over(op, op->o_result) : advance(l, op, false);
+	if (op->o_result < 0) {
+		if (op->o_unsure) {
+			descriptor_set_early(op->o_fd, 0);  // it may have been found nonblocking
+		}
+		return over(op, op->o_result);
+	}
+	return advance(l, op, false);
 }
 
 bool epoll_end(port *p, io_op *op) {

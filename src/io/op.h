@@ -111,6 +111,7 @@ struct io_op {
 	bool o_seekable = false;     // !: its file has positions, the caller knows
 	bool o_cached = false;       // !: and is read through the page cache
 	bool o_endless = false;      // !: what a helper thread waits for may never come
+	bool o_unsure = false;       // !: nobody has asked whether its descriptor is in nonblocking mode
 	bool o_later = false;        // !: no port has it; io_wait() tries it now and then
 	nanotime o_give_up = never;  // !: when its socket's timeout ends that
 	std::size_t o_before = 0;    // !: bytes of it that are done already

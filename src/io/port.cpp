@@ -119,7 +119,7 @@ void ask_kernel(port *p, io_op *op, nanotime when) noexcept {
 	if (op->o_deadline != never && !op->o_timed) {
 		arm_deadline(p, op);
 	}
-	if (p->po_backend->b_waits_always && io_nonblocking(op->o_fd)) {
+	if ((p->po_backend->b_waits_always || op->o_unsure) && io_nonblocking(op->o_fd)) {
 		io_cancel(op, io_end::nonblocking);
 	} else if (const nanotime time = op->o_timed || op->o_deadline != never ? 0 : io_socket_timeout(op); time != 0) {
 		arm_timer(p, op, after(when, time), [](void *arg) { io_cancel(static_cast<io_op *>(arg), io_end::socket_timeout); });

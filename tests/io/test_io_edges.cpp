@@ -229,6 +229,48 @@ TEST(IoOpenat, ManyFifosAtOnce) {
 	}
 }
 
+// Of a connection on which each receive has to wait the next ones may be taken to have to wait, too.  What they are told is the same.
+TEST(IoReceive, AfterManyThatHadToWait) {
+	for (int turn = 0; turn < 3; turn++) {
+		socket_pair s(SOCK_STREAM);
+		char buffer[64];
+		ssize_t last = 0;
+		const lwpid_t echo = spawn([&] {
+			char own[64];
+			for (ssize_t n; (n = lwp_recv(s.b, own, sizeof(own), 0)) > 0;) {
+				EXPECT_EQ(lwp_send(s.b, own, static_cast<std::size_t>(n), 0), n);
+			}
+		});
+		for (int i = 0; i < 20; i++) {
+			EXPECT_EQ(lwp_send(s.a, "xyz", 3, 0), 3);
+			EXPECT_EQ(lwp_recv(s.a, buffer, sizeof(buffer), 0), 3);
+		}
+		switch (turn) {
+		case 0:  // its mode has changed
+			EXPECT_EQ(::fcntl(s.a, F_SETFL, O_NONBLOCK), 0);
+			for (int i = 0; i < 3; i++) {
+				EXPECT_EQ(errno_of(lwp_recv(s.a, buffer, sizeof(buffer), 0)), EAGAIN);
+			}
+			EXPECT_EQ(::fcntl(s.a, F_SETFL, 0), 0);
+			break;
+		case 1: {  // it has a timeout now
+			const timeval timeout{0, 20'000};
+			EXPECT_EQ(::setsockopt(s.a, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout)), 0);
+			EXPECT_EQ(errno_of(lwp_recv(s.a, buffer, sizeof(buffer), 0)), EAGAIN);
+			break;
+		}
+		default:  // there is something, and more than fits
+			EXPECT_EQ(lwp_send(s.a, std::string(100, 'm').data(), 100, 0), 100);
+			for (ssize_t got = 0; got < 100; got += last) {
+				last = lwp_recv(s.a, buffer, 10, 0);
+				ASSERT_GT(last, 0);
+			}
+		}
+		EXPECT_EQ(::shutdown(s.a, SHUT_WR), 0);
+		collect(echo);
+	}
+}
+
 // Who finds something whenever he asks lets others run after some microseconds of that, however long each operation takes.
 TEST(IoTurns, AreShortAlsoWhereNothingBlocks) {
 	if (lwp::runtime::vcpus() != 1) {
