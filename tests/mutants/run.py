@@ -6,9 +6,9 @@ names, finds each.
     run.py [--of model] [--budget SECONDS] [--least N] [--jobs N] --build DIR [MUTANT...]    builds and runs; names or beginnings of names
     run.py --fit                                                                             only looks whether each text is still there once
 
-mutants.txt has the mutants for the explorer, the fault sweep and tests, model.txt those for the model.  DIR is a configured build (Ninja) in which the target
-(`explore`, `model`) is built; it is left as it is, but for the tests that mutants name, which are built first: what a mutant changes is compiled into a
-temporary directory.  A mutant of a header compiles everything again that includes it.
+mutants.txt has the mutants for the explorer, the fault sweep and tests, model.txt those for the model.  DIR is a configured build (Ninja).  The programs that mutants name are built
+there first, so that what is to find a mutant is what the sources say now; what a mutant changes is compiled into a temporary directory.  A mutant of a header
+compiles everything again that includes it.  A mutant none of whose code is in the program that is run is broken, not a survivor.
 
 Ends with one line of figures.  Exit status 1 if a mutant survived, does not fit or does not compile, or fewer than --least were run in time.
 """
@@ -119,6 +119,13 @@ def without_precompiled(words):
     return kept
 
 
+def symbols(path, kinds):
+    """The names that a file defines, of some kinds as nm(1) has them."""
+    out = subprocess.run(["nm", "--no-sort", "--defined-only", path], stdout=subprocess.PIPE, text=True, check=True).stdout
+    words = (line.split() for line in out.splitlines())
+    return {w[2] for w in words if len(w) == 3 and w[1] in kinds}
+
+
 class Build:
     """How a program of a build directory is made."""
 
@@ -139,6 +146,16 @@ class Build:
         link = shlex.split(lines.splitlines()[-1])
         # CMake writes ": && command && :".
         self.link = link[link.index("&&") + 1 : len(link) - 1 - link[::-1].index("&&")]
+        self.program = self.directory / self.link[self.link.index("-o") + 1]
+        self.defines = None  # what is in the program, once somebody asks
+
+    def has_code_of(self, obj, fresh):
+        """Whether an object is in the program as it is built, or, if it is in an archive, was taken from there: it has a name that only it may define."""
+        if obj in self.link:
+            return True
+        if self.defines is None:
+            self.defines = symbols(self.program, "TDBRtdbr")  # what is hidden is no longer global
+        return not self.defines.isdisjoint(symbols(fresh, "TDBR"))
 
     def sources_of(self, header):
         """Those that include a header, as the compiler noted it."""
@@ -166,6 +183,7 @@ def outcome(mutant, build):
         if not affected:
             return "broken", "nothing is compiled from it"
         link = list(build.link)
+        there = False  # some of it is in the program
         for number, one in enumerate(affected):
             words, obj = build.compile[one]
             words = [w for w in words if w != "-Werror"]
@@ -181,10 +199,13 @@ def outcome(mutant, build):
             done = subprocess.run(words, cwd=build.directory, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
             if done.returncode != 0:
                 return "broken", "it does not compile:\n" + done.stdout[:2000]
+            there = there or build.has_code_of(obj, fresh)
             if obj in link:
                 link = [fresh if w == obj else w for w in link]
             else:  # in an archive, which is asked only for what is not there yet
                 link.insert(next(i for i, w in enumerate(link) if w.endswith(".o")), fresh)
+        if not there:
+            return "broken", f"nothing of it is in {mutant.target}"
         program = str(scratch / "program")
         link[link.index("-o") + 1] = program
         link.append("-Wl,--strip-debug")  # what takes the linker most of its time
@@ -239,10 +260,9 @@ def main():
     if not options.build or not mutants:
         parser.error("--build is needed, and a mutant")
     mutants.sort(key=lambda m: zlib.crc32(m.name.encode()))  # a budget that ends early has seen some of everything
-    tests = sorted({m.target for m in mutants if m.test or m.faults})
-    if tests:
-        subprocess.run(["ninja", "-j", str(options.jobs), *tests], cwd=options.build, check=True, stdout=subprocess.DEVNULL)
-    builds = {target: Build(options.build, target) for target in sorted({m.target for m in mutants})}
+    targets = sorted({m.target for m in mutants})
+    subprocess.run(["ninja", "-j", str(options.jobs), *targets], cwd=options.build, check=True, stdout=subprocess.DEVNULL)
+    builds = {target: Build(options.build, target) for target in targets}
     began = time.monotonic()
     counts = {}
 
