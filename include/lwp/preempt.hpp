@@ -5,7 +5,7 @@
 // runtime_options::preemption, or LWP_PREEMPT=on in the environment.
 //
 // Any code may be interrupted so: an LWP in the middle of malloc() or printf() keeps its kernel thread, and another one runs the rest.  To be
-// suspended or stopped it must besides be found outside of the C library, so that it holds no lock there; that is tried every fifty microseconds.  What
+// suspended or stopped it must besides be found outside of the C library, so that it holds no lock there; that is tried again and again.  What
 // is linked into one file with the C library is stopped at its next call of this one only.
 //
 // An LWP is not interrupted while it is in a call of this library, in lwp::blocking(), in a no_preempt region, or in a signal handler of the OS on an

@@ -162,9 +162,9 @@ std::uint32_t lwp_to_stand_still(const lwp_t *l) noexcept {
 	return (flags & (LW_WEXIT | LW_WCORE)) == LW_WEXIT ? 0 : flags & (LW_WSTOP | LW_WSUSPEND | LW_WREBOOT | LW_WCORE);
 }
 
-bool lwp_give_way(vcpu_t *vc, lwp_t *l, const void *sp, bool may_stand) noexcept {
+bool lwp_give_way(vcpu_t *vc, lwp_t *l, const void *sp, bool may_stand, bool turn) noexcept {
 	freezer f(vc, l, sp);
-	for (bool turn = true;; turn = false) {
+	for (;; turn = false) {
 		const std::uint32_t still = may_stand ? lwp_to_stand_still(l) : 0;
 		const bool off_duty = vc->vc_duty.load(std::memory_order_relaxed) != vcpu_duty::acts;  // relaxed: our own
 		if (still == 0 && !off_duty && !(turn && frozen_wanted(vc, l))) {

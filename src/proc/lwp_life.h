@@ -134,9 +134,10 @@ private:
 void lwp_stand_still(lwp_t *l, std::uint32_t bits, lwp_stat to) noexcept;
 /// Whether it is to stand still: bits of l_flag.  To end comes first.
 std::uint32_t lwp_to_stand_still(const lwp_t *l) noexcept;
-/// By an LWP that was interrupted in the application, in the signal handler, which it does not leave: it lets others run, if they are as good, or, if it
-/// `may_stand`, stands still, if it is to; sched/frozen.h.  `sp`: what it keeps on its stack ends there.  False: it should have, and cannot.
-[[nodiscard]] bool lwp_give_way(vcpu_t *vc, lwp_t *l, const void *sp, bool may_stand) noexcept;
+/// By an LWP that was interrupted in the application, in the signal handler, which it does not leave: it lets others run, if they are as good and it is
+/// their `turn`, or, if it `may_stand`, stands still, if it is to; sched/frozen.h.  `sp`: what it keeps on its stack ends there.  False: it should have, and
+/// cannot.
+[[nodiscard]] bool lwp_give_way(vcpu_t *vc, lwp_t *l, const void *sp, bool may_stand, bool turn) noexcept;
 
 /// Whether there is something to do at the boundary.
 LWP_ALWAYS_INLINE bool lwp_userret_due(const lwp_t *l) noexcept {

@@ -61,6 +61,7 @@ pollfd fds[1 + vcpu_max + spare_max];
 pthread_t maker;
 atomic<std::uint32_t> spare_wanted{0};  // what the maker waits on
 atomic<bool> spare_made{false};
+atomic<bool> hurried{false};
 
 unsigned vcpus() noexcept { return sched.sd_count.load(std::memory_order_acquire); }  // pairs with the release in start()
 
@@ -250,12 +251,13 @@ void run() noexcept {
 			// Who ends a halt says so and then looks whether we sleep: one of us sees the other.
 			spares.sp_asleep.store(true, std::memory_order_seq_cst);
 		}
-		if (asleep || when >= next_look || spare_made.exchange(false, std::memory_order_relaxed)) {  // relaxed: a hint
+		const bool hurry = hurried.exchange(false, std::memory_order_relaxed);  // relaxed: seen when it is kicked
+		if (asleep || hurry || when >= next_look || spare_made.exchange(false, std::memory_order_relaxed)) {  // relaxed: a hint
 			bool found = false;
 			rounds++;
 			const bool anybody = look(when, &found);
 			hog_look = preempt_look(when);
-			period = found || (anybody && idle_looks != 0) ? look_first : std::min(period * 2, look_most);
+			period = found || hurry || (anybody && idle_looks != 0) ? look_first : std::min(period * 2, look_most);
 			next_look = std::min(when + period, hog_look);
 			idle_looks = anybody ? 0 : idle_looks + 1;
 			asleep = asleep && !anybody;
@@ -325,6 +327,11 @@ bool monitor_finds_out() noexcept {
 }
 
 bool task_sleeps(int tid) noexcept { return sleeps(tid); }
+
+void monitor_hurry() noexcept {
+	hurried.store(true, std::memory_order_relaxed);  // relaxed: the kick goes through the kernel
+	monitor_kick();
+}
 
 void monitor_wants_spare() noexcept {
 	if (spare_wanted.load(std::memory_order_relaxed) == 0) {  // relaxed: else it is at it

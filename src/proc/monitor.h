@@ -22,6 +22,9 @@ void monitor_stop() noexcept;
 /// Whether it will find those that are blocked without having said so: not without /proc, nor with LWP_BLOCKING=off.
 [[nodiscard]] bool monitor_finds_out() noexcept;
 
+/// It looks at everybody now, and again soon.
+void monitor_hurry() noexcept;
+
 /// One more substitute, soon; by the monitor.
 void monitor_wants_spare() noexcept;
 

@@ -24,9 +24,14 @@
 namespace lwp::kern {
 namespace {
 
-constexpr nanotime slice = 10'000'000;                       // how long an LWP may run while others wait
-constexpr nanotime again = 2'000'000;                        // until one that could not be taken off is asked again
-constexpr nanotime again_still = 50'000;                     // the same, if somebody waits for it to stand still
+constexpr nanotime slice = 10'000'000;        // how long an LWP may run while others wait
+constexpr nanotime again = 2'000'000;         // until one that could not be taken off is asked again
+constexpr nanotime again_still = 50'000;      // the same, if somebody waits for it to stand still
+constexpr nanotime hurry_least = 1'000'000;   // between two times that the monitor is woken for that
+constexpr std::uint32_t probe_least = 1'000;  // until a probe
+constexpr std::uint32_t probe_most = 64'000;  // the same
+constexpr nanotime still_most = 10 * slice;   // between two times that the monitor asks one that cannot be brought to stand still
+constexpr unsigned probes_most = 400;         // by the handler's timer, until the monitor asks again
 constexpr std::size_t stack_wanted = std::size_t{24} << 10;  // of the alternate stack, by our frames and the kernel's
 
 // ThreadSanitizer holds signals back until the next call that it intercepts: a loop that makes none is never interrupted.  AddressSanitizer would have
@@ -171,7 +176,46 @@ void leave_word(vcpu_t *vc) noexcept {
 	vc->vc_resched.store(true, std::memory_order_relaxed);
 }
 
-void interrupted(vcpu_t *vc, const ucontext_t *uc) noexcept {
+// ---- probes: in the handler ----------------------------------------------------------------------------------------
+
+// Its address is what our signals carry.  Only one of them is pending at a time, the monitor's or a probe, and stands for both.
+const char mark = 0;
+
+/// Whether the interrupted system call would be interrupted again by a probe: it is about to begin, again or for the first time, or has failed with EINTR.  Of
+/// what the C library makes it is known to be mapped there.
+bool at_system_call([[maybe_unused]] const ucontext_t *uc, [[maybe_unused]] std::uintptr_t pc) noexcept {
+#if defined(__x86_64__)
+	const auto is_one = [](std::uintptr_t at) {
+		const auto *code = reinterpret_cast<const unsigned char *>(at);
+		return !in_application(at) && !in_application(at + 1) && code[0] == 0x0f && code[1] == 0x05;
+	};
+	return is_one(pc) || (uc->uc_mcontext.gregs[REG_RAX] == -EINTR && is_one(pc - 2));
+#else
+	return true;
+#endif
+}
+
+/// The LWP is to stand still, and is in the C library: asks again in a moment.
+void probe_soon(vcpu_t *vc, const ucontext_t *uc, std::uintptr_t pc) noexcept {
+	const int timer = vc->vc_prober.load(std::memory_order_acquire);  // pairs with the release in probe_prepare()
+	if (timer < 0 || vc->vc_probes == 0 || !libraries_apart || at_system_call(uc, pc)) {
+		return;
+	}
+	vc->vc_probes--;
+	// As soon as the LWP makes any progress at all between two of them.  How long that is depends on the machine: a virtual one may take twenty microseconds
+	// for the interrupt alone, and one that is set for earlier comes before the LWP's first instruction.
+	const std::uint32_t gap = vc->vc_probe_gap;
+	vc->vc_probe_gap = std::clamp(vc->vc_probe_pc == pc ? gap + gap / 2 : gap - gap / 16, probe_least, probe_most);
+	vc->vc_probe_pc = pc;
+	// And never the same for long: a loop that takes as much would be met in the same place each time.
+	const std::uint32_t some = (vc->vc_probes * 2654435761U) >> 22U;  // below 1024
+	itimerspec t{};
+	t.it_value.tv_nsec = static_cast<long>(vc->vc_probe_gap + (vc->vc_probe_gap * some >> 11U));
+	(void)sys::call(SYS_timer_settime, timer, 0, reinterpret_cast<long>(&t), 0);
+}
+
+/// `turn`: its slice is over, and others may have their turn.
+void interrupted(vcpu_t *vc, const ucontext_t *uc, bool turn) noexcept {
 	lwp_t *l = vc->vc_curlwp;
 	if (vc->vc_bound || l == nullptr || (lwp_flags(l) & LW_IDLE) != 0 || l->l_depth != 0 || l->l_nopreempt != 0 || l->l_blocking != 0 ||
 	    l->l_biglocks != 0) {
@@ -190,13 +234,25 @@ void interrupted(vcpu_t *vc, const ucontext_t *uc) noexcept {
 		leave_word(vc);
 		return;
 	}
+	const bool may_stand = in_application(m.pc);
 	l->l_depth = 1;
 	fence_compiler(std::memory_order_seq_cst);
-	if (!lwp_give_way(vc, l, reinterpret_cast<const void *>(end), in_application(m.pc))) {
+	if (!lwp_give_way(vc, l, reinterpret_cast<const void *>(end), may_stand, turn)) {
 		leave_word(vc);
 	}
 	fence_compiler(std::memory_order_seq_cst);
 	l->l_depth = 0;
+	if (!may_stand && lwp_to_stand_still(l) != 0) {
+		probe_soon(vc, uc, m.pc);
+	}
+}
+
+/// A probe: it comes late, perhaps, to an LWP that nobody waits for any more, or to another one.
+void probed(vcpu_t *vc, const ucontext_t *uc) noexcept {
+	const lwp_t *l = vc->vc_curlwp;
+	if (!vc->vc_bound && l != nullptr && lwp_to_stand_still(l) != 0) {
+		interrupted(vc, uc, false);  // else each of them would cost it its turn
+	}
 }
 
 void pass_on(int sig, siginfo_t *info, void *context) noexcept {
@@ -214,9 +270,16 @@ void pass_on(int sig, siginfo_t *info, void *context) noexcept {
 void handler(int sig, siginfo_t *info, void *context) {
 	const int saved = errno;  // the kernel thread's, which is the LWP's now and stays so
 	vcpu_t *vc = curcpu_or_null();
+	const bool marked = (info->si_code == SI_QUEUE || info->si_code == SI_TIMER) && info->si_value.sival_ptr == &mark;
 	// acquire: pairs with the release in ask(): the landing is there
-	if (info->si_code == SI_TKILL && vc != nullptr && vc->vc_asked.exchange(false, std::memory_order_acquire)) {
-		interrupted(vc, static_cast<const ucontext_t *>(context));
+	if (vc != nullptr && (marked || info->si_code == SI_TKILL) && vc->vc_asked.exchange(false, std::memory_order_acquire)) {
+		vc->vc_probes = probes_most;
+		interrupted(
+		    vc, static_cast<const ucontext_t *>(context), vc->vc_slice_over.load(std::memory_order_relaxed));  // relaxed: said before
+	} else if (marked) {
+		if (vc != nullptr) {
+			probed(vc, static_cast<const ucontext_t *>(context));
+		}
 	} else {
 		pass_on(sig, info, context);
 	}
@@ -281,8 +344,24 @@ void leave_word_to(vcpu_t *vc, std::uint64_t switches) noexcept {
 	vc->vc_resched.store(true, std::memory_order_relaxed);
 }
 
+/// The timer of its kernel thread; without one the monitor asks again by itself.
+void probe_prepare(vcpu_t *vc) noexcept {
+	if (vc->vc_prober.load(std::memory_order_relaxed) >= 0) {  // relaxed: our own
+		return;
+	}
+	sigevent event{};
+	event.sigev_notify = SIGEV_THREAD_ID;
+	event.sigev_signo = signal_used;
+	event.sigev_value.sival_ptr = const_cast<char *>(&mark);
+	event._sigev_un._tid = vc->vc_tid.load(std::memory_order_relaxed);  // relaxed: fixed while it runs
+	int timer = -1;
+	if (sys::call(SYS_timer_create, CLOCK_MONOTONIC, reinterpret_cast<long>(&event), reinterpret_cast<long>(&timer)) == 0) {
+		vc->vc_prober.store(timer, std::memory_order_release);  // pairs with the acquire in probe_soon()
+	}
+}
+
 /// Sends the signal.  False: something that its handler needs is not there.
-bool ask(vcpu_t *vc, bool acts) noexcept {
+bool ask(vcpu_t *vc, bool acts, bool slice_over) noexcept {
 	struct sigaction now {};
 	if (::sigaction(signal_used, nullptr, &now) != 0 || !ours(now)) {
 		return false;  // the application has the signal for itself
@@ -299,8 +378,16 @@ bool ask(vcpu_t *vc, bool acts) noexcept {
 			return false;  // the last one is not for this (spare_hand_over())
 		}
 	}
+	vc->vc_slice_over.store(slice_over, std::memory_order_relaxed);  // relaxed: published by the next line
 	vc->vc_asked.store(true, std::memory_order_release);
-	(void)sys::call(SYS_tgkill, ::getpid(), vc->vc_tid.load(std::memory_order_relaxed), signal_used);  // relaxed: fixed while it runs
+	const int tid = vc->vc_tid.load(std::memory_order_relaxed);  // relaxed: fixed while it runs
+	siginfo_t info{};
+	info.si_signo = signal_used;
+	info.si_code = SI_QUEUE;
+	info.si_value.sival_ptr = const_cast<char *>(&mark);
+	if (sys::call(SYS_rt_tgsigqueueinfo, ::getpid(), tid, signal_used, reinterpret_cast<long>(&info)) != 0) {
+		(void)sys::call(SYS_tgkill, ::getpid(), tid, signal_used);  // not allowed here, perhaps: then vc_asked says whose it is
+	}
 	return true;
 }
 
@@ -328,6 +415,9 @@ nanotime look_at(vcpu_t *vc, nanotime &longest, nanotime when) noexcept {
 		vc->vc_unswitched = when;
 		vc->vc_seen_switches = switches;
 		longest = slice;
+	}
+	if (!still || vc->vc_unswitched == when) {
+		vc->vc_still = when;
 	}
 	// Who is to stand still has had a whole slice before, perhaps, and was in the C library when it was asked.
 	if (const nanotime wait = still && longest == slice ? again_still : longest; when - vc->vc_unswitched < wait) {
@@ -362,10 +452,20 @@ nanotime look_at(vcpu_t *vc, nanotime &longest, nanotime when) noexcept {
 		longest = std::min(longest * 2, patience_most);
 		return when + longest;
 	}
-	if (!ask(vc, acts)) {
-		leave_word_to(vc, switches);
+	if (still) {
+		probe_prepare(vc);
 	}
-	return when + (still ? again_still : again);
+	if (!ask(vc, acts, when - vc->vc_unswitched >= slice)) {
+		leave_word_to(vc, switches);
+		return when + (still ? again_still : again);
+	}
+	if (!still) {
+		return when + again;
+	}
+	// Probes slow it down.  If it is in a call of the C library that takes long, they are to come to an end; it may take so much longer than it has taken.
+	return when +
+	    (vc->vc_prober.load(std::memory_order_relaxed) < 0 ? again_still  // relaxed: our own
+	                                                       : std::clamp<nanotime>((when - vc->vc_still) / 8, again, still_most));
 }
 
 }  // namespace
@@ -402,6 +502,25 @@ void preempt_start(bool wanted) noexcept {
 	}
 	installed = true;
 	last = signal_used;
+}
+
+void preempt_hurry() noexcept {
+	static atomic<nanotime> last{0};
+	if (signal_used == 0) {
+		return;
+	}
+	// relaxed, both: a hint.  Who comes too soon after another is seen by the looks that follow that one's, which are as close as that at first.
+	if (const nanotime when = now(); when - last.load(std::memory_order_relaxed) >= hurry_least) {
+		last.store(when, std::memory_order_relaxed);
+		monitor_hurry();
+	}
+}
+
+void preempt_forget(vcpu_t *vc) noexcept {
+	const int timer = vc->vc_prober.exchange(-1, std::memory_order_relaxed);  // relaxed: nobody else is there
+	if (timer >= 0) {
+		(void)sys::call(SYS_timer_delete, timer);
+	}
 }
 
 nanotime preempt_look(nanotime when) noexcept {

@@ -18,6 +18,11 @@
 // Otherwise it leaves word, and the LWP gives way at its next boundary: vc_resched, vc_expired.  To end, and to take signals, is always left to the
 // boundary: an LWP cannot end in the middle of arbitrary code.
 //
+// Who is to stand still and was met in the C library is asked again soon, and not by the monitor: a loop that does nothing but throw, or print, is outside of
+// the library for a few thousandths of its time, so it takes hundreds of looks, each of which would wait for the monitor to get a CPU.  The handler sets
+// a timer of its kernel thread instead, for some microseconds on: the *probe*.  It does not where it would interrupt one system call again and again, and stops
+// after a few hundred; then the monitor looks first whether the kernel thread sleeps.
+//
 // The signal is SIGURG, which the OS ignores by default; LWP_PREEMPT=<number> in the environment takes another, LWP_PREEMPT=off none.  A handler that the
 // application had for it is called for all signals that are not the monitor's.  If the application installs one later, there is no preemption any more.
 #pragma once
@@ -26,10 +31,18 @@
 
 namespace lwp::kern {
 
+struct vcpu_t;
+
 /// Before the monitor starts.
 void preempt_start(bool wanted) noexcept;
 
 /// By the monitor: asks whoever has run for too long.  When it wants to look again.
 [[nodiscard]] nanotime preempt_look(nanotime when) noexcept;
+
+/// Somebody is about to wait for LWPs to stand still, and some of them run: the monitor is not to sleep on.  Any lock may be held.
+void preempt_hurry() noexcept;
+
+/// Gives back what the handler uses on that vCPU.  Its kernel thread and the monitor have stopped, or it is the caller's.
+void preempt_forget(vcpu_t *) noexcept;
 
 }  // namespace lwp::kern

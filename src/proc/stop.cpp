@@ -18,6 +18,7 @@
 // Takes: all pp_locks, then the lock of each LWP.  These walk over all LWPs.
 #include "base/assert.h"
 #include "proc/lwp_life.h"
+#include "proc/preempt.h"
 #include "sched/place.h"
 #include "sched/switch.h"
 
@@ -186,6 +187,7 @@ int world_stop(lwp_t *l, nanotime deadline) noexcept {
 				return ETIMEDOUT;
 			}
 		}
+		preempt_hurry();
 		spinlock *lock = sleepq_enter_self(l);
 		(void)sleepq_block_self_and_unlock(
 		    l, lock, {&proc0.p_world, "world", &world_syncobj, sleep_catch::no, std::min(when + pause, deadline)});

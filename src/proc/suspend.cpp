@@ -5,6 +5,7 @@
 // lost (quirk Q3).
 #include "base/assert.h"
 #include "proc/lwp_life.h"
+#include "proc/preempt.h"
 #include "sched/place.h"
 
 #include <cerrno>
@@ -89,6 +90,7 @@ int lwp_suspend(lwp_t *l, lwpid_t lid) noexcept {
 			error = ERESTART;  // we are to stop ourselves; only after a look at the target, which a restart would stop a second time
 			break;
 		}
+		preempt_hurry();
 		error = proc_cv_wait(p, pp, l, "lwpsusp", sleep_catch::yes);
 		if (error != 0) {
 			break;

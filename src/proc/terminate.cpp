@@ -14,6 +14,7 @@
 #include "base/assert.h"
 #include "base/sys.h"
 #include "proc/lwp_life.h"
+#include "proc/preempt.h"
 #include "proc/report.h"
 #include "sched/place.h"
 #include "sched/switch.h"
@@ -95,6 +96,7 @@ int post_and_wait(lwp_t *l, std::uint32_t bits, nanotime deadline) noexcept {
 			return ETIMEDOUT;
 		}
 		lwp_yield_cpu(l);
+		preempt_hurry();
 		spinlock *lock = sleepq_enter_self(l);
 		(void)sleepq_block_self_and_unlock(
 		    l, lock, {&proc0.p_post, "exitwait", &coordinator_syncobj, sleep_catch::no, std::min(when + pause, deadline)});

@@ -6,6 +6,7 @@
 #include "core/lwp_pool.h"
 #include "ctx/guard.h"
 #include "proc/lwp_life.h"
+#include "proc/preempt.h"
 #include "proc/proc.h"
 #include "sched/frozen.h"
 #include "sched/idle.h"
@@ -185,6 +186,7 @@ void vcpus_unmake(unsigned first) noexcept {
 		lwp_pool_put(vc->vc_idle);
 		vc->vc_idle = nullptr;
 		frozen_forget(vc);
+		preempt_forget(vc);
 		if (vc->vc_spare) {
 			sched.sd_helpers.fetch_sub(1, std::memory_order_relaxed);  // relaxed: a count
 		}
@@ -198,6 +200,7 @@ void vcpus_unmake(unsigned first) noexcept {
 
 void vcpu_drop_home_idle(vcpu_t *vc) noexcept {
 	frozen_forget(vc);
+	preempt_forget(vc);
 	context_destroy(vc->vc_idle->l_ctx);
 	stack_free(idle_stack);
 	lwp_pool_put(vc->vc_idle);

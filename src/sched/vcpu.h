@@ -120,11 +120,17 @@ struct alignas(64) vcpu_t {
 	atomic<std::uint32_t> vc_thawed{0};  // a: what that handler waits on
 	atomic<bool> vc_frozen{false};       // a: that it waits; written by its kernel thread
 	atomic<bool> vc_asked{false};        // a: the monitor has sent a signal, and nobody has taken it yet
+	atomic<bool> vc_slice_over{false};   // a: said by the monitor before that: its LWP has run for a slice
 	// a: written by its kernel thread and the monitor: 1 more than vc_switches when a slice was over and its LWP could not be taken off
 	atomic<std::uint64_t> vc_expired{0};
 	atomic<std::uint64_t> vc_preempted{0};  // a: written by its kernel thread: how often its LWPs were taken off
-	nanotime vc_unswitched = 0;             // the monitor's: since when it has not switched,
-	std::uint64_t vc_seen_switches = 0;     // and vc_switches then
+	atomic<int> vc_prober{-1};           // a: written by the monitor: the timer by which the handler asks again (proc/preempt.h); -1: none
+	unsigned vc_probes = 0;              // o: how often it still may, until the monitor asks
+	std::uint32_t vc_probe_gap = 0;      // o: after so long, in nanoseconds
+	std::uintptr_t vc_probe_pc = 0;      // o: where it met the LWP last
+	nanotime vc_still = 0;               // the monitor's: since when its LWP is to stand still
+	nanotime vc_unswitched = 0;          // the monitor's: since when it has not switched,
+	std::uint64_t vc_seen_switches = 0;  // and vc_switches then
 };
 
 /// A place: who acts as the vCPU of this index.  It changes when that one's kernel thread is blocked; whoever has read it may find the former one.

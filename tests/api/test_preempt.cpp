@@ -289,6 +289,36 @@ TEST(PreemptLocks, WhoHoldsALockOfTheApplicationIsNotForgotten) {
 	EXPECT_EQ(had, many);
 }
 
+// It does nothing of its own between two calls of the C library: hundreds of looks find it there, and those that the handler makes by itself must not be
+// mistaken for answers to the monitor's.
+TEST(PreemptStill, OneThatIsHardlyEverOutsideOfTheCLibrary) {
+	LWP_SKIP_WITHOUT_PREEMPTION();
+	std::atomic<bool> stop{false};
+	std::atomic<std::uint64_t> turns{0};
+	lwp::thread hog([&] {
+		std::FILE *nowhere = std::fopen("/dev/null", "w");
+		while (!stop.load(std::memory_order_relaxed)) {
+			(void)std::fprintf(nowhere, "%d %s %f\n", 1000, "words", 1.5);
+			turns.store(turns.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+		}
+		(void)std::fclose(nowhere);
+	});
+	for (int round = 0; round < 60; round++) {
+		EXPECT_TRUE(wait_until([&, before = turns.load()] { return turns > before; }));
+		ASSERT_EQ(error_of(_lwp_suspend(hog.native_handle())), 0);
+		const std::uint64_t before = turns;
+		std::printf("%s", "");  // it has no lock of the C library
+		others_run();
+		EXPECT_EQ(turns, before);
+		ASSERT_EQ(error_of(_lwp_continue(hog.native_handle())), 0);
+	}
+	bool by_itself = false;
+	lwp::kern::sched_each_vcpu([&](const lwp::kern::vcpu_t *vc) { by_itself = by_itself || vc->vc_prober.load() >= 0; });
+	EXPECT_TRUE(by_itself) << "the handler had a timer to ask again by itself";
+	stop = true;
+	hog.join();
+}
+
 // A handler of the process's signals in an LWP that computes waits for its next call.
 TEST(PreemptSignal, AHandlerRunsAtTheNextCall) {
 	LWP_SKIP_WITHOUT_PREEMPTION();

@@ -24,7 +24,7 @@ void prepare() {
 void interrupted() {
 	lwp_t *l = me();
 	vcpu_t *vc = l->l_cpu;
-	(void)lwp_give_way(vc, l, nullptr, true);
+	(void)lwp_give_way(vc, l, nullptr, true, true);
 	EXPECT(me() == l);
 	EXPECT(l->l_cpu == vc);
 	EXPECT(curcpu_or_null() == vc);

@@ -7,6 +7,7 @@
 #include "base/assert.h"
 #include "core/lwp_pool.h"
 #include "ctx/residence.h"
+#include "proc/preempt.h"
 #include "proc/report.h"
 #include "sched/spare.h"
 #include "sched/switch.h"
@@ -44,6 +45,7 @@ std::size_t runtime_stack = stack_default;
 void runtime_ensure() noexcept { fatal("a runtime is started"); }
 lwp_t *runtime_adopt() noexcept { fatal("a kernel thread is adopted"); }
 std::string report_every(lwp_t *) { fatal("a snapshot is made"); }
+void preempt_hurry() noexcept {}  // nobody computes for long
 
 namespace {
 
