@@ -61,7 +61,13 @@ public:
 		}
 		e = ::new (memory) exchange{};
 	}
-	~runner() { end(); }
+	~runner() {
+		if (pid_ > 0) {  // it waits to be told more: it ends by itself
+			::close(to_[1]);
+			::waitpid(pid_, &status_, 0);
+			::close(from_[0]);
+		}
+	}
 	runner(const runner &) = delete;
 	runner &operator=(const runner &) = delete;
 

@@ -35,11 +35,11 @@ class Sources(unittest.TestCase):
         self.directory = tempfile.TemporaryDirectory()
         self.addCleanup(self.directory.cleanup)
         path = pathlib.Path(self.directory.name) / "a.h"
-        path.write_text("one\n\tLWP_ASSERT(two);\nthree\n", encoding="utf-8")
+        path.write_text("one\n\tLWP_ASSERT(two);\nthree\n\tLWP_ASSERT(four(\n\tfive) ||\n\t\tsix);\nseven\n", encoding="utf-8")
         self.source = coverage.Source(path)
 
-    def add(self, number, count, *branches):
-        self.source.add({"line_number": number, "count": count, "branches": list(branches)})
+    def add(self, number, count, *branches, function=None):
+        self.source.add({"line_number": number, "count": count, "branches": list(branches)}, function)
 
     def test_compiled_twice_counts_once(self):
         self.add(1, 0, way(0), way(0))
@@ -55,6 +55,22 @@ class Sources(unittest.TestCase):
     def test_asserts_have_no_branches(self):
         self.add(2, 7, way(7), way(0))
         self.assertEqual(self.source.figures(), (1, 1, 0, 0))
+
+    def test_asserts_of_several_lines(self):
+        self.assertEqual(self.source.asserts, {2, 4, 5, 6})
+
+    def test_two_functions_on_a_line_have_their_own_branches(self):
+        self.add(1, 1, way(1), way(0), function=(1, 1))
+        self.add(1, 1, way(0), way(1), function=(1, 9))
+        self.assertEqual(self.source.figures(), (1, 1, 2, 4))
+
+    def test_a_room_below_is_named(self):
+        self.add(1, 0, way(0), way(0))
+        self.add(3, 1)
+        sources = {"sync/a.h": self.source}
+        self.assertEqual(coverage.rooms_below(sources, 50, 0), [])
+        self.assertEqual(coverage.rooms_below(sources, 51, 0), ["sync"])
+        self.assertEqual(coverage.rooms_below(sources, 0, 1), ["sync"])
 
     def test_what_nobody_executed_is_a_hole(self):
         self.add(1, 0)
