@@ -18,6 +18,7 @@ import argparse
 import collections
 import gzip
 import json
+import math
 import pathlib
 import subprocess
 import sys
@@ -84,7 +85,7 @@ class Source:
         self.text = path.read_text(encoding="utf-8").splitlines()
         self.asserts = lines_of_asserts(self.text)
         self.lines = collections.Counter()
-        self.branches = {}  # line -> function (where it begins in the file) -> counts
+        self.branches = {}  # line -> function (where it begins in the file; None: it is part of another, inlined) -> how many -> counts
 
     def add(self, line, function=None):
         number = line["line_number"]
@@ -94,16 +95,24 @@ class Source:
         if number in self.asserts:
             return
         counts = without_throws(line["branches"])
-        functions = self.branches.setdefault(number, {})
-        before = functions.get(function)
-        if before is None or len(before) < len(counts):
-            # Of two versions with different ways out the longer one counts: in the other some are known when it is compiled.
-            functions[function] = counts
-        elif len(before) == len(counts):
-            functions[function] = [a + b for a, b in zip(before, counts)]
+        if counts:
+            versions = self.branches.setdefault(number, {}).setdefault(function, {})
+            before = versions.get(len(counts), [0] * len(counts))
+            versions[len(counts)] = [a + b for a, b in zip(before, counts)]
 
     def ways(self, number):
-        return [count for counts in self.branches.get(number, {}).values() for count in counts]
+        """How often each way out of a condition on the line was taken."""
+        functions = dict(self.branches.get(number, {}))
+        inlined = functions.pop(None, {})
+        # Of versions with different ways out the longer one counts: in the other some are known when it is compiled.
+        ways = [count for versions in functions.values() for count in versions[max(versions)]]
+        if inlined:
+            # Several times in one function, its ways come as often, one round after the other: they are folded onto one round.  Copies in which
+            # something is known when it is compiled have shorter ones; then what all have in common is.
+            once = math.gcd(*inlined, *([len(ways)] if ways else []))
+            rounds = [list_[at : at + once] for list_ in [*inlined.values(), ways] for at in range(0, len(list_), once)]
+            ways = [sum(column) for column in zip(*rounds)]
+        return ways
 
     def figures(self):
         """Lines executed, lines, branches taken, branches."""
@@ -123,9 +132,11 @@ def read(build):
             name = str(path.relative_to(ROOT / "src"))
             source = sources.setdefault(name, Source(path))
             # By where it begins, all instances of a template are one function; a lambda on the same line is another.
-            begins = {f["name"]: (f["start_line"], f["start_column"]) for f in file["functions"]}
+            functions = {f["name"]: f for f in file["functions"]}
             for line in file["lines"]:
-                source.add(line, begins.get(line.get("function_name")))
+                f = functions.get(line.get("function_name"))
+                own = f is not None and f["start_line"] <= line["line_number"] <= f["end_line"]
+                source.add(line, (f["start_line"], f["start_column"]) if own else None)
     return sources
 
 

@@ -48,8 +48,8 @@ class Sources(unittest.TestCase):
         self.assertEqual(self.source.figures(), (1, 1, 2, 2))
 
     def test_a_simplified_version_adds_no_branches(self):
-        self.add(1, 1, way(1), way(0), way(1), way(1))
-        self.add(1, 1, way(1), way(1))
+        self.add(1, 1, way(1), way(0), way(1), way(1), function=(1, 1))
+        self.add(1, 1, way(1), way(1), function=(1, 1))
         self.assertEqual(self.source.figures(), (1, 1, 3, 4))
 
     def test_asserts_have_no_branches(self):
@@ -58,6 +58,13 @@ class Sources(unittest.TestCase):
 
     def test_asserts_of_several_lines(self):
         self.assertEqual(self.source.asserts, {2, 4, 5, 6})
+
+    def test_inlined_several_times_is_folded(self):
+        self.add(1, 1, way(1), way(0), way(1), way(0))
+        self.add(1, 1, way(0), way(0), way(0), way(0), way(1), way(0))
+        self.assertEqual(self.source.figures(), (1, 1, 1, 2))
+        self.add(1, 1, way(0), way(3), function=(1, 1))
+        self.assertEqual(self.source.figures(), (1, 1, 2, 2))
 
     def test_two_functions_on_a_line_have_their_own_branches(self):
         self.add(1, 1, way(1), way(0), function=(1, 1))
