@@ -88,6 +88,11 @@ public:
 	/// Entries; without the lock, how many there were a moment ago.
 	[[nodiscard]] std::size_t size() const noexcept { return size_.load(std::memory_order_relaxed); }  // relaxed: a number, no more
 
+	/// With the lock: whether it has held more than a few hundred at once; a walk over it takes as long as the most that there have been.
+	[[nodiscard]] bool grown() const noexcept {
+		return buckets(layout_.load(std::memory_order_relaxed)) > first_buckets;  // relaxed: we hold the lock
+	}
+
 	/// With the lock: calls fn(lid_node *) for every entry, in no order.  fn may erase the node it is given.
 	template <class Fn>
 	void for_each(Fn fn) const {

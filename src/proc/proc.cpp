@@ -193,8 +193,8 @@ void part_check(const procpart *pp) noexcept {
 	LWP_ASSERT(running <= pp->pp_nlwps);
 	LWP_ASSERT(pp->pp_ndlwps <= pp->pp_nlwps);
 	LWP_ASSERT(pp->pp_nlwpwait.load(std::memory_order_relaxed) + pp->pp_nfarwait.load(std::memory_order_relaxed) <= running);
-	constexpr std::size_t small = 32;  // a walk at each exit
-	if (pp->pp_lwps.size() <= small) {
+	constexpr std::size_t small = 32;  // a walk at each exit; not over the buckets that a hundred thousand once needed
+	if (pp->pp_lwps.size() <= small && !pp->pp_lwps.grown()) {
 		std::size_t mine = 0;
 		std::size_t others = 0;
 		std::size_t detached = 0;

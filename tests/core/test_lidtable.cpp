@@ -100,6 +100,23 @@ TEST(Lidtable, AMillionIdsInRisingOrder) {
 }
 
 // One LWP in 2^n lives on: the low bits of the ids that remain are all the same.  find() gives up on long chains, so it tells.
+// What walks over it at each exit (part_check() in debug builds) asks first: the buckets of many stay when few are left.
+TEST(Lidtable, SaysThatItHasGrownEvenWhenItIsEmptyAgain) {
+	lidtable table;
+	std::vector<node> nodes(1000);
+	ASSERT_EQ(enter(table, nodes[0], 1), 0);
+	EXPECT_FALSE(table.grown());
+	for (int lid = 2; lid <= 1000; lid++) {
+		ASSERT_EQ(enter(table, nodes[static_cast<std::size_t>(lid) - 1], lid), 0);
+	}
+	EXPECT_TRUE(table.grown());
+	for (node &n : nodes) {
+		table.erase(&n);
+	}
+	EXPECT_EQ(table.size(), 0U);
+	EXPECT_TRUE(table.grown());
+}
+
 TEST(Lidtable, IdsAtAnyPowerOfTwoStrideStayInShortChains) {
 	for (int bit = 0; bit <= 20; bit++) {
 		lidtable table;

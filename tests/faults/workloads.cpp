@@ -153,6 +153,39 @@ void work_life() {
 	});
 }
 
+// ---- procs -------------------------------------------------------------------------------------------------------------------
+
+std::atomic<int> begun;
+
+void work_procs() {
+	on_runtime(2, [] {
+		begun = 0;
+		int given = 0;
+		proc procs[4];
+		for (int i = 0; i < 4; i++) {
+			const auto body = [i] {
+				begun++;
+				all_of<3>(count_life, nullptr);
+				return 10 + i;
+			};
+			given += attempt([&] { procs[i] = proc(body); }) ? 1 : 0;
+		}
+		for (int i = 0; i < 4; i++) {
+			if (procs[i]) {
+				MUST(procs[i].wait().code() == 10 + i);
+			}
+		}
+		MUST(begun == given);  // whoever was refused has not run
+		// It would sleep for ever.
+		proc sleeper;
+		const auto sleep = [] { return _lwp_park(CLOCK_MONOTONIC, 0, nullptr, 0, nullptr, nullptr); };
+		if (attempt([&] { sleeper = proc(sleep); })) {
+			sleeper.kill();
+			MUST(sleeper.wait().signal() == SIGKILL);
+		}
+	});
+}
+
 /// On the only vCPU: whoever waits with a deadline, by a timer or, without room for one, by looking at the clock, lets others run.
 void work_timers() {
 	on_runtime(1, [] {
@@ -821,6 +854,7 @@ void work_processes() {
 const std::vector<workload> &workloads() {
 	static const std::vector<workload> list = {
 	    {"life", "", work_life},
+	    {"procs", "", work_procs},
 	    {"timers", "", work_timers},
 	    {"specific", "", work_specific},
 	    {"objects", "", work_objects},
