@@ -474,9 +474,7 @@ void off_if_blocked() {
 
 std::atomic<int> own_signals{0};
 
-void own_handler_stays() {
-	struct sigaction act {};
-	act.sa_handler = [](int) { own_signals++; };
+void handler_stays(const struct sigaction &act) {
 	::sigaction(SIGURG, &act, nullptr);
 	const std::uint64_t from = preemptions();
 	std::deque<hog> hogs = hogs_of(hog_kind::loop, vcpus() + 1);
@@ -491,6 +489,46 @@ void own_handler_stays() {
 		fail_case("the handler was not called\n");
 	}
 	end_all(hogs);
+}
+
+void own_handler_stays() {
+	struct sigaction act {};
+	act.sa_handler = [](int) { own_signals++; };
+	handler_stays(act);
+}
+
+std::atomic<pid_t> own_sender{0};
+
+void own_handler_is_told_who() {
+	struct sigaction act {};
+	act.sa_flags = SA_SIGINFO;
+	act.sa_sigaction = [](int, siginfo_t *info, void *) {
+		own_sender = info->si_pid;
+		own_signals++;
+	};
+	handler_stays(act);
+	if (own_sender != ::getpid()) {
+		fail_case("the handler was told of another sender\n");
+	}
+}
+
+// By default SIGURG is ignored.  What the monitor uses in its place would have ended the process without us.
+void others_signal_is_ignored() {
+	(void)vcpus();
+	::kill(::getpid(), SIGURG);
+	std::deque<hog> hogs = hogs_of(hog_kind::loop, vcpus() + 1);
+	others_run();
+	end_all(hogs);
+}
+
+constexpr int chosen_signal = 40;
+
+void others_signal_ends_it() {
+	(void)vcpus();
+	::kill(::getpid(), chosen_signal);
+	for (;;) {
+		lwp_yield();
+	}
 }
 
 void another_signal() {
@@ -516,6 +554,8 @@ const process_case process_cases[] = {
     {"EndsByShutdown", ends_by_shutdown, "on"},
     {"NoPreemptHolds", no_preempt_holds, "on"},
     {"OwnHandlerStays", own_handler_stays, "on"},
+    {"OwnHandlerIsToldWho", own_handler_is_told_who, "on"},
+    {"OthersSignalIsIgnored", others_signal_is_ignored, "on"},
     {"AnotherSignal", another_signal, "40"},
     {"NoSignalInFork", no_signal_in_fork, "on"},
     {"OnIfAskedFor", on_if_asked_for, "", ""},
@@ -523,6 +563,8 @@ const process_case process_cases[] = {
     {"OffIfNobodyIsFoundBlocked", off, "", "off"},
     {"OffIfTheSignalIsBlocked", off_if_blocked, "", ""},
 };
+
+const process_case ends_by_signal = {"OthersSignalEndsIt", others_signal_ends_it, "40"};
 
 class PreemptProcess : public testing::TestWithParam<process_case> {};
 
@@ -534,10 +576,20 @@ TEST_P(PreemptProcess, EndsWell) {
 	EXPECT_TRUE(o.ended_well()) << o.status << ' ' << o.text;
 }
 
+TEST(PreemptSignal, OneOfSomebodyElseEndsTheProcessAsEver) {
+	LWP_SKIP_WITHOUT_PREEMPTION();
+	const outcome o = run_case(ends_by_signal.name, {{"LWP_PREEMPT", ends_by_signal.preempt}, {"LWP_BLOCKING", ends_by_signal.blocking}});
+	EXPECT_TRUE(WIFSIGNALED(o.status) && WTERMSIG(o.status) == chosen_signal) << o.status << ' ' << o.text;
+}
+
 INSTANTIATE_TEST_SUITE_P(Cases, PreemptProcess, testing::ValuesIn(process_cases),
     [](const testing::TestParamInfo<process_case> &c) { return std::string(c.param.name); });
 
 const bool cases = offer_cases([](const char *wanted) {
+	if (std::strcmp(ends_by_signal.name, wanted) == 0) {
+		ends_by_signal.run();
+		return true;
+	}
 	for (const process_case &c : process_cases) {
 		if (std::strcmp(c.name, wanted) == 0) {
 			c.run();
