@@ -18,6 +18,7 @@
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 namespace lwp::kern::sys {
@@ -113,6 +114,13 @@ inline void unmap(void *memory, std::size_t bytes) noexcept {
 		(void)::munmap(memory, bytes);
 		errno = saved;
 	}
+}
+
+/// madvise(2) of many pieces of our own memory in one call.  How many bytes of them, from the first piece on; or -errno, then none.
+/// EBADF, EINVAL or EPERM from a kernel that does not know PIDFD_SELF, or not this advice for many pieces.
+inline long advise(const iovec *pieces, std::size_t count, int advice LWP_CALLED_AT) noexcept {
+	constexpr long self = -10001;  // PIDFD_SELF_THREAD_GROUP: right in a forked child, too
+	return call(SYS_process_madvise, self, reinterpret_cast<long>(pieces), static_cast<long>(count), advice, 0, 0 LWP_CALL_AT);
 }
 
 /// 0 | EAGAIN, ENOMEM, EPERM

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
 // The arenas behind ctx/stack.h.  A slot never changes its arena, its size or its guard page; it moves between three lists of its class:
-// "fresh" (a bound in the newest arena), "warm" (memory present, doubly linked, newest first) and "cold" (memory given back).
+// "fresh" (a bound in the newest arena; a few above it have their guards already), "warm" (memory present, doubly linked, newest first)
+// and "cold" (memory given back).
 // The links live in an array beside the arena: a link inside the stack would bring a cold page back.
 #include "ctx/stack.h"
 
@@ -44,6 +45,8 @@ constexpr std::size_t warm_bytes = std::size_t{256} << 20;  // of one class, cou
 constexpr std::size_t warm_most = 4096;
 constexpr std::size_t warm_least = 16;
 constexpr std::size_t cool_batch = 64;
+constexpr std::size_t advice_most = 32;  // pieces of memory in one system call: they are listed on the caller's stack
+constexpr std::size_t in_use_each = 8;   // stacks for each one that is guarded ahead
 
 struct links {
 	slot_t next;
@@ -70,7 +73,8 @@ struct stack_class {
 	slot_t k_cold = 0;  // newest first
 	std::size_t k_cold_count = 0;
 	std::uint32_t k_arena = 0;      // the newest
-	std::uint32_t k_fresh = 0;      // its slots from here on were never handed out and have no guard
+	std::uint32_t k_fresh = 0;      // its slots from here on were never handed out
+	std::uint32_t k_guarded = 0;    // and from here on have no guard
 	std::size_t k_arena_bytes = 0;  // how big it became
 	std::size_t k_in_use = 0;
 };
@@ -109,8 +113,35 @@ std::byte *slot_address(slot_t slot) {
 
 links &slot_links(slot_t slot) { return arenas[slot >> slot_bits].a_links[slot & (slots_most - 1)]; }
 
+// Only hints: a kernel that refuses once is asked no more.
+atomic<bool> markable{true};  // MADV_GUARD_INSTALL
+atomic<bool> together{true};  // advice on many pieces in one call
+
+/// One piece of advice on many pieces of memory, by one call.  On how many of them, from the first on: none, where the kernel does not do this.
+std::size_t advise_many(const iovec *pieces, std::size_t count, int advice) {
+	if (!together.load(std::memory_order_relaxed)) {
+		return 0;
+	}
+#if LWP_VALGRIND
+	if (RUNNING_ON_VALGRIND != 0) {  // which does not know the call, and would say so
+		return 0;
+	}
+#endif
+	const long result = sys::advise(pieces, count, advice);
+	if (result < 0) {
+		if (result != -ENOMEM && result != -EAGAIN && result != -EINTR) {
+			together.store(false, std::memory_order_relaxed);
+		}
+		return 0;
+	}
+	std::size_t done = 0;
+	for (auto bytes = static_cast<std::size_t>(result); done < count && bytes >= pieces[done].iov_len; done++) {
+		bytes -= pieces[done].iov_len;
+	}
+	return done;
+}
+
 int protect_guard(void *page) {
-	static atomic<bool> markable{true};  // only a hint: a kernel that refuses once is asked no more
 	if (markable.load(std::memory_order_relaxed)) {
 		long error = sys::call(SYS_madvise, reinterpret_cast<long>(page), static_cast<long>(page_size()), MADV_GUARD_INSTALL);
 		if (error == 0) {
@@ -156,6 +187,30 @@ int arena_make(stack_class &k, std::size_t size) {
 	k.k_arena = number;
 	k.k_arena_bytes = slots * stride;
 	k.k_fresh = 0;
+	k.k_guarded = 0;
+	return 0;
+}
+
+/// Guards the next slot of the newest arena; and some more with it once there are many stacks, since a crowd that grows will grow on.
+int guard_more(stack_class &k) {
+	const arena &a = arenas[k.k_arena];
+	std::byte *const page = a.a_base + k.k_guarded * a.a_stride;
+	const std::size_t many = std::min({k.k_in_use / in_use_each, advice_most, std::size_t{a.a_slots - k.k_guarded}});
+	std::size_t done = 0;
+	if (many > 1 && markable.load(std::memory_order_relaxed)) {
+		iovec pages[advice_most];
+		for (std::size_t i = 0; i < many; i++) {
+			pages[i] = {page + i * a.a_stride, page_size()};
+		}
+		done = advise_many(pages, many, MADV_GUARD_INSTALL);
+	}
+	if (done == 0) {
+		if (int error = protect_guard(page); error != 0) {
+			return error;
+		}
+		done = 1;
+	}
+	k.k_guarded += static_cast<std::uint32_t>(done);
 	return 0;
 }
 
@@ -167,12 +222,14 @@ int slot_make(stack_class &k, std::size_t size, slot_t &slot) {
 			return error;
 		}
 	}
-	slot = (k.k_arena << slot_bits) | k.k_fresh;
-	int error = protect_guard(slot_address(slot));
-	if (error == 0) {
-		k.k_fresh++;
+	if (k.k_fresh == k.k_guarded) {
+		int error = guard_more(k);
+		if (error != 0) {
+			return error;
+		}
 	}
-	return error;
+	slot = (k.k_arena << slot_bits) | k.k_fresh++;
+	return 0;
 }
 
 slot_t warm_pop(stack_class &k) {
@@ -211,6 +268,12 @@ void cold_push(stack_class &k, slot_t slot) {
 	k.k_cold_count++;
 }
 
+void give_back(const iovec *pieces, std::size_t count) {
+	for (std::size_t i = count > 1 ? advise_many(pieces, count, MADV_DONTNEED) : 0; i < count; i++) {
+		sys::call(SYS_madvise, reinterpret_cast<long>(pieces[i].iov_base), static_cast<long>(pieces[i].iov_len), MADV_DONTNEED);
+	}
+}
+
 /// Gives the memory of the oldest warm stacks back.  They are on no list meanwhile; guard pages survive.
 void cool(stack_class &k, std::size_t size) {
 	slot_t batch[cool_batch];
@@ -224,14 +287,20 @@ void cool(stack_class &k, std::size_t size) {
 		}
 	}
 	std::sort(batch, batch + cool_batch);
+	iovec pieces[advice_most];
+	std::size_t count = 0;
 	for (std::size_t i = 0; i < cool_batch;) {
 		std::size_t first = i;
 		while (++i < cool_batch && batch[i] == batch[i - 1] + 1) {
 		}
-		// Neighbours in one call.
+		// Neighbours are one piece.
 		std::byte *from = slot_address(batch[first]);
 		std::byte *to = slot_address(batch[i - 1]) + page_size() + size;
-		sys::call(SYS_madvise, reinterpret_cast<long>(from), to - from, MADV_DONTNEED);
+		pieces[count++] = {from, static_cast<std::size_t>(to - from)};
+		if (count == advice_most || i == cool_batch) {
+			give_back(pieces, count);
+			count = 0;
+		}
 	}
 	std::lock_guard hold(k.k_lock);
 	for (std::size_t i = cool_batch; i-- != 0;) {

@@ -2,6 +2,7 @@
 //
 // ctx/stack: guarded, reused, coloured, bounded.  Tests that must start from an empty arena, or end it, run in a child process.
 #include "base/config.h"
+#include "base/sys.h"
 #include "ctx/stack.h"
 
 #include <gtest/gtest.h>
@@ -23,6 +24,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <thread>
 #include <unistd.h>
@@ -79,14 +81,25 @@ bool can_mark_guards() {
 	return can;
 }
 
-/// From here on this process's kernel knows no MADV_GUARD_INSTALL, as before Linux 6.13.
-void forget_guard_marks() {
+/// One call for many guards of our own: Linux 6.15 or so.
+bool can_mark_many() {
+	char *p = static_cast<char *>(::mmap(nullptr, 3 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+	const iovec two[] = {{p, page}, {p + 2 * page, page}};
+	bool can = ::syscall(SYS_process_madvise, -10001, two, 2, 102, 0) == static_cast<long>(2 * page);
+	::munmap(p, 3 * page);
+	return can;
+}
+
+/// From here on this process's kernel refuses this call, or all of them with this argument.
+void forget(long number, unsigned argument, int value, int error) {
+	const bool always = value < 0;
 	sock_filter program[] = {
 	    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
-	    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_madvise, 0, 3),
-	    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args[2])),
-	    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 102, 0, 1),
-	    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EINVAL),
+	    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, static_cast<unsigned>(number), 0, 3),
+	    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, static_cast<unsigned>(offsetof(seccomp_data, args) + argument * sizeof(std::uint64_t))),
+	    BPF_JUMP(
+	        static_cast<unsigned short>(BPF_JMP | (always ? BPF_JGE : BPF_JEQ) | BPF_K), always ? 0U : static_cast<unsigned>(value), 0, 1),
+	    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | static_cast<unsigned>(error)),
 	    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
 	};
 	sock_fprog filter{static_cast<unsigned short>(sizeof(program) / sizeof(program[0])), program};
@@ -95,6 +108,26 @@ void forget_guard_marks() {
 		std::_Exit(77);
 	}
 }
+
+/// As before Linux 6.13.
+void forget_guard_marks() {
+	forget(SYS_madvise, 2, 102, EINVAL);
+	forget(SYS_process_madvise, 3, 102, EINVAL);
+}
+
+#if LWP_FAULTS
+std::atomic<unsigned> single_calls{0};
+std::atomic<unsigned> many_calls{0};
+
+/// From here on this process counts the advice that is given on memory.
+void count_advice() {
+	sys::fault_now.store([](long number, const char *, int, long *) noexcept {
+		single_calls += number == SYS_madvise ? 1U : 0U;
+		many_calls += number == SYS_process_madvise ? 1U : 0U;
+		return sys::fault::none;
+	});
+}
+#endif
 
 /// Runs `body` in a child; what it returns is the exit status.
 int in_child(const std::function<int()> &body) {
@@ -300,6 +333,145 @@ TEST(Stack, AHundredThousandNeedFewMappings) {
 		stack_free(s);
 	}
 }
+
+/// Stacks of a size that no other test has a crowd of.
+constexpr std::size_t size_of_crowd = stack_min + 1;
+
+// Which of the next slots are guarded: below each stack is the guard that the top of the slot before ends at.
+std::size_t guarded_ahead(reader &r, const stack &s) {
+	std::size_t n = 0;
+	while (n < 1000 && !r.can_read(s.s_base + s.s_size + n * (s.s_size + page))) {
+		n++;
+	}
+	return n;
+}
+
+TEST(Stack, GuardsAreMadeAheadForCrowdsOnlyAndNotForMany) {
+	const int status = in_child([] {
+		reader r;
+		std::vector<stack> all(600);
+		std::size_t in_use = 0;
+		std::size_t most = 0;
+		for (stack &s : all) {
+			IN_CHILD_EXPECT(stack_alloc(s, size_of_crowd) == 0);
+			IN_CHILD_EXPECT(r.guarded(s));
+			in_use++;
+			const std::size_t ahead = guarded_ahead(r, s);
+			IN_CHILD_EXPECT(ahead <= in_use / 8 && ahead < 32);
+			most = std::max(most, ahead);
+		}
+		IN_CHILD_EXPECT(most == (can_mark_many() ? 31U : 0U));
+		return 0;
+	});
+	EXPECT_EQ(status, 0);
+}
+
+TEST(Stack, WithoutAdviceForManyEachIsGuardedByItself) {
+	for (int error : {EPERM, EINVAL, ENOSYS, EBADF, ENOMEM}) {
+		const int status = in_child([error] {
+			forget(SYS_process_madvise, 0, -1, error);
+			reader r;
+			std::vector<stack> all(6000);
+			for (stack &s : all) {
+				IN_CHILD_EXPECT(stack_alloc(s, size_of_crowd) == 0);
+				IN_CHILD_EXPECT(r.guarded(s));
+				IN_CHILD_EXPECT(&s - all.data() > 1000 || guarded_ahead(r, s) == 0);  // later ones may be the last of an arena
+				stack_top(s)[-1] = std::byte{1};
+			}
+			std::vector<stack> was = all;
+			std::shuffle(all.begin(), all.end(), std::mt19937(1));
+			for (stack &s : all) {
+				stack_free(s);
+			}
+			const auto cold = std::count_if(was.begin(), was.end(), [](const stack &s) { return !resident(stack_top(s) - 1); });
+			IN_CHILD_EXPECT(cold > 1000 && cold < 5000);
+			return 0;
+		});
+		if (status == 77) {
+			GTEST_SKIP() << "no seccomp filter allowed here";
+		}
+		EXPECT_EQ(status, 0) << error;
+	}
+}
+
+// Of many pieces the kernel did only the first ones: the others are not taken for guarded.
+TEST(Stack, WhereTheKernelStopsInTheMiddleNobodyIsUnguarded) {
+	if (!can_mark_many()) {
+		GTEST_SKIP() << "guards are made one by one here";
+	}
+	const int status = in_child([] {
+		reader r;
+		std::vector<stack> all(400);
+		for (stack &s : all) {
+			IN_CHILD_EXPECT(stack_alloc(s, size_of_crowd) == 0);
+		}
+		stack s;
+		do {  // until the next one begins a new call
+			IN_CHILD_EXPECT(stack_alloc(s, size_of_crowd) == 0);
+		} while (guarded_ahead(r, s) != 0);
+		constexpr std::size_t there = 5;
+		std::byte *hole = s.s_base + s.s_size + there * (s.s_size + page);
+		IN_CHILD_EXPECT(::munmap(hole, page) == 0);
+		for (std::size_t i = 0; i < there; i++) {
+			IN_CHILD_EXPECT(stack_alloc(s, size_of_crowd) == 0);
+			IN_CHILD_EXPECT(r.guarded(s));
+		}
+		IN_CHILD_EXPECT(stack_alloc(s, size_of_crowd) == ENOMEM);
+		IN_CHILD_EXPECT(
+		    ::mmap(hole, page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE | MAP_STACK, -1, 0) == hole);
+		IN_CHILD_EXPECT(stack_alloc(s, size_of_crowd) == 0);
+		IN_CHILD_EXPECT(s.s_base == hole + page && r.guarded(s));
+		return 0;
+	});
+	EXPECT_EQ(status, 0);
+}
+
+// The books are as they were, and so are the guards.
+TEST(Stack, InAForkedChildGuardsThatWereMadeAheadAreThere) {
+	const int status = in_child([] {
+		std::vector<stack> all(410);
+		for (stack &s : all) {
+			IN_CHILD_EXPECT(stack_alloc(s, size_of_crowd) == 0);
+		}
+		return in_child([] {
+			reader r;
+			for (int i = 0; i < 100; i++) {
+				stack s;
+				IN_CHILD_EXPECT(stack_alloc(s, size_of_crowd) == 0);
+				IN_CHILD_EXPECT(r.guarded(s));
+			}
+			return 0;
+		});
+	});
+	EXPECT_EQ(status, 0);
+}
+
+#if LWP_FAULTS
+TEST(Stack, ACrowdIsGuardedAndGivenBackByFewCalls) {
+	if (!can_mark_many()) {
+		GTEST_SKIP() << "one call for each here";
+	}
+	const int status = in_child([] {
+		constexpr std::size_t crowd = 8192;
+		count_advice();
+		std::vector<stack> all(crowd);
+		for (stack &s : all) {
+			IN_CHILD_EXPECT(stack_alloc(s, size_of_crowd) == 0);
+		}
+		IN_CHILD_EXPECT(single_calls <= 32);  // the first sixteen, and one for each arena
+		IN_CHILD_EXPECT(many_calls <= 64 + crowd / 32);
+		single_calls = many_calls = 0;
+		std::shuffle(all.begin(), all.end(), std::mt19937(1));
+		for (stack &s : all) {
+			stack_free(s);
+		}
+		IN_CHILD_EXPECT(single_calls <= 64);  // where all but one are neighbours
+		IN_CHILD_EXPECT(many_calls >= 64 && many_calls <= crowd / 2 / 64 * 2);
+		return 0;
+	});
+	EXPECT_EQ(status, 0);
+}
+#endif
 
 // A stack is written with its owner's number and read back: two owners would see each other.
 TEST(Stack, NoStackHasTwoOwners) {

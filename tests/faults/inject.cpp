@@ -33,6 +33,7 @@ constexpr row table[] = {
     {SYS_mremap, "mremap", {ENOMEM}, false},
     {SYS_mprotect, "mprotect", {ENOMEM}, false},
     {SYS_madvise, "madvise", {EINVAL, ENOMEM, EAGAIN, EPERM}, false},
+    {SYS_process_madvise, "process_madvise", {EBADF, EINVAL, EPERM, ENOSYS, ENOMEM}, false},
     {SYS_clone, "clone", {EAGAIN, ENOMEM, EPERM}, false},
     {SYS_sigaltstack, "sigaltstack", {ENOMEM, EPERM}, false},
     {SYS_sched_getaffinity, "sched_getaffinity", {EINVAL, ENOSYS}, false},

@@ -74,6 +74,8 @@ constexpr lack lacks[] = {
     {"no io_uring (EPERM)", SYS_io_uring_setup, EPERM, -1},
     {"no io_uring (ENOSYS)", SYS_io_uring_setup, ENOSYS, -1},
     {"no MADV_GUARD_INSTALL", SYS_madvise, EINVAL, 102},
+    {"no process_madvise (EPERM)", SYS_process_madvise, EPERM, -1},
+    {"no process_madvise (ENOSYS)", SYS_process_madvise, ENOSYS, -1},
     {"no membarrier (EPERM)", SYS_membarrier, EPERM, -1},
     {"no membarrier (ENOSYS)", SYS_membarrier, ENOSYS, -1},
     {"no timer_create", SYS_timer_create, EPERM, -1},
