@@ -2,12 +2,15 @@
 //
 // The floor: what the machine charges for the things that operations of the library are made of.  No library here.
 // BM_Floor/fiber_resume is the unit of the table's ratios: ONE resume of a bare boost::context::fiber.  stack_page: of each of 100,000 stacks of 64 KiB one
-// page is touched, then all are given back: what the kernel has to do for a thread with a stack of its own.
+// page is touched, then all are given back: what the kernel has to do for a thread with a stack of its own.  stack_guard: the same stacks get guard pages, 32 by one call.
 #include "bench.h"
 
 #include <boost/context/fiber.hpp>
 
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <utility>
@@ -85,12 +88,40 @@ void stack_page(State &state) {
 	check(state, mapped, "no memory");
 }
 
+void stack_guard(State &state) {
+	constexpr long self = -10001;  // PIDFD_SELF_THREAD_GROUP
+	constexpr int guard_install = 102;
+	constexpr std::size_t page = 4096;
+	constexpr std::size_t stack = 64 * 1024 + page;
+	constexpr std::size_t count = 100'000;
+	constexpr std::size_t at_once = 32;
+	static_assert(count % at_once == 0);
+	bool made = true;
+	time_batch(state, count, [&] {
+		void *all = mmap(nullptr, count * stack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		if (all == MAP_FAILED) {
+			made = false;
+			return;
+		}
+		for (std::size_t i = 0; i < count && made; i += at_once) {
+			iovec pages[at_once];
+			for (std::size_t k = 0; k < at_once; ++k) {
+				pages[k] = {static_cast<char *>(all) + (i + k) * stack, page};
+			}
+			made = syscall(SYS_process_madvise, self, pages, at_once, guard_install, 0) == static_cast<long>(at_once * page);
+		}
+		munmap(all, count * stack);
+	});
+	check(state, made, "this kernel marks guard pages one by one");
+}
+
 }  // namespace
 
 void add_floor() {
 	benchmark::RegisterBenchmark("BM_Floor/fiber_resume", fiber_resume);
 	benchmark::RegisterBenchmark("BM_Floor/spinlock", spinlock_pair);
 	benchmark::RegisterBenchmark("BM_Floor/stack_page", stack_page);
+	benchmark::RegisterBenchmark("BM_Floor/stack_guard", stack_guard);
 }
 
 }  // namespace bench
