@@ -61,6 +61,9 @@ void lwp_sleep_until(lwp_t *l, nanotime deadline) noexcept {
 		spinlock *lock = sleepq_enter_self(l);
 		int error = sleepq_block_self_and_unlock(l, lock, {&l->l_wchan, "nanoslp", &nanosleep_syncobj, sleep_catch::yes, deadline});
 		lwp_userret(l);
+		if (error == ETIMEDOUT) {
+			return;  // whoever fired the timer has looked at the clock
+		}
 		if (error == ENOMEM) {
 			lwp_yield_cpu(l);  // no room for a timer: wait the other way, by looking at the clock, while others run
 		}
