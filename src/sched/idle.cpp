@@ -29,6 +29,7 @@ constexpr nanotime timer_guard = 2'000'000;  // when a halted vCPU looks after a
 constexpr nanotime steal_pays = 20'000;
 constexpr nanotime steal_each = 2'000;  // and each LWP comes with a cold cache and goes back to the part that it was made in
 constexpr nanotime steal_pause_most = 8'000'000;
+constexpr unsigned worth_most = 1024;               // LWPs that are worth a theft whatever came of others
 constexpr nanotime standstill_after = 300'000'000;  // nothing has run for so long: perhaps nothing ever will
 constexpr unsigned pile = 2;                        // LWPs queued behind a running one that are worth waking or coming for
 
@@ -55,8 +56,11 @@ vcpu_t *neighbour(const vcpu_t *vc, unsigned i, unsigned count) noexcept {
 
 unsigned vcpus() noexcept { return sched.sd_count.load(std::memory_order_acquire); }  // pairs with the release in runtime_start()
 
+/// By the time that the LWPs of `vc` took until now, and by what came of the last thefts from it: those that wait may be of another kind than those
+/// that have run, as the new ones of a creator that does not switch.
 bool large(const vcpu_t *vc, unsigned queued) noexcept {
-	return queued >= pile && static_cast<int>(queued) >= vc->vc_ticks.load(std::memory_order_relaxed);  // relaxed: a hint
+	return queued >= pile && static_cast<int>(queued) >= vc->vc_ticks.load(std::memory_order_relaxed) &&  // relaxed, both: hints
+	    queued >= vc->vc_worth.load(std::memory_order_relaxed);
 }
 
 /// How many LWPs wait on `from` for which `me` should come; 0 if it should not.
@@ -66,10 +70,27 @@ unsigned worth_it(vcpu_t *me, vcpu_t *from, nanotime when) noexcept {
 }
 
 /// So many were taken: whether that paid is seen when we are through with them.
-void stole(vcpu_t *me, unsigned got, nanotime when) noexcept {
+void stole(vcpu_t *me, vcpu_t *from, unsigned got, nanotime when) noexcept {
 	me->vc_stole = when;
+	me->vc_stole_from = from;
 	me->vc_stole_unjudged = got;
 	me->vc_steals.store(me->vc_steals.load(std::memory_order_relaxed) + got, std::memory_order_relaxed);  // relaxed: statistics
+}
+
+/// Searches that find something are worth their time, others are not: down to one look, which the halt repeats.
+void search_paid(vcpu_t *me, bool paid) noexcept {
+	me->vc_patience = paid ? std::min(me->vc_patience * 2 + 1, search_most) : me->vc_patience / 2;
+}
+
+/// We are through with what was taken last.  If it was not worth it we wait for a pile twice as large, or for longer.
+void judge_theft(vcpu_t *me) noexcept {
+	const bool paid = now() - me->vc_stole >= steal_pays + me->vc_stole_unjudged * steal_each;
+	me->vc_stole_unjudged = 0;
+	me->vc_steal_pause = paid ? 0 : std::clamp(me->vc_steal_pause * 2, steal_pays, steal_pause_most);
+	// relaxed: a hint, and of two thieves either may be right
+	atomic<unsigned> &worth = me->vc_stole_from->vc_worth;
+	worth.store(paid ? 0 : std::clamp(worth.load(std::memory_order_relaxed) * 2, 2 * pile, worth_most), std::memory_order_relaxed);
+	search_paid(me, paid);
 }
 
 /// Whether a search would find something.
@@ -248,7 +269,7 @@ void watch_take(vcpu_t *vc, nanotime when) noexcept {
 			return;
 		}
 		if (unsigned got = watch_take_queue(vc, other)) {
-			stole(vc, got, when);
+			stole(vc, other, got, when);
 			return;
 		}
 	}
@@ -267,9 +288,7 @@ const parker futex_parker = {futex_park, futex_unpark, nullptr, nullptr, nullptr
 void sched_search_begin(vcpu_t *vc) noexcept {
 	vc->vc_rounds = 0;
 	if (vc->vc_stole_unjudged != 0) {
-		const bool paid = now() - vc->vc_stole >= steal_pays + vc->vc_stole_unjudged * steal_each;
-		vc->vc_stole_unjudged = 0;
-		vc->vc_steal_pause = paid ? 0 : std::clamp(vc->vc_steal_pause * 2, steal_pays, steal_pause_most);
+		judge_theft(vc);
 	}
 	sched.sd_searching.fetch_add(1, std::memory_order_seq_cst);
 }
@@ -280,7 +299,7 @@ bool sched_steal(vcpu_t *vc) noexcept {
 		vcpu_t *other = neighbour(vc, i, n);
 		if (const unsigned queued = worth_it(vc, other, when); queued != 0) {
 			if (unsigned got = steal_queue(vc, other, vc, queued / 2)) {
-				stole(vc, got, when);
+				stole(vc, other, got, when);
 				return true;
 			}
 		}
@@ -318,8 +337,9 @@ bool needs_watch(const vcpu_t *vc) noexcept {
 }  // namespace
 
 void sched_search_end(vcpu_t *vc, bool found) noexcept {
-	// Searches that find something are worth their time, others are not: down to one look, which the halt repeats.
-	vc->vc_patience = found ? std::min(vc->vc_patience * 2 + 1, search_most) : vc->vc_patience / 2;
+	if (!found || vc->vc_stole_unjudged == 0) {  // else what was found is judged when it is over
+		search_paid(vc, found);
+	}
 	bool last = sched.sd_searching.fetch_sub(1, std::memory_order_seq_cst) == 1;
 	// While we searched nobody else was woken for what piled up meanwhile; and now that we run, somebody halted must be the watcher.
 	if (found && last && sched.sd_halted.load(std::memory_order_relaxed) != 0 &&

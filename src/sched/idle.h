@@ -6,7 +6,9 @@
 //  - a vCPU is woken when LWPs pile up on another one and nobody is searching already, or when one is queued for it alone;
 //  - a pile is worth coming for if it will take its own vCPU some ten microseconds or more, by the time its LWPs took until now; a smaller one
 //    may hide large work (the root of a tree), so it is tried, but after a theft that did not keep the thief busy for a while it pauses,
-//    twice as long each time, as thief and as watcher: LWPs of a few nanoseconds are best left where they are;
+//    twice as long each time, as thief and as watcher: LWPs of a few nanoseconds are best left where they are.  And the pile that is worth waking or
+//    coming for at once is twice as large each time, up to some 1000 LWPs, until a theft does keep its thief busy (vc_worth): an LWP that makes others
+//    and does not switch tells nothing of how long they will take;
 //  - a single LWP queued behind a running one stays where it is: most often the running one blocks in a moment.  In case it does not, one
 //    halted vCPU is the watcher: it looks up once in a while, takes LWPs that wait behind one which has not switched since its last look, and
 //    fires timers whose vCPU is too busy to.  When everybody halts the watcher looks up a few times more and then halts for good.

@@ -75,6 +75,7 @@ struct alignas(64) vcpu_t {
 	atomic<nanotime> vc_deadline{never};              // a: of its first timer; written under vc_colock
 	atomic<bool> vc_expects{false};                   // a: said as it halts: its parker waits for something that may wake LWPs (I/O)
 	atomic<std::uint64_t> vc_seen{0};                 // a: vc_switches when the watcher last looked
+	atomic<unsigned> vc_worth{0};  // a: so many queued here are worth a theft, by what came of the last; written by thieves
 
 	alignas(64) spinlock vc_colock{lock_rank::leaf, "vc_colock"};
 	callout_heap vc_callouts;                   // t
@@ -107,6 +108,7 @@ struct alignas(64) vcpu_t {
 	nanotime vc_stole = 0;                // o: when it last took work from another one
 	nanotime vc_steal_pause = 0;          // o: how long it lets small piles alone after that
 	unsigned vc_stole_unjudged = 0;       // o: how many that were, if it is not known yet whether it paid
+	vcpu_t *vc_stole_from = nullptr;      // o: whose they were
 	unsigned vc_rounds = 0;               // o: rounds of this search
 	atomic<std::uint64_t> vc_steals{0};   // a: written by its kernel thread
 	atomic<std::uint64_t> vc_wakeups{0};  // a: times it was woken out of its parker

@@ -33,6 +33,7 @@ using lwp::kern::lwp_sleep_until;
 using lwp::kern::now;
 using lwp::kern::sched;
 using lwp::kern::timer;
+using lwp::kern::vcpu_t;
 
 const bool touched = touch_runtime();
 
@@ -376,6 +377,40 @@ TEST(Idle, FloodOfWakeUpsStarvesNeitherTimersNorOtherLwps) {
 		t.join();
 	}
 	EXPECT_EQ(wakes, sleepers.size() * 21);
+}
+
+// What came of a theft, told as if we had taken from ourselves: each one that was over at once makes the pile that is worth the next one larger, and one
+// that was not is forgotten.  A kernel thread that loses its CPU at the wrong moment, or a thief that really comes, spoils it: again, then.
+TEST(Idle, AfterThievesThatCameForNothingAPileMustBeLarger) {
+	unsigned worth[4] = {};
+	unsigned patience[4] = {};
+	for (int i = 0; i < 100 && (worth[0] != 4 || worth[1] != 8 || worth[2] != 1024 || worth[3] != 0); i++) {
+		lwp::thread({.vcpu = vcpus() - 1}, [&] {
+			vcpu_t *vc = curlwp()->l_cpu;
+			const auto judged = [vc](unsigned before, lwp::kern::nanotime ago) {
+				vc->vc_worth = before;
+				vc->vc_stole = now() - ago;
+				vc->vc_stole_from = vc;
+				vc->vc_stole_unjudged = 1;
+				lwp::kern::sched_search_begin(vc);
+				lwp::kern::sched_search_end(vc, true);
+				return vc->vc_worth.load();
+			};
+			vc->vc_patience = 8;
+			const unsigned before[] = {0, 4, 1000, 1000};
+			for (unsigned k = 0; k < 4; k++) {
+				worth[k] = judged(before[k], k < 3 ? 0 : 1'000'000'000);
+				patience[k] = vc->vc_patience;
+			}
+			vc->vc_worth = 0;
+			vc->vc_steal_pause = 0;
+		}).join();
+	}
+	EXPECT_EQ(worth[0], 4U);
+	EXPECT_EQ(worth[1], 8U);
+	EXPECT_EQ(worth[2], 1024U) << "never more than that";
+	EXPECT_EQ(worth[3], 0U) << "it kept the thief busy";
+	EXPECT_GT(patience[3], patience[2]);
 }
 
 // Counters of the protocol, which no LWP sees: when nobody has work, all have halted and nobody searches.
