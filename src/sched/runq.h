@@ -5,7 +5,14 @@
 //
 // Who is woken or yields stands in line.  New LWPs, and those whose child has ended, go on the stack: work that forks then keeps few LWPs
 // alive at once.  The stack is served first, but not for ever: turn(), called about once in a
-// millisecond, lets everybody who stands in line go first once, and sends the oldest of the stack to the end of the line.
+// millisecond, lets everybody who stands in line go first once, and sends the oldest of the stack to the end of the line.  If a turn is not
+// over by the next one, each second of the line that goes before the stack brings the then oldest, too.  So neither starves the other:
+//  - the line: after a turn() the n who stand in it are the next n, whatever comes onto the stack.  A chain of LWPs that each make the next keeps them
+//    out until the turn() and no longer;
+//  - the stack: it is served between turns; or the line always goes first, since going through it takes longer than until the next turn().  Then each second
+//    switch brings one of the stack.  Of s that have not begun beside n that always come back the last has after at most n + 3s switches, and the
+//    two turns in which that was found.
+// Work that forks has hardly anything in line, and the stack stays one.
 // One that the running LWP hands over to goes on the stack too, if that is empty: it is next, and those that only yield do not come between.  Of
 // several that one LWP wakes the first is next and the others stand in line, so they keep their order.  Each fourth hand-over lets the first
 // in line go before it: nobody there waits more than five times as long as if all stood in line.
@@ -103,7 +110,12 @@ public:
 		}
 		const int p = l->l_priority.load(std::memory_order_relaxed);
 		level &v = level_[p];
-		l->l_stacked ? v.stack.remove(l) : v.line.remove(l);
+		if (l->l_stacked) {
+			v.stack.remove(l);
+			stacked_--;
+		} else {
+			v.line.remove(l);
+		}
 		counted(l, -1);
 		removed(p);
 	}
@@ -114,18 +126,12 @@ public:
 
 	/// Whoever stands in line goes first once.
 	void turn() noexcept {
-		line_first_ = count();  // at least those in line; more does no harm, the line ends when it is empty
+		crowded_ = line_first_ != 0;
 		fold_if_any();
-		if (lists_top_ == none) {
-			return;
+		if (lists_top_ != none) {
+			oldest_to_line(level_[lists_top_]);
 		}
-		level &v = level_[lists_top_];
-		// The stack may be empty just now: of a chain of LWPs that each make the next there is never more than one.
-		if (lwp_t *oldest = v.stack.back(); oldest != nullptr) {
-			v.stack.remove(oldest);
-			oldest->l_stacked = false;
-			v.line.push_back(oldest);
-		}
+		line_first_ = count() - stacked_;  // in worse lines, too: more does no harm, the line ends when it is empty
 	}
 
 	/// The first that `wanted` accepts, of those worse than `p`: the best priorities first, the line before the stack; null if the first `most` are not.
@@ -177,6 +183,7 @@ private:
 		}
 		level &v = level_[p];
 		l->l_stacked = end == queue_end::newest_first;
+		stacked_ += l->l_stacked ? 1U : 0U;
 		l->l_stacked ? v.stack.push_front(l) : end == queue_end::head ? v.line.push_front(l) : v.line.push_back(l);
 		word(p) |= bit(p);
 		if (p > lists_top_) {
@@ -198,6 +205,7 @@ private:
 		if (++handed_ % 4 == 0) {
 			if (lwp_t *waited = v.line.pop_front()) {
 				waited->l_stacked = true;
+				stacked_++;
 				v.stack.push_front(waited);
 			}
 		}
@@ -224,18 +232,44 @@ private:
 
 	LWP_ALWAYS_INLINE lwp_t *take(level &v) noexcept {
 		if (LWP_LIKELY(v.stack.empty())) {
+			if (LWP_UNLIKELY(line_first_ != 0)) {
+				line_first_--;  // it has had this turn, though nobody waited for it; else the next that is handed over to would
+			}
 			lwp_t *l = v.line.pop_front();
 			fetch_ahead(v.line.front());
 			return l;
 		}
-		if (line_first_ != 0) {
-			line_first_--;
-			if (lwp_t *l = v.line.pop_front()) {
+		if (LWP_UNLIKELY(line_first_ != 0)) {
+			if (lwp_t *l = take_before_stack(v); l != nullptr) {
 				return l;
 			}
-			line_first_ = 0;
 		}
+		stacked_--;
 		return v.stack.pop_front();
+	}
+
+	/// In a turn: the first in line; null, and the turn is over, if there is none.
+	LWP_NOINLINE lwp_t *take_before_stack(level &v) noexcept {
+		lwp_t *l = v.line.pop_front();
+		if (l == nullptr) {
+			line_first_ = 0;
+			return nullptr;
+		}
+		if (--line_first_ % 2 != 0 && crowded_) {
+			oldest_to_line(v);
+		}
+		fetch_ahead(v.line.front());
+		return l;
+	}
+
+	/// The stack may be empty just now: of a chain of LWPs that each make the next there is never more than one.
+	void oldest_to_line(level &v) noexcept {
+		if (lwp_t *oldest = v.stack.back(); oldest != nullptr) {
+			v.stack.remove(oldest);
+			stacked_--;
+			oldest->l_stacked = false;
+			v.line.push_back(oldest);
+		}
 	}
 
 	/// Of a long line everybody has left the caches by his next turn.  So of the one that is next then (null: nobody) the stack is fetched now, and
@@ -320,6 +354,8 @@ private:
 	atomic<unsigned> several_{0};  // to several
 	int lists_top_ = none;         // best priority of those in a list
 	unsigned line_first_ = 0;      // so many from the line go before the stack
+	unsigned stacked_ = 0;         // LWPs on stacks
+	bool crowded_ = false;         // the turn before this one was not over when this one came
 	unsigned handed_ = 0;          // LWPs that were handed over to and went first
 	lwp_t *next_ = nullptr;        // one of them, which is in no list: nobody queued is better, and its stack is empty
 	std::uint64_t bitmap_[(pri_count + 63) / 64]{};

@@ -91,7 +91,7 @@ void sleepq_timeout(void *arg) noexcept {
 		lock->unlock(me);  // somebody was first, or moved it to where it has no deadline
 		return;
 	}
-	sleepq_unsleep_and_unlock(l, lock, ETIMEDOUT);
+	sleepq_unsleep_and_unlock(l, lock, ETIMEDOUT, queue_end::handed_over);
 }
 
 struct no_timer {};

@@ -6,6 +6,7 @@
 
 #include "proc/lwp_life.h"
 #include "proc/runtime.h"
+#include "sched/callout.h"
 
 #include "../support/support.h"
 
@@ -295,6 +296,50 @@ TEST(Place, RealTimeRunsBeforeTimeSharing) {
 		}
 	});
 	EXPECT_EQ(order, (std::vector<int>{2, 1, 0}));
+}
+
+// A sleeper whose time is over is woken while others yield.  They stand in line; it is next, unless it is the turn of the line, which it is now and then.
+TEST(Place, ASleeperWhoseTimeIsOverRunsBeforeThoseThatOnlyYield) {
+	on_one_vcpu({}, [] {
+		constexpr unsigned tries = 40;
+		bool over = false;
+		unsigned yields = 0;
+		std::vector<lwp::thread> threads;
+		for (int i = 0; i < 20; i++) {
+			threads.emplace_back([&] {
+				while (!over) {
+					yields++;
+					lwp_yield();
+				}
+			});
+		}
+		unsigned next = 0;
+		for (unsigned i = 0; i < tries; i++) {
+			unsigned yields_then = 0;
+			bool sleeps = false;
+			lwp::kern::nanotime deadline = 0;
+			lwp::thread sleeper([&] {
+				deadline = now() + 1'000'000;
+				sleeps = true;
+				lwp_sleep_until(curlwp(), deadline);
+				yields_then = yields;
+			});
+			while (!sleeps) {
+				lwp_yield();
+			}
+			EXPECT_TRUE(compute_until([&] { return now() > deadline; }));
+			const unsigned before = yields;
+			lwp::kern::callout_run(curlwp()->l_cpu, now());
+			lwp_yield();
+			sleeper.join();
+			next += yields_then - before <= 1 ? 1U : 0U;
+		}
+		over = true;
+		for (lwp::thread &t : threads) {
+			t.join();
+		}
+		EXPECT_GE(next, tries / 4) << "of " << tries;
+	});
 }
 
 // ---- a better one comes

@@ -12,6 +12,7 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <set>
 #include <vector>
 
 namespace {
@@ -420,6 +421,89 @@ TEST(Runq, TurnLetsTheLineGoBeforeAHandOver) {
 	q->turn();
 	q->push(l[2], queue_end::handed_over);
 	EXPECT_EQ(pop_all(*q), (std::vector<lwp_t *>{l[0], l[1], l[2]}));
+}
+
+// Among LWPs that only yield nobody waits for a turn to be over.  It is, once everybody has had it: who is handed over to then is next.
+TEST(Runq, ATurnIsOverThoughNobodyWaitedForIt) {
+	const auto q = std::make_unique<runq>();
+	const some_lwps l(4);
+	for (std::size_t i : {0U, 1U, 2U}) {
+		q->push(l[i], queue_end::line);
+	}
+	q->turn();
+	lwp_t *running = q->pop();
+	for (int i = 0; i < 2; i++) {
+		running = q->rotate(running);
+	}
+	q->push(l[3], queue_end::handed_over);
+	EXPECT_EQ(q->rotate(running), l[3]);
+}
+
+// However often there is a turn: also if the line, of LWPs that always come back, is never through with one before the next.
+TEST(Runq, TheStackIsServedBesideALineThatIsNeverThroughWithItsTurn) {
+	constexpr std::size_t stacked = 1000;
+	for (const std::size_t in_line : {1U, 2U, 10U, 1000U}) {
+		for (const std::size_t switches_of_a_turn : {1U, 2U, 3U, 10U, 100U, 999U}) {
+			const std::size_t most = in_line + 3 * stacked + 2 * switches_of_a_turn;
+			const auto q = std::make_unique<runq>();
+			const some_lwps l(in_line + stacked);
+			std::set<const lwp_t *> not_begun;
+			for (std::size_t i = 0; i < in_line; i++) {
+				q->push(l[i], queue_end::line);
+			}
+			for (std::size_t i = in_line; i < in_line + stacked; i++) {
+				q->push(l[i], queue_end::newest_first);
+				not_begun.insert(l[i]);
+			}
+			lwp_t *running = q->pop();
+			std::size_t switches = 0;
+			while (!not_begun.empty() && switches <= most) {
+				not_begun.erase(running);
+				if (switches++ % switches_of_a_turn == 0) {
+					q->turn();
+				}
+				running = q->rotate(running);
+			}
+			EXPECT_LE(switches, most) << in_line << " in line, a turn each " << switches_of_a_turn;
+			q->push(running, queue_end::line);
+			pop_all(*q);
+		}
+	}
+}
+
+// A chain of LWPs that each make the next and end, and chains of several that each make as many: who stands in line goes once in each turn.
+TEST(Runq, TheLineIsServedBesideAStackThatIsNeverEmpty) {
+	constexpr std::size_t in_line = 100;
+	constexpr std::size_t switches_of_a_turn = 150;
+	for (const std::size_t chains : {1U, 2U, 40U}) {
+		const auto q = std::make_unique<runq>();
+		const some_lwps l(in_line + chains + 1);
+		std::vector<std::size_t> last(in_line, 0);
+		for (std::size_t i = 0; i < in_line; i++) {
+			q->push(l[i], queue_end::line);
+		}
+		for (std::size_t i = 0; i <= chains; i++) {
+			q->push(l[in_line + i], queue_end::newest_first);
+		}
+		for (std::size_t switches = 1; switches < 10'000; switches++) {
+			if (switches % switches_of_a_turn == 0) {
+				q->turn();
+			}
+			lwp_t *running = q->pop();
+			const auto who = static_cast<std::size_t>(std::find(l.all().begin(), l.all().end(), running) - l.all().begin());
+			if (who < in_line) {
+				ASSERT_LE(switches - last[who], 2 * switches_of_a_turn + in_line) << chains << " chains";
+				last[who] = switches;
+				q->push(running, queue_end::line);
+			} else {
+				q->push(running, queue_end::newest_first);  // the next of its chain
+			}
+		}
+		for (const std::size_t then : last) {
+			EXPECT_GE(then, 10'000 - 2 * switches_of_a_turn - in_line) << chains << " chains";
+		}
+		pop_all(*q);
+	}
 }
 
 // It is found by those who look through the lists, and better ones go before it.
