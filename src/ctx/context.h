@@ -69,7 +69,7 @@ struct context {
 	unsigned c_uncaught = 0;
 	int c_errno = 0;
 #if LWP_ASAN
-	void *c_asan_fake = nullptr;  // its fake stack
+	void *c_asan_fake = nullptr;  // its fake stack, where the locals are if use after return is looked for; while it is switched out
 	const void *c_asan_bottom = nullptr;
 	std::size_t c_asan_size = 0;
 #endif
@@ -126,6 +126,7 @@ namespace context_detail {
 
 LWP_ALWAYS_INLINE void context_leave([[maybe_unused]] context &from, [[maybe_unused]] context &to, [[maybe_unused]] bool final) {
 #if LWP_ASAN
+	// Nowhere to keep it: the fake stack is unmapped, and with it whatever locals the callers have there.  Their pointers are not looked at any more.
 	__sanitizer_start_switch_fiber(final ? nullptr : &from.c_asan_fake, to.c_asan_bottom, to.c_asan_size);
 #endif
 #if LWP_TSAN
@@ -138,6 +139,7 @@ LWP_ALWAYS_INLINE void context_arrive([[maybe_unused]] context &self, [[maybe_un
 #if LWP_ASAN
 	// ASan tells the bounds of the stack it saw us leave: that is how an adopted kernel thread's stack becomes known.
 	__sanitizer_finish_switch_fiber(self.c_asan_fake, &from.c_asan_bottom, &from.c_asan_size);
+	self.c_asan_fake = nullptr;  // the kernel thread has it
 #endif
 }
 

@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <cstring>
 #include <exception>
+#include <fstream>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -542,6 +543,40 @@ TEST(Context, ASwitchedOutContextMayBeDropped) {
 		f.resume(me);
 		EXPECT_FALSE(f.done);
 	}
+}
+
+/// Of address space.
+std::size_t pages_mapped() {
+	std::size_t pages = 0;
+	std::ifstream("/proc/self/statm") >> pages;
+	return pages;
+}
+
+// Where AddressSanitizer looks for use after return, each context with a frame has a mapping for locals: it goes with the context, whether that ended or not.
+TEST(Context, ADroppedContextKeepsNothing) {
+	kthread me;
+	const auto one = [&me](bool ends) {
+		fiber_of f([](fiber &self) {
+			std::array<char, 200> text;
+			text.fill('x');
+			asm volatile("" : : "r"(text.data()) : "memory");
+			self.yield();
+			EXPECT_EQ(text[199], 'x');
+		});
+		f.make();
+		f.resume(me);
+		if (ends) {
+			f.resume(me);
+		}
+		EXPECT_EQ(f.done, ends);
+	};
+	one(true);
+	one(false);
+	const std::size_t before = pages_mapped();
+	for (int i = 0; i < 400; i++) {
+		one(i % 2 == 0);
+	}
+	EXPECT_LT(pages_mapped(), before + 10'000);  // two hundred fake stacks are 25,000
 }
 
 TEST(Context, RunsOnForeignMemory) {
