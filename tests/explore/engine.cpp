@@ -28,6 +28,7 @@ constexpr unsigned leaps_idle_most = 4'000;
 constexpr unsigned fair_turn = 50;
 constexpr unsigned unarmed_most = 100'000;
 constexpr unsigned buffer_most = 6;
+constexpr std::uint8_t seen_most = 4;  // how often a loop went round is nothing new
 constexpr std::uint64_t time_begins = 1'000'000'000;
 constexpr std::uint64_t time_of_a_look = 50;
 
@@ -90,6 +91,12 @@ struct engine {
 	unsigned unarmed = 0;  // asked before arm(), or after disarm()
 	bool fair = false;
 	unsigned fair_turns = 0;
+	struct {
+		std::uint64_t place;
+		const void *address;
+		int lid;
+		unsigned actor;
+	} before;  // the last point, if it is counted what was seen
 };
 engine *e;
 
@@ -162,6 +169,27 @@ void record(unsigned actor, op what, const void *address, const char *file, int 
 	const int lid = actor < kthreads_most && e->set->running_lid != nullptr ? e->set->running_lid() : 0;
 	e->result->events.push_back(
 	    {static_cast<std::uint8_t>(actor), what, static_cast<std::uint16_t>(could), at, line, lid, file, address, e->time});
+}
+
+void count(std::uint64_t what) noexcept {
+	std::uint8_t &n = e->plan->seen[(dice(what ^ e->plan->seed).next() >> 32) % seen_bytes];
+	n = static_cast<std::uint8_t>(n + (n != seen_most ? 1 : 0));
+}
+
+/// The place, and after which one of another LWP, or kthread, it comes; there it may have touched the same, or not.
+void see(op what, const void *address, const char *file, int line) noexcept {
+	if (e->fair) {
+		return;
+	}
+	const int lid = e->set->running_lid != nullptr ? e->set->running_lid() : 0;
+	// Literals of one program: their addresses are their names.
+	const std::uint64_t place =
+	    dice(reinterpret_cast<std::uintptr_t>(file) << 16 ^ static_cast<unsigned>(line) << 4 ^ static_cast<unsigned>(what)).next();
+	count(place);
+	if (e->before.place != 0 && (lid != e->before.lid || e->current != e->before.actor)) {
+		count(place ^ (e->before.place << 1) ^ (address != nullptr && address == e->before.address ? 1 : 0));
+	}
+	e->before = {place, address, lid, e->current};
 }
 
 /// The next of those that can after `from`, by number; kthreads before all others.
@@ -388,6 +416,7 @@ outcome run(const setup &set, const schedule &plan) {
 	e->next_choice = UINT32_MAX;
 	e->next_forced = 0;
 	e->time = time_begins;
+	e->before = {};
 	e->random = dice(plan.seed);
 	delays = false;
 	for (unsigned i = 0; i < set.kthreads; i++) {
@@ -514,6 +543,9 @@ void point(op what, const void *address, const char *file, int line) noexcept {
 	}
 	if (LWP_UNLIKELY(e->plan->record)) {
 		record(e->current, what, address, file, line, number, could);
+	}
+	if (LWP_UNLIKELY(e->plan->seen != nullptr)) {
+		see(what, address, file, line);
 	}
 }
 

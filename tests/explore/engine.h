@@ -41,7 +41,12 @@ struct schedule {
 	bool delays = false;                // stores may wait in their CPU's buffer
 	std::vector<preemption> preempted;  // forced
 	bool record = false;                // keep what happens, for the search, the shrinker and the eye
+	// For who looks for schedules that do something new: counts of places, and of pairs of places where one LWP went on after another, each in a
+	// counter that is found by hashing them, and the seed if the schedule is forced.  Null: nobody wants to know.
+	std::uint8_t *seen = nullptr;
 };
+
+constexpr std::size_t seen_bytes = 128 * 1024;
 
 /// What happened at a point.
 struct event {

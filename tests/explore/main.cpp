@@ -7,6 +7,7 @@
 //   --search N         besides, at most N schedules of the search with a bound on preemptions (default 2000 with --count, else a fifth of the time)
 //   --seed N           of one scenario: that one schedule
 //   --schedule LIST    of one scenario: that one, as printed for a failure, "12:1 40:0"
+//   --input FILE       the bytes of a schedule as a fuzzer made them (input.h), which name the scenario, too
 //   --from N           the seed that all seeds come from (default 1)
 //   --least N          fails if there were fewer schedules than that
 //   --first            stops at the first failure, and only names it
@@ -14,6 +15,7 @@
 //
 // Prints each failure: its seed, the shortest schedule that was found to fail the same way, and that schedule in columns.  Ends with one line of
 // figures.  Exit status 0 nothing failed | 1 something did, or too few | 2 usage.
+#include "explore/input.h"
 #include "explore/world.h"
 
 #include <algorithm>
@@ -22,6 +24,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
+#include <iterator>
 #include <map>
 #include <set>
 #include <string>
@@ -214,7 +218,7 @@ void report(const scenario &s, const schedule &failed) {
 	again.record = true;
 	const outcome o = run(how, again);
 	if (failed.how == schedule::kind::forced) {
-		std::printf("FAILED  %s  by the search: %s\n", s.name, o.why.c_str());
+		std::printf("FAILED  %s  (forced%s): %s\n", s.name, failed.delays ? ", delayed stores" : "", o.why.c_str());
 	} else {
 		std::printf("FAILED  %s  --seed %" PRIu64 " (%s%s): %s\n", s.name, failed.seed,
 		    failed.how == schedule::kind::pct ? "pct" : "random", failed.delays ? ", delayed stores" : "", o.why.c_str());
@@ -242,6 +246,11 @@ void report(const scenario &s, const schedule &failed) {
 	}
 	std::printf("    --schedule '%s'  %zu of %zu choices are enough: %s\n", text.c_str(), least.preempted.size(), o.choices.size(),
 	    shown.why.c_str());
+	if (text != "...") {
+		std::printf("    again: ./dev explore --schedule '%s' %s\n", text.c_str(), s.name);
+	} else {
+		std::printf("    again: ./dev explore --seed %" PRIu64 " %s\n", failed.seed, s.name);
+	}
 	print_columns(s, shown.events);
 }
 
@@ -386,9 +395,8 @@ bool wanted(const scenario &s, const options &o) {
 	    std::any_of(o.names.begin(), o.names.end(), [&s](const char *n) { return std::strncmp(s.name, n, std::strlen(n)) == 0; });
 }
 
-int one(const scenario &s, const options &o) {
+int one(const scenario &s, const schedule &plan) {
 	const setup &how = setup_of(s);
-	const schedule plan = o.one_schedule ? forced(o.preempted, o.delays) : schedule_of(s, o.seed);
 	const outcome result = run(how, plan);
 	if (result.failed) {
 		report(s, plan);
@@ -396,6 +404,17 @@ int one(const scenario &s, const options &o) {
 	}
 	std::printf("%s: this schedule passes, %u points\n", s.name, result.points);
 	return 0;
+}
+
+int one_input(const char *path) {
+	std::ifstream file(path, std::ios::binary);
+	const std::vector<char> bytes{std::istreambuf_iterator<char>(file), {}};
+	if (!file) {
+		std::fprintf(stderr, "explore: %s cannot be read\n", path);
+		return 2;
+	}
+	const input in = decode(reinterpret_cast<const std::uint8_t *>(bytes.data()), bytes.size());
+	return one(*in.what, in.plan);
 }
 
 int all(const options &o) {
@@ -411,7 +430,7 @@ int all(const options &o) {
 	}
 	std::sort(list.begin(), list.end(), [](const scenario *a, const scenario *b) { return std::strcmp(a->name, b->name) < 0; });
 	if (o.one_seed || o.one_schedule) {
-		return one(*list[0], o);
+		return one(*list[0], o.one_schedule ? forced(o.preempted, o.delays) : schedule_of(*list[0], o.seed));
 	}
 	const steady::time_point began = steady::now();
 	std::size_t left = list.size();
@@ -508,10 +527,17 @@ int main(int argc, char **argv) {
 		return 0;
 	}
 	total = new figures;
+	if (argc == 4 && std::strcmp(argv[1], "--serve") == 0) {
+		return serve(std::atoi(argv[2]), std::atoi(argv[3]), report);
+	}
+	if (argc == 3 && std::strcmp(argv[1], "--input") == 0) {
+		return one_input(argv[2]);
+	}
 	options o;
 	if (!parse(argc, argv, &o)) {
 		std::fputs("usage: explore [--budget SECONDS] [--count N] [--search N] [--from N] [--least N] [SCENARIO]...\n"
 		           "       explore --seed N | --schedule LIST SCENARIO\n"
+		           "       explore --input FILE\n"
 		           "       explore --list\n",
 		    stderr);
 		return 2;

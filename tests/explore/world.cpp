@@ -429,7 +429,14 @@ void run_slot(void *arg) {
 
 }  // namespace
 
-void add_scenario(const scenario &s) { all().push_back(s); }
+void add_scenario(const scenario &s) {
+	std::uint64_t hash = 0xcbf29ce484222325U;  // FNV-1a
+	for (const char *c = s.name; *c != '\0'; c++) {
+		hash = (hash ^ static_cast<unsigned char>(*c)) * 0x100000001b3U;
+	}
+	all().push_back(s);
+	all().back().number = static_cast<std::uint32_t>(hash ^ hash >> 32) % scenario_numbers;
+}
 const std::vector<scenario> &scenarios() { return all(); }
 
 const setup &setup_of(const scenario &s) {

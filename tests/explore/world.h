@@ -117,6 +117,8 @@ private:
 	kern::atomic<int> inside_{0};
 };
 
+constexpr std::uint32_t scenario_numbers = 1U << 24;
+
 struct scenario {
 	const char *name;
 	const char *file;
@@ -127,7 +129,8 @@ struct scenario {
 	void (*raw_body)(unsigned);
 	void (*raw_set)();  // before the kthreads begin
 	void (*raw_judge)();
-	unsigned spares = 0;  // of the kthreads the last: substitutes, which rest
+	unsigned spares = 0;       // of the kthreads the last: substitutes, which rest
+	std::uint32_t number = 0;  // made of its name
 };
 void add_scenario(const scenario &);
 const std::vector<scenario> &scenarios();

@@ -4,6 +4,7 @@
 names, finds each.
 
     run.py [--of model] [--budget SECONDS] [--least N] [--jobs N] --build DIR [MUTANT...]    builds and runs; names or beginnings of names
+    run.py --fuzz PROGRAM [--seconds N] --build DIR [MUTANT]...    the same, but libFuzzer is to find each schedule (./dev fuzz --mutants); of the explorer's
     run.py --fit                                                                             only looks whether each text is still there once
 
 mutants.txt has the mutants for the explorer, the fault sweep and tests, model.txt those for the model.  DIR is a configured build (Ninja).  The programs that mutants name are built
@@ -29,6 +30,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 SCHEDULES = ["--count", "3000", "--search", "6000", "--first"]
 SEQUENCES = ["--count", "8000", "--first"]
+FUZZ = ["-max_len=128", "-len_control=0", "-entropic=0", "-reduce_inputs=0", "-timeout=30", "-print_final_stats=1"]  # as ./dev fuzz schedules
 FAULTS = ["--count", "1", "--patience", "10", "--jobs", "1"]
 RUN_MOST = 240  # seconds; a mutant that hangs the explorer itself is found, too
 TEST_MOST = 100  # the same of a test, which waits for up to a minute before it says that something does not come
@@ -171,7 +173,26 @@ class Build:
         return [source for source, (_, obj) in self.compile.items() if obj in found or source in through]
 
 
-def outcome(mutant, build):
+def fuzzed(program, options, scratch):
+    """What libFuzzer makes of an explorer with a mutant, in the committed schedules and whatever it comes to from there."""
+    corpus = scratch / "corpus"
+    corpus.mkdir()
+    began = time.monotonic()
+    done = subprocess.run([options.fuzz, *FUZZ, f"-max_total_time={options.seconds}", f"-artifact_prefix={scratch}/", str(corpus),
+                           str(ROOT / "tests" / "fuzz" / "corpus" / "schedules")],
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", check=False,
+                          env=os.environ | {"LWP_EXPLORE": program})
+    inputs = re.search(r"number_of_executed_units: +(\d+)", done.stdout)
+    tried = f" ({inputs[1] if inputs else 'few'} inputs, {time.monotonic() - began:.0f} s)"
+    failed = re.search(r"^FAILED  (.*)$", done.stdout, re.MULTILINE)
+    if failed:
+        return "killed", failed[1][:150] + tried
+    if done.returncode != 0:
+        return "broken", done.stdout[-500:]
+    return "SURVIVED", "no schedule fails" + tried
+
+
+def outcome(mutant, build, options):
     """("killed", by what) or another word and why."""
     with tempfile.TemporaryDirectory() as name:
         scratch = pathlib.Path(name)
@@ -212,6 +233,8 @@ def outcome(mutant, build):
         done = subprocess.run(link, cwd=build.directory, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
         if done.returncode != 0:
             return "broken", "it does not link:\n" + done.stdout[:2000]
+        if options.fuzz:
+            return fuzzed(program, options, scratch)
         command, most = mutant.command(program)
         try:
             done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", timeout=most,
@@ -239,6 +262,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fit", action="store_true")
     parser.add_argument("--of", choices=["explore", "model"], default="explore")
+    parser.add_argument("--fuzz")
+    parser.add_argument("--seconds", type=int, default=120)  # for one
     parser.add_argument("--build")
     parser.add_argument("--budget", type=float, default=1e9)
     parser.add_argument("--least", type=int, default=0)
@@ -255,6 +280,8 @@ def main():
     if options.fit or misfits:
         print(f"mutants: {len(mutants)}, {len(misfits)} do not fit")
         return 1 if misfits else 0
+    if options.fuzz:
+        mutants = [m for m in mutants if m.target == "explore"]
     if options.names:
         mutants = [m for m in mutants if any(m.name.startswith(n) for n in options.names)]
     if not options.build or not mutants:
@@ -269,7 +296,7 @@ def main():
     def one(mutant):
         if time.monotonic() - began > options.budget:
             return mutant, "not run", ""
-        return mutant, *outcome(mutant, builds[mutant.target])
+        return mutant, *outcome(mutant, builds[mutant.target], options)
 
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
         for mutant, word, why in pool.map(one, mutants):
