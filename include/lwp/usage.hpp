@@ -11,10 +11,10 @@
 namespace lwp {
 
 struct usage {
-	std::chrono::nanoseconds run_time;     ///< on vCPUs, as far as it was counted
-	double share;                          ///< of a vCPU, of late: 1 for one that always runs
-	std::uint64_t voluntary_switches;      ///< it waited, stopped or yielded
-	std::uint64_t involuntary_switches;    ///< another was better, or its slice was over
+	std::chrono::nanoseconds run_time;   ///< on vCPUs, as far as it was counted
+	double share;                        ///< of a vCPU, of late: 1 for one that always runs
+	std::uint64_t voluntary_switches;    ///< it waited, stopped or yielded
+	std::uint64_t involuntary_switches;  ///< another was better, or its slice was over
 };
 
 /// Of one LWP, named by its native_handle().  Throws std::system_error: ESRCH no such LWP, or 0.

@@ -38,16 +38,16 @@ inline fault fault_of(long number, const char *file, int line, long *result) noe
 #define LWP_CALLED_AT , const char *file = __builtin_FILE(), int line = __builtin_LINE()
 #define LWP_CALL_AT , file, line
 // First thing in a function: the call fails here if a test says so.
-#define LWP_FAULT_POINT(number, real)                                      \
-	long faulty = 0;                                                       \
-	switch (::lwp::kern::sys::fault_of((number), file, line, &faulty)) {   \
-	case ::lwp::kern::sys::fault::none:                                    \
-		break;                                                             \
-	case ::lwp::kern::sys::fault::after:                                   \
-		(void)(real);                                                      \
-		[[fallthrough]];                                                   \
-	case ::lwp::kern::sys::fault::instead:                                 \
-		return faulty;                                                     \
+#define LWP_FAULT_POINT(number, real)                                    \
+	long faulty = 0;                                                     \
+	switch (::lwp::kern::sys::fault_of((number), file, line, &faulty)) { \
+	case ::lwp::kern::sys::fault::none:                                  \
+		break;                                                           \
+	case ::lwp::kern::sys::fault::after:                                 \
+		(void)(real);                                                    \
+		[[fallthrough]];                                                 \
+	case ::lwp::kern::sys::fault::instead:                               \
+		return faulty;                                                   \
 	}
 #else
 #define LWP_CALLED_AT
@@ -89,16 +89,14 @@ LWP_ALWAYS_INLINE long library([[maybe_unused]] long number, Fn fn LWP_CALLED_AT
 
 /// Private memory of zeros; -ENOMEM or the like.  The C library's call, since sanitizers watch that.
 inline long map(void **memory, std::size_t bytes, int flags = 0 LWP_CALLED_AT) noexcept {
-	return library(
-	    SYS_mmap,
-	    [=]() noexcept -> long {
-		    const int saved = errno;
-		    void *m = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
-		    const long result = m == MAP_FAILED ? -errno : 0;
-		    errno = saved;
-		    *memory = m;
-		    return result;
-	    } LWP_CALL_AT);
+	return library(SYS_mmap, [=]() noexcept -> long {
+		const int saved = errno;
+		void *m = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
+		const long result = m == MAP_FAILED ? -errno : 0;
+		errno = saved;
+		*memory = m;
+		return result;
+	} LWP_CALL_AT);
 }
 
 /// The same, null if there is none.

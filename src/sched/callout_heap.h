@@ -167,7 +167,8 @@ private:
 				sys::unmap(heap_, old_bytes);
 			}
 		} else {
-			const long moved = sys::call(SYS_mremap, reinterpret_cast<long>(heap_), static_cast<long>(old_bytes), static_cast<long>(bytes), MREMAP_MAYMOVE);
+			const long moved = sys::call(
+			    SYS_mremap, reinterpret_cast<long>(heap_), static_cast<long>(old_bytes), static_cast<long>(bytes), MREMAP_MAYMOVE);
 			if (moved < 0 && moved >= -4095) {
 				return ENOMEM;
 			}

@@ -325,8 +325,7 @@ bool needs_watch(const vcpu_t *vc) noexcept {
 		const vcpu_t *other = neighbour(vc, i, n);
 		if (other->vc_halted.load(std::memory_order_relaxed) == vc_running &&
 		    (other->vc_rq.movable() + other->vc_rq.several() != 0 || other->vc_inmovable.load(std::memory_order_relaxed) != 0 ||
-		        other->vc_inseveral.load(std::memory_order_relaxed) != 0 ||
-		        other->vc_deadline.load(std::memory_order_relaxed) != never)) {
+		        other->vc_inseveral.load(std::memory_order_relaxed) != 0 || other->vc_deadline.load(std::memory_order_relaxed) != never)) {
 			return true;
 		}
 	}

@@ -22,8 +22,8 @@ unsigned cpus_of_mask() noexcept {
 			break;
 		}
 		const std::size_t bytes = CPU_ALLOC_SIZE(size);
-		const long result = sys::library(
-		    SYS_sched_getaffinity, [&]() noexcept -> long { return ::sched_getaffinity(0, bytes, set) == 0 ? 0 : -EINVAL; });
+		const long result =
+		    sys::library(SYS_sched_getaffinity, [&]() noexcept -> long { return ::sched_getaffinity(0, bytes, set) == 0 ? 0 : -EINVAL; });
 		const int count = result == 0 ? CPU_COUNT_S(bytes, set) : 0;
 		CPU_FREE(set);
 		if (count > 0) {

@@ -53,8 +53,8 @@ struct report {
 	char why[400];
 };
 
-extern shared *all;    // set before the first fork
-extern report *now;    // of this worker
+extern shared *all;  // set before the first fork
+extern report *now;  // of this worker
 
 /// Errno values that a system call can give here, ended by 0; null: it is never made to fail, and why is in inject.cpp.
 const int *errors_of(long number);

@@ -383,7 +383,8 @@ TEST(Limit, KernelThreadsFromOutsideKeepLimitsToo) {
 	});
 	EXPECT_TRUE(wait_until([&] { return begun.load(); }));
 	stop.request_stop();
-	EXPECT_TRUE(wait_until([&] { return canceled.load(); }));  // or the first read may be in time for what is written, and the second waits for ever
+	EXPECT_TRUE(wait_until(
+	    [&] { return canceled.load(); }));  // or the first read may be in time for what is written, and the second waits for ever
 	b.write_all("x");
 	t.join();
 }

@@ -54,9 +54,9 @@ alignas(proc) std::byte model_memory[sizeof(proc)];
 
 proc &m() { return *reinterpret_cast<proc *>(model_memory); }
 
-unsigned next;       // step to be done
-bool given;          // it is chosen, and done by
-int actor;           // this slot, or outside
+unsigned next;        // step to be done
+bool given;           // it is chosen, and done by
+int actor;            // this slot, or outside
 bool applied = true;  // the last one, to the model
 step now_step;        // the chosen one,
 lwpid_t target;       // about whom,
@@ -117,8 +117,8 @@ bool at_rest() {
 
 void differ(const char *what, int slot, long model, long library) {
 	x->at = next - 1;
-	fail("after step %u, %s: %s of LWP %d is %ld, should be %ld", next - 1, about(now_step.what).name, what, slot < 0 ? 0 : members[slot].lid,
-	    library, model);
+	fail("after step %u, %s: %s of LWP %d is %ld, should be %ld", next - 1, about(now_step.what).name, what,
+	    slot < 0 ? 0 : members[slot].lid, library, model);
 }
 
 void same(const char *what, int slot, long model, long library) {
@@ -476,7 +476,9 @@ void take_stock() {
 	if (next > x->nsteps + 400) {
 		fail("it cannot be tidied up");
 	}
-	until = now_step.what == op::time ? first_deadline() : explore::time_in((1 + nanotime{now_step.arg}) * 10 * second + next * (second / 100));  // none within what a run takes
+	until = now_step.what == op::time
+	    ? first_deadline()
+	    : explore::time_in((1 + nanotime{now_step.arg}) * 10 * second + next * (second / 100));  // none within what a run takes
 	mark();
 	if (x->trace) {
 		std::printf("  %3u  ", next - 1);
@@ -654,7 +656,8 @@ int call_as(member *who) {
 	case op::suspend:
 		return errno_of(_lwp_suspend(target));
 	case op::mask: {
-		const sigset_t set = sigset_of(((now_step.arg & usr1) != 0 ? sigbit(SIGUSR1) : 0) | ((now_step.arg & usr2) != 0 ? sigbit(SIGUSR2) : 0));
+		const sigset_t set =
+		    sigset_of(((now_step.arg & usr1) != 0 ? sigbit(SIGUSR1) : 0) | ((now_step.arg & usr2) != 0 ? sigbit(SIGUSR2) : 0));
 		return errno_of(lwp_sigprocmask(SIG_SETMASK, &set, nullptr));
 	}
 	case op::sigwait: {

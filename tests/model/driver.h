@@ -18,9 +18,9 @@ struct exchange {
 	bool failed;
 	unsigned at;  // of the step after which they differed
 	char why[600];
-	std::uint64_t done;                                                                    // steps
+	std::uint64_t done;                                                                             // steps
 	std::uint64_t seen[static_cast<std::size_t>(row::count)][static_cast<std::size_t>(op::count)];  // since the beginning
-	std::uint64_t results[200];                                                            // by errno value
+	std::uint64_t results[200];                                                                     // by errno value
 };
 
 /// Answers what is asked.  What it changes besides is put back before the next one.

@@ -220,8 +220,7 @@ unsigned long search(runner &r, unsigned vcpus, const options &o, steady::time_p
 	params.disableShrinking = o.first;
 	bool over = false;
 	const auto property = [&] {
-		const auto words =
-		    *rc::gen::container<std::vector<std::uint32_t>>(rc::gen::resize(100, rc::gen::arbitrary<std::uint32_t>()));
+		const auto words = *rc::gen::container<std::vector<std::uint32_t>>(rc::gen::resize(100, rc::gen::arbitrary<std::uint32_t>()));
 		if (over) {
 			return;
 		}
@@ -343,9 +342,10 @@ int all(const options &o) {
 	}
 	const completeness c = look_at(r.e, !failed);
 	const double took = std::chrono::duration<double>(steady::now() - began).count();
-	std::printf("model: %lu sequences, %llu operations, %u of %u pairs of state and operation exercised (%u cannot be), %s, seed %llu, %.1f s%s\n",
-	    ran, static_cast<unsigned long long>(r.e->done), c.pairs - c.missing, c.pairs, c.impossible_ones,
-	    failed ? "FAILED" : "no failure", static_cast<unsigned long long>(o.seed), took, ran < o.least ? ": fewer than asked for" : "");
+	std::printf(
+	    "model: %lu sequences, %llu operations, %u of %u pairs of state and operation exercised (%u cannot be), %s, seed %llu, %.1f s%s\n",
+	    ran, static_cast<unsigned long long>(r.e->done), c.pairs - c.missing, c.pairs, c.impossible_ones, failed ? "FAILED" : "no failure",
+	    static_cast<unsigned long long>(o.seed), took, ran < o.least ? ": fewer than asked for" : "");
 	return failed || c.missing != 0 || c.strange != 0 || ran < o.least ? 1 : 0;
 }
 

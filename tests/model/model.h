@@ -11,11 +11,11 @@
 
 namespace lwp::model {
 
-constexpr int lwps_most = 12;   // slots
-constexpr int maxlwps = 9;      // what the proc allows
+constexpr int lwps_most = 12;  // slots
+constexpr int maxlwps = 9;     // what the proc allows
 constexpr int parts_most = 2;
-constexpr int outside = -1;     // not an LWP, but a vCPU that has none to run
-constexpr int restart = -3;     // ERESTART: passes the boundary, then calls again
+constexpr int outside = -1;  // not an LWP, but a vCPU that has none to run
+constexpr int restart = -3;  // ERESTART: passes the boundary, then calls again
 constexpr std::uint64_t no_deadline = UINT64_MAX;
 
 enum class state : std::uint8_t { none, run, sleep, stop, suspended, zomb };
@@ -29,22 +29,22 @@ struct mlwp {
 	int part = 0, vcpu = 0;
 	bool detached = false, ending = false, draining = false, claimed = false;
 	bool token = false, wsuspend = false, hook = false;
-	unsigned refs = 0;             // besides its own
-	unsigned mask = 0, pend = 0;   // signals
+	unsigned refs = 0;            // besides its own
+	unsigned mask = 0, pend = 0;  // signals
 	unsigned handled[3] = {}, hooks = 0;
 	call in = call::none;
-	lwpid_t target = 0;            // of that call
-	bool asleep = false;           // its sleep is not over; it may be stopped in it
-	bool waiting = false;          // in lwp_wait1(), and nobody has satisfied it
+	lwpid_t target = 0;    // of that call
+	bool asleep = false;   // its sleep is not over; it may be stopped in it
+	bool waiting = false;  // in lwp_wait1(), and nobody has satisfied it
 	bool sigwaits = false, sigwaited = false;
-	bool interrupted = false;      // a handler without SA_RESTART has run since the call began
-	bool at_boundary = false;      // or inside the call
+	bool interrupted = false;  // a handler without SA_RESTART has run since the call began
+	bool at_boundary = false;  // or inside the call
 	std::uint64_t deadline = no_deadline;
-	std::uint64_t order = 0;       // when its wait began, or its end
-	int given = -1;                // the zombie that its wait was given
-	int ret = 0;                   // how its call ends: an errno value, or restart
-	int result = 0;                // of the last one that has ended,
-	unsigned done = 0;             // and how many those are
+	std::uint64_t order = 0;  // when its wait began, or its end
+	int given = -1;           // the zombie that its wait was given
+	int ret = 0;              // how its call ends: an errno value, or restart
+	int result = 0;           // of the last one that has ended,
+	unsigned done = 0;        // and how many those are
 	lwpid_t departed = 0;
 };
 

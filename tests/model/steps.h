@@ -51,8 +51,8 @@ enum class op : std::uint8_t {
 #define X(name, weight, whom, who) name,
 	MODEL_OPERATIONS(X)
 #undef X
-	let_go,  // not drawn: tidies up at the end
-	finish,  // the same: LWP 1 returns
+	    let_go,  // not drawn: tidies up at the end
+	finish,      // the same: LWP 1 returns
 	count
 };
 constexpr auto drawn = static_cast<std::size_t>(op::let_go);
