@@ -5,13 +5,12 @@
 //
 // Who is woken or yields stands in line.  New LWPs, and those whose child has ended, go on the stack: work that forks then keeps few LWPs
 // alive at once.  The stack is served first, but not for ever: turn(), called about once in a
-// millisecond, lets everybody who stands in line go first once, and sends the oldest of the stack to the end of the line.  If a turn is not
-// over by the next one, each second of the line that goes before the stack brings the then oldest, too.  So neither starves the other:
-//  - the line: after a turn() the n who stand in it are the next n, whatever comes onto the stack.  A chain of LWPs that each make the next keeps them
-//    out until the turn() and no longer;
-//  - the stack: it is served between turns; or the line always goes first, since going through it takes longer than until the next turn().  Then each second
-//    switch brings one of the stack.  Of s that have not begun beside n that always come back the last has after at most n + 3s switches, and the
-//    two turns in which that was found.
+// millisecond, lets everybody who stands in line go first once, and sends the oldest of the stack to the end of the line.  If from one turn() to the
+// next the stack has had fewer switches than the line, it is served after each of the line in the next, its oldest first.  So neither starves the other:
+//  - the line: after a turn() the n who stand in it are the next n, or have each second of the next 2n switches, whatever comes onto the stack.  A chain of
+//    LWPs that each make the next keeps them out until the turn() and no longer;
+//  - the stack: in a turn it has as many switches as the line, or it has as many in the next.  So of s that have not begun the last has after at most
+//    3s switches and those of two turns, whether going through the line takes longer than until the next turn(), or a little less.
 // Work that forks has hardly anything in line, and the stack stays one.
 // One that the running LWP hands over to goes on the stack too, if that is empty: it is next, and those that only yield do not come between.  Of
 // several that one LWP wakes the first is next and the others stand in line, so they keep their order.  Each fourth hand-over lets the first
@@ -126,12 +125,13 @@ public:
 
 	/// Whoever stands in line goes first once.
 	void turn() noexcept {
-		crowded_ = line_first_ != 0;
+		crowded_ = stacked_ != 0 && of_stack_ < of_line_;
+		of_stack_ = 0;
 		fold_if_any();
 		if (lists_top_ != none) {
 			oldest_to_line(level_[lists_top_]);
 		}
-		line_first_ = count() - stacked_;  // in worse lines, too: more does no harm, the line ends when it is empty
+		of_line_ = line_first_ = count() - stacked_;  // in worse lines, too: more does no harm, the line ends when it is empty
 	}
 
 	/// The first that `wanted` accepts, of those worse than `p`: the best priorities first, the line before the stack; null if the first `most` are not.
@@ -245,19 +245,25 @@ private:
 			}
 		}
 		stacked_--;
+		of_stack_++;
 		return v.stack.pop_front();
 	}
 
-	/// In a turn: the first in line; null, and the turn is over, if there is none.
+	/// In a turn: the first in line, or the oldest of the stack where that is served beside it; null, and the turn is over, if nobody stands in line.
 	LWP_NOINLINE lwp_t *take_before_stack(level &v) noexcept {
+		if (crowded_ && of_stack_ < of_line_ - line_first_) {
+			lwp_t *oldest = v.stack.back();
+			v.stack.remove(oldest);
+			stacked_--;
+			of_stack_++;
+			return oldest;
+		}
 		lwp_t *l = v.line.pop_front();
 		if (l == nullptr) {
 			line_first_ = 0;
 			return nullptr;
 		}
-		if (--line_first_ % 2 != 0 && crowded_) {
-			oldest_to_line(v);
-		}
+		line_first_--;
 		fetch_ahead(v.line.front());
 		return l;
 	}
@@ -355,7 +361,9 @@ private:
 	int lists_top_ = none;         // best priority of those in a list
 	unsigned line_first_ = 0;      // so many from the line go before the stack
 	unsigned stacked_ = 0;         // LWPs on stacks
-	bool crowded_ = false;         // the turn before this one was not over when this one came
+	unsigned of_line_ = 0;         // so many were in line at the last turn()
+	unsigned of_stack_ = 0;        // so many have left the stacks to run since
+	bool crowded_ = false;         // the stack had fewer than the line from the turn() before to the last one
 	unsigned handed_ = 0;          // LWPs that were handed over to and went first
 	lwp_t *next_ = nullptr;        // one of them, which is in no list: nobody queued is better, and its stack is empty
 	std::uint64_t bitmap_[(pri_count + 63) / 64]{};

@@ -471,6 +471,39 @@ TEST(Runq, TheStackIsServedBesideALineThatIsNeverThroughWithItsTurn) {
 	}
 }
 
+// Nor does it wait for what a line leaves over that is through with its turn just before the next one: here new ones end, so the line does not become longer.
+TEST(Runq, TheStackIsServedBesideALineThatTakesNearlyAllOfATurn) {
+	constexpr std::size_t stacked = 1000;
+	constexpr std::size_t switches_of_a_turn = 200;
+	for (const std::size_t in_line : {1U, 50U, 99U, 100U, 101U, 150U, 190U, 197U, 198U, 199U, 200U}) {
+		const std::size_t most = in_line + 3 * stacked + 2 * switches_of_a_turn;
+		const auto q = std::make_unique<runq>();
+		const some_lwps l(in_line + stacked);
+		std::set<const lwp_t *> always_there;
+		for (std::size_t i = 0; i < in_line; i++) {
+			q->push(l[i], queue_end::line);
+			always_there.insert(l[i]);
+		}
+		for (std::size_t i = in_line; i < in_line + stacked; i++) {
+			q->push(l[i], queue_end::newest_first);
+		}
+		std::size_t ended = 0;
+		std::size_t switches = 0;
+		for (; ended < stacked && switches <= most; switches++) {
+			if (switches % switches_of_a_turn == 0) {
+				q->turn();
+			}
+			if (lwp_t *running = q->pop(); always_there.contains(running)) {
+				q->push(running, queue_end::line);
+			} else {
+				ended++;
+			}
+		}
+		EXPECT_LE(switches, most) << in_line << " in line";
+		pop_all(*q);
+	}
+}
+
 // A chain of LWPs that each make the next and end, and chains of several that each make as many: who stands in line goes once in each turn.
 TEST(Runq, TheLineIsServedBesideAStackThatIsNeverEmpty) {
 	constexpr std::size_t in_line = 100;
