@@ -136,7 +136,7 @@ struct alignas(64) lwp_t : lid_node {  // lid_node: l_lid and the id table's lin
 	atomic<pri_t> l_priority;  // a: what it runs and waits with: its own, or a better one that was lent; written locked
 	std::int16_t
 	    l_bound;  // l: index of the only vCPU it may run on, or bound_none, bound_several (kernel threads from outside: always the first)
-	bool l_stacked;                // l: on the stack of its run queue, not in its line
+	bool l_stacked;                // l: on the stack of its run queue, not in its line; in an inbox: will be
 	std::uint8_t l_decay;          // l: how much of l_basepri it has used up (time-sharing only, sched/priority.h)
 	list_link<lwp_t> l_link;       // l: run queue, inbox, sleep queue; p: zombie list; !: dead cache; l_stat says which
 	std::uint64_t l_ncsw;          // l: how often it was switched out

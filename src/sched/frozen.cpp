@@ -91,7 +91,7 @@ void put_first(lwp_t *l, const vcpu_t *home, vcpu_t *to, vcpu_t *me) noexcept {
 		lock->unlock(me);  // the next one that is blocked brings it
 		return;
 	}
-	inbox_put(to, l);
+	inbox_put(to, l, false);
 	to->vc_resched.store(true, std::memory_order_release);  // as in queue_there()
 	to->vc_inlock.unlock(me);
 	lock->unlock(me);

@@ -53,7 +53,7 @@ LWP_ALWAYS_INLINE bool hand_over_here(vcpu_t *me, lwp_t *l, spinlock *held) noex
 
 LWP_NOINLINE void queue_there(vcpu_t *vc, lwp_t *l, spinlock *held, vcpu_t *me) noexcept {
 	vc->vc_inlock.lock(me);
-	inbox_put(vc, l);
+	inbox_put(vc, l, false);
 	vc->vc_resched.store(true, std::memory_order_release);  // pairs with the exchange in lwp_preempt_cpu(): at its next boundary it looks
 	vc->vc_inlock.unlock(me);
 	if (held != nullptr) {
@@ -213,7 +213,7 @@ void sched_migrate_and_unlock(lwp_t *l, spinlock *lock, vcpu_t *me) noexcept {
 			cpu_relax();
 			continue;
 		}
-		inbox_put(to, l);
+		inbox_put(to, l, false);
 		to->vc_resched.store(true, std::memory_order_release);  // as in queue_there()
 		to->vc_inlock.unlock(me);
 		lock->unlock(me);

@@ -70,14 +70,16 @@ inline void inbox_count(vcpu_t *vc, const lwp_t *l, int change) noexcept {
 	}
 }
 
-/// With vc_inlock and the LWP's lock held: `l` comes into the inbox of `vc`, whose lock covers it from now on.
-inline void inbox_put(vcpu_t *vc, lwp_t *l) noexcept {
+/// With vc_inlock and the LWP's lock held: `l` comes into the inbox of `vc`, whose lock covers it from now on; from there it goes on the stack of its queue
+/// if `stacked` (it was stolen from one), else in line.
+inline void inbox_put(vcpu_t *vc, lwp_t *l, bool stacked) noexcept {
 	if (LWP_UNLIKELY(l->l_bound != bound_none || sched_psets())) {
 		// Whoever read who acts as a vCPU may have found a substitute that has left since, and acts for another now (spare.h): it looks where it is.
 		lwp_flag_set(l, LW_WMIGRATE);
 	}
 	lwp_setstat(l, lwp_stat::run, &vc->vc_inlock);
 	l->l_cpu = vc;
+	l->l_stacked = stacked;
 	vc->vc_inbox.push_back(l);
 	vc->vc_incount.store(vc->vc_incount.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);  // relaxed: under vc_inlock
 	inbox_count(vc, l, 1);

@@ -33,7 +33,7 @@ unsigned move_queue(vcpu_t *from, vcpu_t *to, vcpu_t *me, unsigned want) noexcep
 		if (l == nullptr) {
 			break;
 		}
-		inbox_put(to, l);
+		inbox_put(to, l, false);
 		got++;
 	}
 	if (got != 0) {
@@ -57,7 +57,7 @@ bool move_inbox(vcpu_t *from, vcpu_t *to, vcpu_t *me) noexcept {
 		cpu_relax();
 	}
 	while (lwp_t *l = from->vc_inbox.pop_front()) {
-		inbox_put(to, l);
+		inbox_put(to, l, l->l_stacked);
 	}
 	inbox_emptied(from);
 	to->vc_resched.store(true, std::memory_order_release);  // as in queue_there()

@@ -51,7 +51,7 @@ unsigned steal_queue(vcpu_t *me, vcpu_t *from, vcpu_t *to, unsigned want) noexce
 			break;
 		}
 		from->vc_rq.remove(l);
-		inbox_put(to, l);
+		inbox_put(to, l, l->l_stacked);
 		got++;
 	}
 	return got;
@@ -67,7 +67,7 @@ unsigned steal_inbox(vcpu_t *me, vcpu_t *from, vcpu_t *to) noexcept {
 		next = list<lwp_t, &lwp_t::l_link>::next(l);
 		if (movable(l, to)) {
 			inbox_take(from, l);
-			inbox_put(to, l);
+			inbox_put(to, l, l->l_stacked);
 			got++;
 		}
 	}

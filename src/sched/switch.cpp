@@ -155,7 +155,7 @@ void drain_locked(vcpu_t *vc) noexcept {
 	lock_scope hold(vc->vc_inlock, vc);
 	while (lwp_t *l = vc->vc_inbox.pop_front()) {
 		lwp_setstat(l, lwp_stat::run, &vc->vc_rqlock);
-		vc->vc_rq.push(l, queue_end::line);
+		vc->vc_rq.push(l, l->l_stacked && l->l_class == sched_class::other ? queue_end::newest_first : queue_end::line);
 	}
 	inbox_emptied(vc);
 }
@@ -378,7 +378,7 @@ void lwp_arrived(lwp_t *l) noexcept { arrive(l); }
 /// it may halt, or have gone away meanwhile.
 LWP_NOINLINE static void go_to_and_unlock(lwp_t *l, vcpu_t *vc, vcpu_t *to) noexcept {
 	to->vc_inlock.lock(vc);
-	inbox_put(to, l);
+	inbox_put(to, l, false);
 	to->vc_resched.store(true, std::memory_order_release);  // as in queue_there()
 	vc->vc_gave = to;
 	lwp_setstat(vc->vc_idle, lwp_stat::onproc, &vc->vc_lwplock);

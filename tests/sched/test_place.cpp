@@ -196,6 +196,44 @@ TEST(Place, BetterOnesThatMayNotMoveDoNotHideOneThatMay) { compute_until_the_fre
 // Nor do many of its own priority.
 TEST(Place, ManyThatMayNotMoveDoNotHideOneThatMay) { compute_until_the_free_one_has_run(100, 30, 30); }
 
+// Of a tree the oldest are the largest parts, and a thief takes those.  In its line they would all be begun in one turn, each with children of its own to
+// be stolen back: a tree that goes down before it goes wide would be as wide as it is large.
+TEST(Place, WhatIsStolenIsStillServedNewestFirst) {
+	if (vcpus() != 2) {
+		GTEST_SKIP() << "needs one thief";
+	}
+	constexpr int lwps = 40;
+	constexpr std::size_t looked_at = 10;
+	std::atomic<bool> made{false};
+	std::atomic<bool> kept{false};
+	std::atomic<std::size_t> begun{0};
+	std::vector<int> order(lwps);
+	bool in_time = false;
+	lwp::thread([&] {
+		lwp::thread keeps_the_thief_away({.vcpu = 1 - here()}, [&] {
+			kept = true;
+			compute_until([&] { return made.load(); });
+		});
+		in_time = compute_until([&] { return kept.load(); });
+		std::vector<lwp::thread> behind;
+		for (int i = 0; i < lwps; i++) {
+			behind.emplace_back([&, i] { order[begun++] = i; });
+		}
+		made = true;
+		in_time = in_time && compute_until([&] { return begun >= looked_at; });
+		for (lwp::thread &t : behind) {
+			t.join();
+		}
+		keeps_the_thief_away.join();
+	}).join();
+	ASSERT_TRUE(in_time) << "nobody came for them";
+	int newer_first = 0;
+	for (std::size_t i = 1; i < looked_at; i++) {
+		newer_first += order[i] < order[i - 1] ? 1 : 0;
+	}
+	EXPECT_GE(newer_first, 6) << "of 9";
+}
+
 // ---- order on one vCPU
 
 namespace {
