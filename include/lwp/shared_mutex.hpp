@@ -50,6 +50,13 @@ public:
 	bool try_lock_shared() noexcept;
 	void unlock_shared() noexcept;
 
+	/// Not in std (rw_tryupgrade(9)).  Of a caller that shares the mutex and is the only one: it has it alone from now on, before all who wait; true.  False
+	/// if others share it: the caller still does.  Never blocks.  To wait for the others would be a deadlock of two that both want to.
+	[[nodiscard]] bool try_upgrade() noexcept;
+	/// Not in std (rw_downgrade(9)).  Of a caller that has the mutex alone: it shares it from now on, and no writer comes in between.  Waiting readers come in
+	/// that unlock() would let in.  Never blocks; a boundary, as unlock() is.
+	void downgrade() noexcept;
+
 private:
 	friend class shared_timed_mutex;
 	bool try_lock_until_steady(detail::steady_time, const std::stop_token * = nullptr);         // throws system_error
@@ -66,13 +73,15 @@ public:
 	shared_timed_mutex(const shared_timed_mutex &) = delete;
 	shared_timed_mutex &operator=(const shared_timed_mutex &) = delete;
 
-	/// These six as those of shared_mutex.
+	/// These eight as those of shared_mutex.
 	void lock() { mutex_.lock(); }
 	bool try_lock() noexcept { return mutex_.try_lock(); }
 	void unlock() noexcept { mutex_.unlock(); }
 	void lock_shared() { mutex_.lock_shared(); }
 	bool try_lock_shared() noexcept { return mutex_.try_lock_shared(); }
 	void unlock_shared() noexcept { mutex_.unlock_shared(); }
+	[[nodiscard]] bool try_upgrade() noexcept { return mutex_.try_upgrade(); }
+	void downgrade() noexcept { mutex_.downgrade(); }
 
 	/// Blocks for `duration` at most; not at all if it is zero or less.  Throws as lock().
 	template <class Rep, class Period>

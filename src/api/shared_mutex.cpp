@@ -157,4 +157,34 @@ void shared_mutex::unlock_shared() noexcept {
 	lwp_userret(l);
 }
 
+bool shared_mutex::try_upgrade() noexcept {
+	const in_library l;
+	krwlock *k = rw(kernel_);
+	if (!rwlock_tryupgrade(k, l)) {
+		return false;
+	}
+#if LWP_DEBUG
+	if (!lockorder_released(l, k)) {
+		fatal("a shared mutex is upgraded by an LWP that does not share it: lwp::shared_mutex at %p, by LWP %d '%s'",
+		    static_cast<void *>(this), lwp_lid(l), l->l_name);
+	}
+#endif
+	lockorder_taken(l, k, lock_hold::write, lockorder_site());
+	return true;
+}
+
+void shared_mutex::downgrade() noexcept {
+	const in_library l;
+	krwlock *k = rw(kernel_);
+#if LWP_DEBUG
+	if (rwlock_owner(k) != l) {
+		misuse_not_owner("a shared mutex is downgraded by an LWP that does not own it", "shared_mutex", this, l, rwlock_owner(k));
+	}
+#endif
+	(void)lockorder_released(l, k);
+	lockorder_taken(l, k, lock_hold::read, lockorder_site());
+	rwlock_downgrade(k, l);
+	lwp_userret(l);
+}
+
 }  // namespace lwp

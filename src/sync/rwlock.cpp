@@ -2,6 +2,7 @@
 #include "sync/rwlock.h"
 
 #include "base/assert.h"
+#include "sched/priority.h"
 #include "sync/turnstile.h"
 #include "sync/waitgraph.h"
 
@@ -191,6 +192,48 @@ LWP_NOINLINE bool rwlock_tryrdlock_slow(krwlock *rw, lwp_t *l) noexcept {
 	}
 	lock_scope hold(*waiters_lock(&rw->rw_writers), l->l_cpu);
 	return read_or_flag_locked(rw, l, 0);
+}
+
+LWP_NOINLINE bool rwlock_tryupgrade_slow(krwlock *rw, lwp_t *l) noexcept {
+	vcpu_t *me = l->l_cpu;
+	spinlock *lock = waiters_lock(&rw->rw_writers);
+	lock->lock(me);
+	std::uintptr_t word = rw->rw_word.load(std::memory_order_relaxed);  // relaxed: tested by the exchange
+	LWP_CHECK(has_readers(word), "a shared mutex is upgraded by an LWP that does not share it");
+	// Without `waited` readers come in by the short way.  With it nobody does, since we have the lock, and nobody else is there to go out.
+	while ((word & ~krwlock::waited) == krwlock::reader) {
+		// acq_rel: as in rwlock_tryupgrade()
+		if (rw->rw_word.compare_exchange_weak(
+		        word, writer_word(l) | (word & krwlock::waited), std::memory_order_acq_rel, std::memory_order_relaxed)) {
+			turnstile_owned(&rw->rw_writers, l, me);  // readers are lent nothing: from now on we are
+			turnstile_owned(&rw->rw_readers, l, me);
+			lock->unlock(me);
+			sched_settle_owed(me);
+			mutex_acquired(rw, l);
+			return true;
+		}
+	}
+	lock->unlock(me);
+	return false;
+}
+
+/// As rwlock_wrunlock_slow(), but that we stay, so nobody destroys it meanwhile.
+LWP_NOINLINE void rwlock_downgrade_slow(krwlock *rw, lwp_t *l) noexcept {
+	LWP_CHECK(rwlock_owner(rw) == l, "a shared mutex is downgraded by an LWP that does not own it");
+	vcpu_t *me = l->l_cpu;
+	spinlock *lock = waiters_lock(&rw->rw_writers);
+	lock->lock(me);
+	const std::uintptr_t n = count_readers_locked(rw, true);
+	// While we are the writer nobody else changes the word but under this lock.  release: as rwlock_downgrade()
+	rw->rw_word.store((n + 1) * krwlock::reader | rest_locked(rw), std::memory_order_release);
+	turnstile_owned(&rw->rw_writers, nullptr, me);
+	turnstile_owned(&rw->rw_readers, nullptr, me);  // some may be left behind a writer
+	if (n != 0) {
+		wake_readers_and_unlock(rw, lock, n);
+	} else {
+		lock->unlock(me);
+		sched_settle_owed(me);
+	}
 }
 
 LWP_NOINLINE void rwlock_wrunlock_slow(krwlock *rw, lwp_t *l) noexcept {

@@ -8,6 +8,8 @@
 //   a writer out lets in all waiting readers that are not worse than the best waiting writer, if there are any, else that writer.
 // So readers and writers alternate under load and neither starves the other.  A waiting writer that goes away (too late, suspended) lets
 // those readers in that waited for it only.
+// Two changes of mind never wait (NetBSD's rw_tryupgrade(9), rw_downgrade(9)): the only reader may become the writer, before those that wait; a writer
+// may become a reader, and lets those readers in that it would have let in as it goes out.
 //
 // Takes the lock of its waiters (rank sleepq), then run queues.  Allocates nothing but a timer's slot.
 #pragma once
@@ -35,6 +37,8 @@ extern const syncobj rwlock_read_syncobj, rwlock_write_syncobj;
 [[nodiscard]] int rwlock_wrlock_slow(krwlock *, lwp_t *l, nanotime deadline) noexcept;
 [[nodiscard]] int rwlock_rdlock_slow(krwlock *, lwp_t *l, nanotime deadline) noexcept;
 [[nodiscard]] bool rwlock_tryrdlock_slow(krwlock *, lwp_t *l) noexcept;
+[[nodiscard]] bool rwlock_tryupgrade_slow(krwlock *, lwp_t *l) noexcept;
+void rwlock_downgrade_slow(krwlock *, lwp_t *l) noexcept;
 void rwlock_wrunlock_slow(krwlock *, lwp_t *l) noexcept;
 void rwlock_rdunlock_slow(krwlock *, lwp_t *l) noexcept;
 
@@ -87,6 +91,28 @@ LWP_ALWAYS_INLINE void rwlock_rdunlock(krwlock *rw, lwp_t *l) noexcept {
 		}
 	}
 	rwlock_rdunlock_slow(rw, l);
+}
+
+/// The caller is a reader.  False if there are others: it is one still.
+LWP_ALWAYS_INLINE bool rwlock_tryupgrade(krwlock *rw, lwp_t *l) noexcept {
+	std::uintptr_t word = krwlock::reader;
+	// acq_rel: as rwlock_trywrlock(), and from the readers that went out
+	if (LWP_UNLIKELY(!rw->rw_word.compare_exchange_strong(
+	        word, reinterpret_cast<std::uintptr_t>(l) | krwlock::writer, std::memory_order_acq_rel, std::memory_order_relaxed))) {
+		return rwlock_tryupgrade_slow(rw, l);
+	}
+	mutex_acquired(rw, l);
+	return true;
+}
+
+/// The caller is the writer, and a reader from now on.
+LWP_ALWAYS_INLINE void rwlock_downgrade(krwlock *rw, lwp_t *l) noexcept {
+	mutex_released(rw, l);
+	std::uintptr_t word = reinterpret_cast<std::uintptr_t>(l) | krwlock::writer;
+	// release: what we wrote is for the readers that come in
+	if (LWP_UNLIKELY(!rw->rw_word.compare_exchange_strong(word, krwlock::reader, std::memory_order_release, std::memory_order_relaxed))) {
+		rwlock_downgrade_slow(rw, l);
+	}
 }
 
 }  // namespace lwp::kern

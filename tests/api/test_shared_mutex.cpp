@@ -59,6 +59,60 @@ TYPED_TEST(Shared, ReadersShareAndKeepWritersOut) {
 	});
 }
 
+TYPED_TEST(Shared, TheOnlyReaderIsUpgradedAndDowngraded) {
+	TypeParam m;
+	m.lock_shared();
+	in_others([&] {
+		m.lock_shared();
+		EXPECT_FALSE(m.try_upgrade());  // and still shares it
+		m.unlock_shared();
+	});
+	EXPECT_TRUE(m.try_upgrade());
+	in_others([&] { EXPECT_FALSE(m.try_lock_shared()); });
+	m.downgrade();
+	in_others([&] {
+		EXPECT_TRUE(m.try_lock_shared());
+		EXPECT_FALSE(m.try_upgrade());
+		m.unlock_shared();
+		EXPECT_FALSE(m.try_lock());
+	});
+	m.unlock_shared();
+	EXPECT_TRUE(m.try_lock());
+	m.unlock();
+}
+
+// What each reads is what the last one wrote; who is not alone gives up and tries again.
+TYPED_TEST(Shared, UpgradesOfManyLoseNothing) {
+	TypeParam m;
+	const int each = static_cast<int>(rounds(2000));
+	int counter = 0;  // written by who has it alone
+	const auto count = [&] {
+		for (int done = 0; done < each;) {
+			m.lock_shared();
+			const int seen = counter;
+			if (m.try_upgrade()) {
+				EXPECT_EQ(counter, seen);
+				counter++;
+				done++;
+				m.downgrade();
+				EXPECT_EQ(counter, seen + 1);
+			}
+			m.unlock_shared();
+			lwp::this_thread::yield();
+		}
+	};
+	std::vector<lwp::thread> lwps;
+	for (int i = 0; i < 4; i++) {
+		lwps.emplace_back(count);
+	}
+	std::thread kernel_thread(count);
+	for (auto &t : lwps) {
+		t.join();
+	}
+	kernel_thread.join();
+	EXPECT_EQ(counter, 5 * each);
+}
+
 // All of them inside at the same moment.
 TYPED_TEST(Shared, ReadersRunInParallel) {
 	TypeParam m;

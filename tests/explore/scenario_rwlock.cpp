@@ -119,6 +119,85 @@ SCENARIO(rwlock_last_reader_out, 3) {
 	EXPECT(s.version[0] == 1);
 }
 
+namespace {
+
+/// Shares it, then writes if it is the only one, and shares it again.  Whether it wrote.
+bool read_and_perhaps_write(shared &s) {
+	EXPECT(s.rdlock() == 0);
+	const bool wrote = rwlock_tryupgrade(&s.rw, me());
+	if (wrote) {
+		EXPECT(s.writers.fetch_add(1) == 0 && s.readers.load() == 0);
+		s.version[0]++;
+		s.version[1]++;
+		s.writers.fetch_sub(1);
+		rwlock_downgrade(&s.rw, me());
+		userret();
+	}
+	s.readers.fetch_add(1);
+	EXPECT(s.writers.load() == 0 && s.version[0] == s.version[1]);
+	s.readers.fetch_sub(1);
+	rwlock_rdunlock(&s.rw, me());
+	userret();
+	return wrote;
+}
+
+}  // namespace
+
+SCENARIO(rwlock_two_upgrades, 2) {
+	shared s;
+	bool other = false;
+	lwpid_t a = start(1, [&] { other = read_and_perhaps_write(s); });
+	race();
+	const bool mine = read_and_perhaps_write(s);
+	join(a);
+	EXPECT(s.version[0] == (mine ? 1 : 0) + (other ? 1 : 0));
+}
+
+SCENARIO(rwlock_upgrade_against_a_reader_and_a_writer, 3) {
+	shared s;
+	lwpid_t a = start(1, [&] { (void)s.read(); });
+	lwpid_t b = start(2, [&] { (void)s.write(); });
+	race();
+	const bool mine = read_and_perhaps_write(s);
+	join(a);
+	join(b);
+	EXPECT(s.version[0] == (mine ? 2 : 1));
+}
+
+// It is there when they come to wait: nobody who waits is forgotten by the change to and fro.
+SCENARIO(rwlock_upgrade_before_those_that_wait, 3) {
+	shared s;
+	EXPECT(s.rdlock() == 0);
+	lwpid_t a = start(1, [&] { (void)s.write(); });
+	lwpid_t b = start(2, [&] { (void)s.read(); });
+	race();
+	if (rwlock_tryupgrade(&s.rw, me())) {
+		EXPECT(s.writers.load() == 0 && s.readers.load() == 0);
+		s.version[0]++;
+		s.version[1]++;
+		rwlock_downgrade(&s.rw, me());
+	}
+	rwlock_rdunlock(&s.rw, me());
+	userret();
+	join(a);
+	join(b);
+}
+
+SCENARIO(rwlock_downgrade_of_one_that_gives_up_behind_it, 3) {
+	shared s;
+	EXPECT(s.wrlock() == 0);
+	lwpid_t a = start(1, [&] { (void)s.write(time_in(soon)); });
+	lwpid_t b = start(2, [&] { (void)s.read(); });
+	race();
+	rwlock_downgrade(&s.rw, me());
+	userret();
+	EXPECT(s.writers.load() == 0);
+	rwlock_rdunlock(&s.rw, me());
+	userret();
+	join(a);
+	join(b);
+}
+
 // A waiting writer that gives up lets the readers in that waited for it only.
 SCENARIO(rwlock_writer_gives_up, 3) {
 	shared s;

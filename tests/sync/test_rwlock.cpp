@@ -135,6 +135,89 @@ TEST(Rwlock, Words) {
 	EXPECT_EQ(k.rw_word.load(), 0U);
 }
 
+TEST(Rwlock, TheOnlyReaderMayBecomeTheWriterAndBack) {
+	krwlock k{};
+	lwp_t *l = curlwp();
+	EXPECT_TRUE(rwlock_tryrdlock(&k, l));
+	EXPECT_TRUE(rwlock_tryrdlock(&k, l));
+	EXPECT_FALSE(rwlock_tryupgrade(&k, l));
+	EXPECT_EQ(readers(k), 2U);
+	unlock(k, false);
+	EXPECT_TRUE(rwlock_tryupgrade(&k, l));
+	EXPECT_EQ(rwlock_owner(&k), l);
+	EXPECT_FALSE(rwlock_tryrdlock(&k, l));
+	rwlock_downgrade(&k, l);
+	EXPECT_EQ(readers(k), 1U);
+	EXPECT_TRUE(rwlock_tryrdlock(&k, l));
+	unlock(k, false);
+	unlock(k, false);
+	EXPECT_EQ(k.rw_word.load(), 0U);
+}
+
+// A waits already, and b because of it.  The upgrade goes before both; the downgrade lets b in as an unlock would, and A not.
+TEST(Rwlock, AnUpgradeGoesBeforeThoseThatWaitAndADowngradeLetsReadersIn) {
+	on_one_vcpu([] {
+		scene s;
+		lock(s.k, false);
+		scene::visitor &writer = s.come('A');
+		scene::visitor &reader = s.come('b');
+		EXPECT_TRUE(rwlock_tryupgrade(&s.k, curlwp()));
+		EXPECT_EQ(writer_of(s.k), _lwp_self());
+		lwp::this_thread::sleep_for(2ms);
+		EXPECT_EQ(s.in, "");
+		rwlock_downgrade(&s.k, curlwp());
+		lwp_userret(curlwp());
+		EXPECT_TRUE(wait_until([&] { return reader.has.load(); }));
+		EXPECT_EQ(readers(s.k), 2U);
+		EXPECT_FALSE(writer.has);
+		unlock(s.k, false);
+		reader.go();
+		EXPECT_TRUE(wait_until([&] { return writer.has.load(); }));
+		writer.go();
+		EXPECT_EQ(s.in, "bA");
+	});
+}
+
+// Readers that are worse than a waiting writer stay behind it.
+TEST(Rwlock, ADowngradeLeavesReadersBehindABetterWriter) {
+	on_one_vcpu([] {
+		scene s;
+		lock(s.k, true);
+		scene::visitor &reader = s.come('b', 20);
+		scene::visitor &writer = s.come('A', 40);  // now we are better than the reader
+		rwlock_downgrade(&s.k, curlwp());
+		lwp_userret(curlwp());
+		lwp::this_thread::sleep_for(2ms);
+		EXPECT_EQ(s.in, "");
+		EXPECT_EQ(readers(s.k), 1U);
+		unlock(s.k, false);
+		EXPECT_TRUE(wait_until([&] { return writer.has.load(); }));
+		writer.go();
+		reader.go();
+		EXPECT_EQ(s.in, "Ab");
+	});
+}
+
+// Readers are lent nothing, a writer is: from the upgrade to the downgrade the caller runs with the priority of who waits.
+TEST(Rwlock, WhoWaitsLendsFromTheUpgradeToTheDowngrade) {
+	on_one_vcpu([] {
+		scene s;
+		const auto priority = [] { return curlwp()->l_priority.load(); };
+		const pri_t own = priority();
+		lock(s.k, false);
+		scene::visitor &writer = s.come('A', 40);
+		EXPECT_EQ(priority(), own);
+		EXPECT_TRUE(rwlock_tryupgrade(&s.k, curlwp()));
+		EXPECT_GT(priority(), own);
+		rwlock_downgrade(&s.k, curlwp());
+		lwp_userret(curlwp());
+		EXPECT_EQ(priority(), own);
+		unlock(s.k, false);
+		EXPECT_TRUE(wait_until([&] { return writer.has.load(); }));
+		writer.go();
+	});
+}
+
 TEST(Rwlock, AWaitingWriterStopsNewReaders) {
 	on_one_vcpu([] {
 		scene s;
