@@ -80,10 +80,13 @@ class Running:
                 time.sleep(0.05)
 
     def cpu_seconds(self):
-        """So far, of all its kernel threads; None where the kernel keeps no account."""
+        """So far, of all kernel threads of it and of its children, as nginx's worker is one; None where the kernel keeps no account."""
         try:
-            total = 0
-            for path in glob.glob(f"/proc/{self.process.pid}/task/*/schedstat"):
+            pids, total = [self.process.pid], 0
+            for path in glob.glob(f"/proc/{self.process.pid}/task/*/children"):
+                with open(path, encoding="ascii") as f:
+                    pids += f.read().split()
+            for path in (path for pid in pids for path in glob.glob(f"/proc/{pid}/task/*/schedstat")):
                 with open(path, encoding="ascii") as f:
                     total += int(f.read().split()[0])
             return total / 1e9 if total else None
