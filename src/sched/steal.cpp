@@ -50,6 +50,8 @@ unsigned steal_queue(vcpu_t *me, vcpu_t *from, vcpu_t *to, unsigned want) noexce
 		if (l == nullptr) {
 			break;
 		}
+		// Runs when `to` drains its inbox, after both locks: until then vc_inlock covers it, l_stacked included.  (Of one that was handed over to and
+		// is in no list, l_stacked is what it was before: either place is right for it.)
 		from->vc_rq.remove(l);
 		inbox_put(to, l, l->l_stacked);
 		got++;

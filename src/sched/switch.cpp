@@ -150,7 +150,8 @@ LWP_ALWAYS_INLINE void tick(lwp_t *l, bool arrived = true) noexcept {
 	}
 }
 
-/// With vc_rqlock held: what others queued for us comes to our queue.
+/// With vc_rqlock held: what others queued for us comes to our queue.  In their order: of what was stolen the oldest goes onto the stack first, so the
+/// newest runs first, as where it was.
 void drain_locked(vcpu_t *vc) noexcept {
 	lock_scope hold(vc->vc_inlock, vc);
 	while (lwp_t *l = vc->vc_inbox.pop_front()) {

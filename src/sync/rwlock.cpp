@@ -201,6 +201,7 @@ LWP_NOINLINE bool rwlock_tryupgrade_slow(krwlock *rw, lwp_t *l) noexcept {
 	std::uintptr_t word = rw->rw_word.load(std::memory_order_relaxed);  // relaxed: tested by the exchange
 	LWP_CHECK(has_readers(word), "a shared mutex is upgraded by an LWP that does not share it");
 	// Without `waited` readers come in by the short way.  With it nobody does, since we have the lock, and nobody else is there to go out.
+	// From the exchange on who asks for the owner finds us, and who comes to wait blocks under the lock that we have until the loans are ours.
 	while ((word & ~krwlock::waited) == krwlock::reader) {
 		// acq_rel: as in rwlock_tryupgrade()
 		if (rw->rw_word.compare_exchange_weak(
@@ -224,7 +225,8 @@ LWP_NOINLINE void rwlock_downgrade_slow(krwlock *rw, lwp_t *l) noexcept {
 	spinlock *lock = waiters_lock(&rw->rw_writers);
 	lock->lock(me);
 	const std::uintptr_t n = count_readers_locked(rw, true);
-	// While we are the writer nobody else changes the word but under this lock.  release: as rwlock_downgrade()
+	// While we are the writer nobody else changes the word but under this lock.  From the store on readers may come in, and see what we wrote, if `waited`
+	// is gone; else they, and a reader that goes out last, come for the lock.  We are counted, so it is not given away.  release: as rwlock_downgrade()
 	rw->rw_word.store((n + 1) * krwlock::reader | rest_locked(rw), std::memory_order_release);
 	turnstile_owned(&rw->rw_writers, nullptr, me);
 	turnstile_owned(&rw->rw_readers, nullptr, me);  // some may be left behind a writer
