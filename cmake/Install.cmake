@@ -27,6 +27,15 @@ if(LWP_WITH_TLS)
 	install(FILES "${PROJECT_SOURCE_DIR}/include/lwp/tls.hpp" DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}/lwp")
 endif()
 
+# gdb's helper, and what gdb loads beside the shared library (where its auto-load safe path lets it), which loads that.
+set(lwp_gdb_dir "${CMAKE_INSTALL_DATADIR}/lwp/gdb")
+install(FILES "${PROJECT_SOURCE_DIR}/tools/gdb/lwp.py" DESTINATION "${lwp_gdb_dir}")
+cmake_path(ABSOLUTE_PATH CMAKE_INSTALL_LIBDIR BASE_DIRECTORY "${CMAKE_INSTALL_PREFIX}" OUTPUT_VARIABLE lwp_gdb_libdir)
+cmake_path(ABSOLUTE_PATH lwp_gdb_dir BASE_DIRECTORY "${CMAKE_INSTALL_PREFIX}" OUTPUT_VARIABLE lwp_gdb_path)
+cmake_path(RELATIVE_PATH lwp_gdb_path BASE_DIRECTORY "${lwp_gdb_libdir}")
+configure_file("${PROJECT_SOURCE_DIR}/cmake/lwp-gdb.py.in" "${PROJECT_BINARY_DIR}/lwp-gdb.py" @ONLY)
+install(FILES "${PROJECT_BINARY_DIR}/lwp-gdb.py" DESTINATION "${CMAKE_INSTALL_LIBDIR}" RENAME "liblwp.so.${PROJECT_VERSION}-gdb.py")
+
 # One archive for both kinds: what it needs of the library is the library's public face.
 install(TARGETS lwp_testing EXPORT lwp_testing ARCHIVE DESTINATION "${CMAKE_INSTALL_LIBDIR}")
 install(EXPORT lwp_testing NAMESPACE lwp:: FILE lwp-testing.cmake DESTINATION "${package_dir}")

@@ -119,6 +119,8 @@ public:
 	}
 
 private:
+	friend struct lidtable_layout;  // proc/debugger.cpp
+
 	// Segment 0 is part of the table; segment s > 0 holds as many buckets as all before it together.  23 of them hold every id.
 	using bucket_t = atomic<lid_node *>;
 	static constexpr std::uint32_t first_bits = 9;

@@ -7,6 +7,7 @@
 #include "core/lwpctl.h"
 #include "ctx/guard.h"
 #include "proc/cred.h"
+#include "proc/debugger.h"
 #include "proc/inside.h"
 #include "proc/lwp_life.h"
 #include "proc/monitor.h"
@@ -51,6 +52,8 @@ vcpu_t *bound_all;            // vCPUs of kernel threads of the application, als
 vcpu_t *bound_free;           // vCPUs of kernel threads that have gone
 pthread_key_t bound_key;
 bool bound_key_made;
+
+[[gnu::used]] const debug_info *const for_debuggers = &lwp_debug_info;  // so that it is in every program that has a runtime
 
 bool who_runs(guard_owner &owner, stack &s) {
 	const lwp_t *l = curlwp_or_null();
@@ -329,6 +332,7 @@ lwp_t *adopt_bound() noexcept {
 	vc->vc_curlwp = l;
 	vc->vc_polled = now();
 	curcpu_set(vc);
+	vc->vc_tid.store(::gettid(), std::memory_order_relaxed);  // relaxed: for debuggers
 	vc->vc_image.init();
 	context_adopt(l->l_ctx);
 	l->l_prflag = LPR_DETACHED;

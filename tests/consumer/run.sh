@@ -78,6 +78,17 @@ read -ra libs <<<"$(pkg-config --libs lwp)"
 LD_LIBRARY_PATH=$libdir run "$work/pc_hello"
 LD_LIBRARY_PATH=$libdir run "$work/pc_hello_c"
 
+if [ -n "$explored" ] && command -v gdb >/dev/null && gdb --nx --batch -ex run /bin/true 2>&1 | grep -q 'exited normally'; then
+	say "gdb finds its helper beside the shared library"
+	LD_LIBRARY_PATH=$libdir gdb --nx --batch -iex "add-auto-load-safe-path $prefix" -ex 'break main' -ex run -ex 'info lwps' "$work/pc_hello" >"$work/gdb.log" 2>&1
+	grep -x 'No LWPs.' "$work/gdb.log" || {
+		cat "$work/gdb.log" >&2
+		exit 1
+	}
+else
+	say "gdb is not here, or may not debug: its helper was not tried"
+fi
+
 say "README's ten lines, by README's command"
 awk '/^```/ { inside = $0 == "```cpp"; next } inside' "$here/../../README.md" >"$work/program.cpp"
 "$cxx" -std=c++20 "$work/program.cpp" "${cflags[@]}" "${libs[@]}" -Wl,-rpath,"$libdir" -o "$work/program"
