@@ -26,8 +26,10 @@ struct birth {
 	void *arg;
 };
 
-/// The first frame of every LWP; debuggers and unwinders stop here, because it says that it has no caller.
+/// The first frame of every LWP; debuggers and unwinders stop here, because it says that it has no caller: the one in its unwind information, those
+/// that follow frame pointers by a null pointer where the caller's would be (make_fcontext leaves the address of code there).
 [[noreturn]] LWP_NOINLINE void context_begin(birth *b) {
+	*static_cast<void *volatile *>(__builtin_frame_address(0)) = nullptr;  // we never return
 #if defined(__x86_64__)
 	asm volatile(".cfi_undefined rip");
 #elif defined(__aarch64__)

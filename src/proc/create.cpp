@@ -41,6 +41,7 @@ void leave_application(lwp_t *l) noexcept {
 }
 
 void start_routine(void *arg) noexcept {
+	asm volatile("" ::"r"(__builtin_frame_address(0)));  // a frame pointer: profilers come through here on their way to context_begin()
 	static constexpr lwp_hooks hooks = {enter_application, leave_application};
 	lwp_run_units(static_cast<lwp_t *>(arg), hooks);
 }
