@@ -27,6 +27,8 @@ if(LWP_WITH_TLS)
 	install(FILES "${PROJECT_SOURCE_DIR}/include/lwp/tls.hpp" DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}/lwp")
 endif()
 
+install(TARGETS lwp_ps RUNTIME DESTINATION "${CMAKE_INSTALL_BINDIR}")
+
 # gdb's helper, and what gdb loads beside the shared library (where its auto-load safe path lets it), which loads that.
 set(lwp_gdb_dir "${CMAKE_INSTALL_DATADIR}/lwp/gdb")
 install(FILES "${PROJECT_SOURCE_DIR}/tools/gdb/lwp.py" DESTINATION "${lwp_gdb_dir}")

@@ -44,6 +44,8 @@ constexpr debug_word words[] = {
     FIELD(lwp, lwp_t, l_name),
     FIELD(lwp, lwp_t, l_priority),
     FIELD(lwp, lwp_t, l_cpu),
+    FIELD(lwp, lwp_t, l_ncsw),
+    FIELD(lwp, lwp_t, l_slept),
     FIELD(lwp, lwp_t, l_wchan),
     FIELD(lwp, lwp_t, l_wmesg),
     FIELD(lwp, lwp_t, l_syncobj),
@@ -67,7 +69,8 @@ constexpr debug_word words[] = {
 static_assert(sizeof(lwp::kern::proc0.p_nparts) == sizeof(std::uint32_t) || LWP_EXPLORE);
 
 extern "C" constinit const lwp::kern::debug_info lwp_debug_info = {
-    .di_version = 1,
+    .di_magic = lwp::kern::debug_magic,
+    .di_version = lwp::kern::debug_version,
     .di_words = static_cast<std::uint32_t>(std::size(lwp::kern::words)),
     .di_word = lwp::kern::words,
     .di_parts = &lwp::kern::proc0_parts,

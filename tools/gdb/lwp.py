@@ -40,7 +40,7 @@ class Memory:
             raise gdb.GdbError("lwp: there is no lwp_debug_info: the program does not have the library, or an older one") from None
         self.inferior = gdb.selected_inferior()
         try:
-            version, words, table, self.parts, self.nparts = struct.unpack("<IIQQQ", self.read(info, 32))
+            version, words, table, self.parts, self.nparts = struct.unpack("<16xIIQQQ", self.read(info, 48))
         except gdb.MemoryError:
             raise gdb.GdbError("lwp: the program does not run") from None
         if version != VERSION:

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// A program with LWPs in every pose, for a debugger: it comes to everybody_is_there(), and then dumps core.
+// A program with LWPs in every pose, to be looked at: it comes to everybody_is_there(), and then dumps core, or, with an argument, waits to be killed.
 #include <lwp/lwp.h>
 #include <lwp/lwp.hpp>
 #include <lwp/usage.h>
 
 #include <atomic>
 #include <chrono>
+#include <cstdio>
 #include <cstdlib>
 #include <thread>
 
@@ -51,7 +52,7 @@ void named(const char *name) {
 }
 [[gnu::noinline]] void everybody_is_there() { asm volatile(""); }
 
-int main() {
+int main(int argc, char **) {
 	named("first");
 	owned.lock();
 	lwp::thread sleeper([] { named("sleeper"), deep(0); });
@@ -69,5 +70,10 @@ int main() {
 		}
 	}
 	everybody_is_there();
+	if (argc > 1) {
+		std::puts("ready");
+		std::fflush(stdout);
+		lwp::this_thread::sleep_for(std::chrono::hours(1));
+	}
 	std::abort();
 }
