@@ -16,6 +16,7 @@ namespace lwp {
 /// Some of the virtual CPUs.  A value.
 class vcpu_set {
 public:
+	/// None.
 	constexpr vcpu_set() noexcept : set_{} {}
 	/// Throws std::out_of_range for a number that no vCPU can have, LWP_VCPU_MAX up; so does whatever else takes one.
 	constexpr vcpu_set(std::initializer_list<unsigned> vcpus) : vcpu_set() {
@@ -23,6 +24,7 @@ public:
 			insert(v);
 		}
 	}
+	/// What calls of sched.h gave.
 	explicit constexpr vcpu_set(const cpuset_t &set) noexcept : set_(set) {}
 	/// Those from `first` on, up to but without `last`.
 	static constexpr vcpu_set range(unsigned first, unsigned last) {
@@ -33,6 +35,7 @@ public:
 		return s;
 	}
 
+	/// Puts one in, takes one out, or all.  Throw as above.
 	constexpr vcpu_set &insert(unsigned vcpu) {
 		set_.cs_bits[word(vcpu)] |= bit(vcpu);
 		return *this;
@@ -42,9 +45,11 @@ public:
 		return *this;
 	}
 	constexpr void clear() noexcept { set_ = {}; }
+	/// Whether that one is in it; false for a number that no vCPU can have.
 	[[nodiscard]] constexpr bool contains(unsigned vcpu) const noexcept {
 		return vcpu < LWP_VCPU_MAX && (set_.cs_bits[vcpu / 64] & bit(vcpu)) != 0;
 	}
+	/// How many are in it.
 	[[nodiscard]] constexpr bool empty() const noexcept { return size() == 0; }
 	[[nodiscard]] constexpr unsigned size() const noexcept {
 		int n = 0;
@@ -54,12 +59,14 @@ public:
 		return static_cast<unsigned>(n);
 	}
 
+	/// Those that are in one of the two, or in both.
 	friend constexpr vcpu_set operator|(vcpu_set a, const vcpu_set &b) noexcept {
 		for (unsigned i = 0; i < words; i++) {
 			a.set_.cs_bits[i] |= b.set_.cs_bits[i];
 		}
 		return a;
 	}
+	/// Those that are in both.
 	friend constexpr vcpu_set operator&(vcpu_set a, const vcpu_set &b) noexcept {
 		for (unsigned i = 0; i < words; i++) {
 			a.set_.cs_bits[i] &= b.set_.cs_bits[i];
@@ -73,6 +80,7 @@ public:
 		}
 		return a;
 	}
+	/// The same ones.
 	friend constexpr bool operator==(const vcpu_set &a, const vcpu_set &b) noexcept {
 		for (unsigned i = 0; i < words; i++) {
 			if (a.set_.cs_bits[i] != b.set_.cs_bits[i]) {
@@ -82,6 +90,7 @@ public:
 		return true;
 	}
 
+	/// For calls of sched.h.
 	[[nodiscard]] constexpr const cpuset_t &native() const noexcept { return set_; }
 
 private:
@@ -135,10 +144,12 @@ public:
 	processor_set(const processor_set &) = delete;
 	processor_set &operator=(const processor_set &) = delete;
 
+	/// For calls of pset.h.
 	[[nodiscard]] psetid_t native_handle() const noexcept { return id_; }
 	/// As pset_assign(): to this set, and back to the default one.  Throws std::system_error: EINVAL | EBUSY | EPERM; release() for a vCPU of another set EINVAL.
 	void assign(unsigned vcpu);
 	void release(unsigned vcpu);
+	/// Those that are in it now.
 	[[nodiscard]] vcpu_set vcpus() const;
 	/// As pset_bind(): to this set, and back to the default one.  Throws std::system_error: ESRCH | EBUSY | EPERM.
 	void bind(lwpid_t);

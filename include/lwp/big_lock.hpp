@@ -20,10 +20,13 @@ class big_lock {
 public:
 	/// Blocks until the caller has it.
 	void lock() const noexcept { lwp_big_lock_enter(); }
+	/// Never blocks; false if another has it.
 	[[nodiscard]] bool try_lock() const noexcept { return lwp_big_lock_try() == 0; }
+	/// One lock() less; with the last others may have it.  By one that has not got it: aborts with a message.
 	void unlock() const noexcept { lwp_big_lock_exit(); }
 };
 
+/// A name for it.
 inline constexpr big_lock the_big_lock;
 
 }  // namespace lwp

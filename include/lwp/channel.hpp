@@ -50,6 +50,7 @@ enum class channel_status : unsigned char {
 template <class T>
 class received : public std::optional<T> {
 public:
+	/// success, if there is a value.
 	[[nodiscard]] channel_status status() const noexcept { return status_; }
 
 private:
@@ -143,6 +144,7 @@ private:
 
 }  // namespace detail
 
+/// What the opening of this file says.  All calls may be made by any LWP and any kernel thread.
 template <class T>
 class channel : public detail::channel_base {
 	static_assert(std::is_object_v<T> && !std::is_array_v<T> && !std::is_const_v<T> && !std::is_volatile_v<T>,
@@ -247,6 +249,7 @@ public:
 
 	/// for (auto &&v : ch): receives until the channel is closed and nothing is left.  An iterator of the input kind: begin() and ++ receive.
 	[[nodiscard]] iterator begin() { return iterator(this); }
+	/// What an iterator is equal to once the channel is closed and nothing is left.
 	[[nodiscard]] std::default_sentinel_t end() noexcept { return std::default_sentinel; }
 
 private:
@@ -273,6 +276,7 @@ private:
 	slot *const ring_;
 };
 
+/// What begin() gives: each step receives, and blocks until it has a value or the channel is closed and empty.
 template <class T>
 class channel<T>::iterator {
 public:
@@ -280,13 +284,17 @@ public:
 	using difference_type = std::ptrdiff_t;
 	using iterator_concept = std::input_iterator_tag;
 
+	/// Receives the first value.
 	explicit iterator(channel *from) : from_(from), value_(from->receive()) {}
+	/// The value that was received last; it may be moved from.
 	[[nodiscard]] T &operator*() const noexcept { return *value_; }
+	/// Receives the next one.
 	iterator &operator++() {
 		value_ = std::nullopt;
 		value_ = from_->receive();
 		return *this;
 	}
+	/// The same; there is no way back.
 	void operator++(int) { ++*this; }
 	[[nodiscard]] friend bool operator==(const iterator &i, std::default_sentinel_t) noexcept { return !i.value_.has_value(); }
 

@@ -17,7 +17,7 @@ class credential {
 public:
 	/// What a new one is made of.
 	struct settings {
-		uid_t uid = 0;
+		uid_t uid = 0;                      ///< whose it is; 0 at first
 		std::uint32_t privileges = 0;       ///< LWP_PRIV_...
 		void *data = nullptr;               ///< the application's
 		void (*destroy)(void *) = nullptr;  ///< called for `data` when the last reference goes
@@ -48,13 +48,16 @@ public:
 	}
 	~credential() { kauth_cred_free(cred_); }
 
+	/// What it was made of.
 	[[nodiscard]] uid_t uid() const noexcept { return kauth_cred_getuid(cred_); }
 	[[nodiscard]] std::uint32_t privileges() const noexcept { return kauth_cred_getprivs(cred_); }
 	/// Whether it has all of these.
 	[[nodiscard]] bool may(std::uint32_t privileges_wanted) const noexcept {
 		return (privileges() & privileges_wanted) == privileges_wanted;
 	}
+	/// The application's, as it was given.
 	[[nodiscard]] void *data() const noexcept { return kauth_cred_getdata(cred_); }
+	/// For calls of kauth.h; the reference stays ours.
 	[[nodiscard]] kauth_cred_t native_handle() const noexcept { return cred_; }
 
 	/// Makes it the proc's: lwp_proc_setcred().  Throws std::system_error: EPERM.

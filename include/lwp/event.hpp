@@ -20,10 +20,13 @@
 
 namespace lwp {
 
+/// Who takes a set event back: reset(), or the one LWP that it lets through.
 enum class event_reset : std::uint8_t { manual, automatic };
 
+/// What the opening of this file says.
 class LWP_API event {
 public:
+	/// Not set, unless said so.
 	constexpr explicit event(event_reset kind = event_reset::manual, bool set = false) noexcept
 	    : word_((kind == event_reset::automatic ? 4U : 0U) | (set ? 1U : 0U)) {}
 	~event() {

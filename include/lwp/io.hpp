@@ -50,8 +50,8 @@ namespace lwp {
 
 /// What may end a call before it is done.  The default: nothing.
 struct io_limit {
-	std::chrono::steady_clock::time_point deadline = std::chrono::steady_clock::time_point::max();
-	std::stop_token stop = {};
+	std::chrono::steady_clock::time_point deadline = std::chrono::steady_clock::time_point::max();  ///< when it is over; max(): never
+	std::stop_token stop = {};                                                                      ///< a stop request ends it
 };
 
 /// A deadline `duration` from now.
@@ -68,12 +68,15 @@ enum class io_errc {
 	too_long,            ///< a line or record is longer than allowed
 };
 
+/// Of io_errc.
 LWP_API const std::error_category &io_category() noexcept;
+/// How an io_errc becomes a std::error_code.
 inline std::error_code make_error_code(io_errc e) noexcept { return {static_cast<int>(e), io_category()}; }
 
 /// What the throwing forms throw.
 class LWP_API io_error : public std::system_error {
 public:
+	/// `what` is the call, `transferred` how many bytes it had transferred.
 	io_error(std::error_code error, const char *what, std::size_t transferred = 0)
 	    : std::system_error(error, what), transferred_(transferred) {}
 	io_error(const io_error &) = default;
@@ -104,11 +107,14 @@ concept byte_range =
 class const_bytes {
 public:
 	constexpr const_bytes() noexcept = default;
+	/// `size` bytes from `data` on.
 	const_bytes(const void *data, std::size_t size) noexcept : data_(static_cast<const std::byte *>(data)), size_(size) {}
+	/// A string that ends with a NUL, without that.
 	const_bytes(const char *text) noexcept : const_bytes(text, std::string_view(text).size()) {}
 	/// Not a string: say how much of it, for example by std::span or std::string_view.
 	template <std::size_t N>
 	const_bytes(char (&)[N]) = delete;
+	/// All of a range of bytes.
 	template <detail::byte_range R>
 		requires(!std::is_same_v<std::remove_cvref_t<R>, const_bytes> && !std::is_array_v<std::remove_cvref_t<R>>)
 	const_bytes(const R &range)
@@ -118,6 +124,7 @@ public:
 	const_bytes(const T (&array)[N])
 	noexcept : const_bytes(array, N) {}
 
+	/// The first byte, and how many there are.
 	[[nodiscard]] constexpr const std::byte *data() const noexcept { return data_; }
 	[[nodiscard]] constexpr std::size_t size() const noexcept { return size_; }
 	[[nodiscard]] constexpr bool empty() const noexcept { return size_ == 0; }
@@ -134,13 +141,16 @@ private:
 class mutable_bytes {
 public:
 	constexpr mutable_bytes() noexcept = default;
+	/// `size` bytes from `data` on.
 	mutable_bytes(void *data, std::size_t size) noexcept : data_(static_cast<std::byte *>(data)), size_(size) {}
+	/// All of a range of bytes that can be written to.
 	template <detail::byte_range R>
 		requires(!std::is_same_v<std::remove_cvref_t<R>, mutable_bytes> &&
 		    !std::is_const_v<std::remove_reference_t<std::ranges::range_reference_t<R>>>)
 	mutable_bytes(R &&range)
 	noexcept : mutable_bytes(std::ranges::data(range), std::ranges::size(range)) {}
 
+	/// The first byte, and how many there are.
 	[[nodiscard]] constexpr std::byte *data() const noexcept { return data_; }
 	[[nodiscard]] constexpr std::size_t size() const noexcept { return size_; }
 	[[nodiscard]] constexpr bool empty() const noexcept { return size_ == 0; }
@@ -158,6 +168,7 @@ private:
 /// Owns a descriptor.
 class LWP_API descriptor {
 public:
+	/// The number of a descriptor.
 	using native_handle_type = int;
 
 	descriptor() noexcept = default;
@@ -168,6 +179,7 @@ public:
 	/// Closes it, as close(), errors ignored.
 	~descriptor() { destroy(); }
 
+	/// Whether there is a descriptor.
 	[[nodiscard]] bool is_open() const noexcept { return fd_ >= 0; }
 	explicit operator bool() const noexcept { return is_open(); }
 	/// The descriptor, -1 if there is none; for calls of io.h and others.  It stays ours.
@@ -180,6 +192,7 @@ public:
 	void close();
 	void close(std::error_code &) noexcept;
 
+	/// Exchanges what the two hold.
 	void swap(descriptor &other) noexcept { std::swap(fd_, other.fd_); }
 
 private:
@@ -215,8 +228,10 @@ public:
 	std::size_t write_gather(std::span<const const_bytes> pieces, std::error_code &error, const io_limit &limit = {}) noexcept;
 
 protected:
-	enum class kind : unsigned char { any, socket };  // sockets never raise SIGPIPE
+	/// What it is: sockets never raise SIGPIPE.
+	enum class kind : unsigned char { any, socket };
 	stream() noexcept = default;
+	/// Takes `fd` over.
 	stream(int fd, kind k) noexcept : descriptor(fd), kind_(k) {}
 
 private:
@@ -227,8 +242,8 @@ private:
 
 /// How a file is opened.  The default: to read what is there.  The descriptor is close-on-exec.
 struct open_options {
-	bool read = true;
-	bool write = false;
+	bool read = true;             ///< to be read
+	bool write = false;           ///< to be written to
 	bool append = false;          ///< each write goes to the end; implies write
 	bool create = false;          ///< if it does not exist; implies write
 	bool exclusive = false;       ///< with create: EEXIST if it exists
@@ -296,6 +311,7 @@ public:
 class LWP_API pipe_write_end : private stream {
 public:
 	pipe_write_end() noexcept = default;
+	/// Takes `fd` over, of any kind.
 	explicit pipe_write_end(int fd) noexcept : stream(fd, kind::any) {}
 	using stream::close, stream::is_open, stream::native_handle, stream::release, stream::native_handle_type, stream::operator bool;
 	using stream::write_some, stream::write_all, stream::write_gather;
@@ -307,8 +323,8 @@ struct LWP_API pipe {
 	pipe();
 	explicit pipe(std::error_code &error) noexcept;
 
-	pipe_read_end read_end;
-	pipe_write_end write_end;
+	pipe_read_end read_end;    ///< what is read here
+	pipe_write_end write_end;  ///< was written there
 };
 
 // ---- buffered reading and writing ----------------------------------------------------------------------------------
@@ -379,6 +395,7 @@ public:
 	          },
 	          capacity) {}
 
+	/// The size of the buffer.
 	[[nodiscard]] std::size_t capacity() const noexcept { return buffer_.capacity; }
 	/// What has been read from the source and not from here.  Never blocks.
 	[[nodiscard]] std::string_view buffered() const noexcept { return buffer_.text(); }
@@ -449,6 +466,7 @@ public:
 	          },
 	          capacity) {}
 
+	/// The size of the buffer.
 	[[nodiscard]] std::size_t capacity() const noexcept { return buffer_.capacity; }
 	/// How many bytes flush() would send.
 	[[nodiscard]] std::size_t buffered() const noexcept { return buffer_.used(); }

@@ -21,6 +21,7 @@
 extern "C" {
 #endif
 
+/** A credential: an id, privileges and a pointer of the application, counted, and fixed from its publication on. */
 typedef struct kauth_cred *kauth_cred_t;
 
 /** Real-time classes, and a better priority than an LWP was given: _sched_setparam(), _sched_protect(), attributes of new LWPs. */
@@ -31,6 +32,7 @@ typedef struct kauth_cred *kauth_cred_t;
 #define LWP_PRIV_SETCRED 0x00000004U
 /** The application's own, n from 0 to 15: the library asks about none of them. */
 #define LWP_PRIV_USER(n) (0x00010000U << (n))
+/** All of them. */
 #define LWP_PRIV_ALL 0xffffffffU
 
 /* ---- the object -------------------------------------------------------------------------------------------- */
@@ -50,6 +52,7 @@ LWP_API void kauth_cred_free(kauth_cred_t cred);
 /** How many there were a moment ago.  The first credential of the process is not counted: 1. */
 LWP_API unsigned kauth_cred_getrefcnt(kauth_cred_t cred);
 
+/** What it has.  Never fail, never block. */
 LWP_API uid_t kauth_cred_getuid(kauth_cred_t cred);
 LWP_API uint32_t kauth_cred_getprivs(kauth_cred_t cred);
 LWP_API void *kauth_cred_getdata(kauth_cred_t cred);

@@ -21,6 +21,7 @@
 #include <time.h>
 #include <ucontext.h>
 
+/** What the shared library exports. */
 #if defined(__GNUC__)
 #define LWP_API __attribute__((visibility("default")))
 #else
@@ -201,15 +202,15 @@ LWP_API int _lwp_getname(lwpid_t lid, char *name, size_t len);
 LWP_API void *_lwp_getprivate(void);
 LWP_API void _lwp_setprivate(void *private_);
 
-#define LWPCTL_CPU_NONE (-1)   /* not on a vCPU just now */
-#define LWPCTL_CPU_EXITED (-2) /* it has ended */
-#define LWPCTL_FEATURE_CURCPU 0x1
-#define LWPCTL_FEATURE_PCTR 0x2
+#define LWPCTL_CPU_NONE (-1)      /**< lc_curcpu: not on a vCPU just now */
+#define LWPCTL_CPU_EXITED (-2)    /**< lc_curcpu: it has ended */
+#define LWPCTL_FEATURE_CURCPU 0x1 /**< _lwp_ctl(): lc_curcpu is wanted */
+#define LWPCTL_FEATURE_PCTR 0x2   /**< _lwp_ctl(): lc_pctr is wanted; both are there whatever is asked for */
 
 /** What the scheduler tells about an LWP while it runs; read only. */
 typedef struct lwpctl {
-	volatile int lc_curcpu; /* index of the vCPU it is on, or LWPCTL_CPU_NONE, LWPCTL_CPU_EXITED */
-	volatile int lc_pctr;   /* grows each time it is switched in */
+	volatile int lc_curcpu; /**< index of the vCPU it is on, or LWPCTL_CPU_NONE, LWPCTL_CPU_EXITED */
+	volatile int lc_pctr;   /**< grows each time it is switched in */
 } lwpctl_t;
 
 /**

@@ -55,6 +55,7 @@ public:
 	/// As parse() takes it.
 	[[nodiscard]] std::string to_string() const;
 
+	/// The address as bind(2) and its like take it, in size() bytes.
 	[[nodiscard]] const sockaddr *data() const noexcept { return reinterpret_cast<const sockaddr *>(&storage_); }
 	[[nodiscard]] socklen_t size() const noexcept { return size_; }
 	/// To be filled by a system call with at most sizeof(sockaddr_storage) bytes; then resize() says how many.
@@ -63,6 +64,7 @@ public:
 
 	/// The same bytes: order among them means nothing.
 	friend LWP_API bool operator==(const endpoint &, const endpoint &) noexcept;
+	/// An order for containers: by the bytes of the address.
 	friend LWP_API std::strong_ordering operator<=>(const endpoint &, const endpoint &) noexcept;
 
 private:
@@ -75,6 +77,7 @@ private:
 /// Errors of resolve() by getaddrinfo(3)'s numbers, EAI_NONAME and so on.
 LWP_API const std::error_category &resolve_category() noexcept;
 
+/// What resolve() is to look for.
 struct resolve_options {
 	int family = 0;        ///< AF_INET or AF_INET6: only those; 0: both
 	bool passive = false;  ///< an empty host means all interfaces, to listen on, and not this machine
@@ -154,6 +157,7 @@ public:
 
 protected:
 	stream_socket() noexcept = default;
+	/// Takes `fd` over.
 	explicit stream_socket(int fd) noexcept : stream(fd, kind::socket) {}
 };
 
@@ -237,20 +241,23 @@ public:
 
 protected:
 	datagram_socket() noexcept = default;
+	/// Takes `fd` over.
 	explicit datagram_socket(int fd) noexcept : descriptor(fd) {}
 };
 
+/// How a datagram socket is made.
 struct datagram_options {
-	bool reuse_address = false;
-	bool reuse_port = false;
-	bool v6_only = false;
-	bool broadcast = false;
+	bool reuse_address = false;  ///< SO_REUSEADDR: others may be bound to the same address
+	bool reuse_port = false;     ///< SO_REUSEPORT: several sockets share the port; the kernel spreads datagrams
+	bool v6_only = false;        ///< an IPv6 socket that gets no IPv4
+	bool broadcast = false;      ///< SO_BROADCAST: may send to a broadcast address
 };
 
 /// A UDP socket.
 class LWP_API udp_socket : public datagram_socket {
 public:
 	udp_socket() noexcept = default;
+	/// Takes `fd` over.
 	explicit udp_socket(int fd) noexcept : datagram_socket(fd) {}
 	/// Bound to `at`; never blocks.  A client says endpoint::any(0), or endpoint("0.0.0.0", 0) to speak IPv4 only.
 	explicit udp_socket(const endpoint &at, const datagram_options &options = {});
@@ -263,6 +270,7 @@ public:
 class LWP_API unix_stream : public stream_socket {
 public:
 	unix_stream() noexcept = default;
+	/// Takes `fd` over.
 	explicit unix_stream(int fd) noexcept : stream_socket(fd) {}
 
 	/// Connects; blocks, also while the listener's backlog is full.  ENOENT, ECONNREFUSED: nobody listens.
@@ -273,8 +281,9 @@ public:
 	[[nodiscard]] static std::pair<unix_stream, unix_stream> pair(std::error_code &error) noexcept;
 };
 
+/// How to listen at a path.
 struct unix_options {
-	int backlog = 4096;
+	int backlog = 4096;    ///< connections that wait for accept(); the kernel cuts it to net.core.somaxconn
 	bool replace = false;  ///< a socket that has the path already is removed first, whoever listens there
 };
 
@@ -282,6 +291,7 @@ struct unix_options {
 class LWP_API unix_listener : public descriptor, public detail::socket_members<unix_listener> {
 public:
 	unix_listener() noexcept = default;
+	/// Takes over `fd`, which listens already.
 	explicit unix_listener(int fd) noexcept : descriptor(fd) {}
 	/// Never blocks.  EADDRINUSE the path exists.
 	explicit unix_listener(const endpoint &at, const unix_options &options = {});
@@ -296,6 +306,7 @@ public:
 class LWP_API unix_datagram : public datagram_socket {
 public:
 	unix_datagram() noexcept = default;
+	/// Takes `fd` over.
 	explicit unix_datagram(int fd) noexcept : datagram_socket(fd) {}
 	/// Bound to a path.
 	explicit unix_datagram(const endpoint &at);

@@ -36,12 +36,13 @@ LWP_API int lwp_proc_stopped(void);
 /** States, by NetBSD's names and numbers. */
 enum { LSIDL = 1, LSRUN = 2, LSSLEEP = 3, LSSTOP = 4, LSZOMB = 5, LSONPROC = 7, LSSUSPENDED = 8 };
 
+/** Size of l_wmesg. */
 #define KI_WMESGLEN 16
 
 /** One LWP as it was when it was looked at (NetBSD's struct kinfo_lwp). */
 struct kinfo_lwp {
-	lwpid_t l_lid;
-	int l_stat;  /**< LSRUN and so on; LSZOMB: ended, and nobody has waited for it */
+	lwpid_t l_lid; /**< its id */
+	int l_stat;    /**< LSRUN and so on; LSZOMB: ended, and nobody has waited for it */
 	int l_cpuid; /**< LSRUN, LSONPROC: index of its virtual CPU; LWPCTL_CPU_NONE: it is on none, or is a kernel thread of the application */
 	int l_class; /**< SCHED_OTHER, SCHED_FIFO, SCHED_RR */
 	int l_priority;            /**< what it runs and waits with, 0 to 223 */
@@ -52,8 +53,8 @@ struct kinfo_lwp {
 	uint32_t l_slptime;        /**< how long it has slept, in seconds; 0 if it does not */
 	uint64_t l_wchan;          /**< what it sleeps on, as a number; 0 if it does not */
 	char l_wmesg[KI_WMESGLEN]; /**< why, in one word */
-	char l_name[LWP_MAXNAME];
-	pid_t l_pid; /**< its proc (lwp_proc_self()) */
+	char l_name[LWP_MAXNAME];  /**< its name, "" if it has none */
+	pid_t l_pid;               /**< its proc (lwp_proc_self()) */
 };
 
 /**
@@ -133,6 +134,7 @@ LWP_API void lwp_proc_abort(int sig) __attribute__((noreturn));
  * Numbers of procs are this process's own, and no pids of the OS: the first is 1.
  */
 
+/** How a proc is made. */
 struct lwp_proc_attr {
 	const char *pa_name; /**< of the first LWP, or NULL */
 	size_t pa_stacksize; /**< of the first LWP; 0: the runtime's default */

@@ -158,6 +158,7 @@ private:
 
 namespace this_proc {
 
+/// The number of the caller's proc.
 [[nodiscard]] inline pid_t id() noexcept { return lwp_proc_self(); }
 /// lwp_proc_exit(): of the first proc it ends the process.
 [[noreturn]] inline void exit(int status, unsigned grace_ms = 1000) { lwp_proc_exit(status, grace_ms); }
@@ -169,8 +170,8 @@ LWP_API std::vector<kinfo_lwp> every_lwp();
 
 /// One LWP of a stopped world.
 struct stopped_lwp {
-	lwpid_t lid;
-	std::string name;
+	lwpid_t lid;       ///< its id
+	std::string name;  ///< its name, empty if it has none
 	/// NetBSD's name of its state: "LSSTOP", "LSSUSPENDED", "LSONPROC" the caller; "LSSLEEP" one that sleeps and is not woken before the world goes on.
 	const char *state;
 	/// Its whole stack, lowest byte and one beyond the highest.
@@ -199,6 +200,7 @@ public:
 	stop_the_world(const stop_the_world &) = delete;
 	stop_the_world &operator=(const stop_the_world &) = delete;
 
+	/// Whether the world is stopped by this object: false only after a limit that was too short.
 	[[nodiscard]] bool stopped() const noexcept { return stopped_; }
 	/// Every LWP, the caller too, in no order.  Throws std::bad_alloc, or std::system_error: EPERM the world is not stopped.
 	[[nodiscard]] std::vector<stopped_lwp> lwps() const;

@@ -57,10 +57,11 @@ private:
 	int fd_ = -1;
 };
 
+/// How a child is started.
 struct process_options {
-	stdio in = {};
-	stdio out = {};
-	stdio error = {};
+	stdio in = {};                                             ///< its standard input,
+	stdio out = {};                                            ///< standard output,
+	stdio error = {};                                          ///< and standard error
 	std::optional<std::vector<std::string>> environment = {};  ///< "NAME=value" each; no value: the parent's
 	std::string directory = {};                                ///< where it starts; empty: the parent's
 	bool search_path = true;                                   ///< an argv[0] without a slash is looked for in the parent's PATH

@@ -25,9 +25,9 @@ extern "C" {
 /** Names a processor set; greater than 0 for those that pset_create() makes. */
 typedef int psetid_t;
 
-#define PS_NONE 0     /* the default set */
-#define PS_MYID (-1)  /* that of the caller */
-#define PS_QUERY (-2) /* none: only tell */
+#define PS_NONE 0     /**< the default set */
+#define PS_MYID (-1)  /**< that of the caller */
+#define PS_QUERY (-2) /**< none: only tell */
 
 /** pset_bind(): what `id` is.  P_PID is the host's; this one is not among its idtype_t. */
 #ifndef P_LWPID

@@ -11,6 +11,7 @@
 
 namespace lwp {
 
+/// How a runtime is started.
 struct runtime_options {
 	/// Virtual CPUs, 1 to 256.  0: LWP_VCPUS from the environment, else one for each CPU of the process's affinity
 	/// mask, but no more than its cgroup's quota allows.
@@ -31,7 +32,7 @@ struct runtime_options {
 
 /// What the runtime holds and has done.  Counters only grow; the rest is a snapshot that may be torn while LWPs run.
 struct runtime_stats {
-	unsigned vcpus;
+	unsigned vcpus;                  ///< virtual CPUs
 	std::size_t lwps;                ///< in whatever state, zombies included
 	std::size_t zombies;             ///< ended, not yet collected
 	std::size_t runnable;            ///< running, ready, or asleep: what NetBSD counts in p_nrlwps
@@ -66,6 +67,7 @@ public:
 
 	/// Virtual CPUs of the running runtime (starts the default one if there is none).
 	static unsigned vcpus();
+	/// Looks at what all vCPUs count; never blocks for an LWP.  All 0 before the first runtime.
 	static runtime_stats stats();
 };
 

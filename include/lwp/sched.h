@@ -67,7 +67,7 @@ typedef unsigned long cpuid_t;
 
 /** A set of virtual CPUs.  NetBSD's is opaque and comes from cpuset_create(); this one may also be a variable, cleared by cpuset_zero(). */
 typedef struct lwp_cpuset {
-	uint64_t cs_bits[LWP_VCPU_MAX / 64];
+	uint64_t cs_bits[LWP_VCPU_MAX / 64]; /**< the vCPU n is bit n % 64 of word n / 64 */
 } cpuset_t;
 
 /** An empty set, or NULL: no memory.  cpuset_destroy() frees it. */

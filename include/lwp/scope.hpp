@@ -189,6 +189,8 @@ public:
 		return std::tuple<R...>{children.get()...};
 	}
 
+	/// The stop that all children see: its source, its token, whether it was requested; and the request (true for the first), which
+	/// calls the stop callbacks in the caller.  None blocks by itself.
 	[[nodiscard]] std::stop_source get_stop_source() const noexcept { return stop_; }
 	[[nodiscard]] std::stop_token get_stop_token() const noexcept { return stop_.get_token(); }
 	[[nodiscard]] bool stop_requested() const noexcept { return stop_.stop_requested(); }

@@ -14,6 +14,7 @@
 
 namespace lwp {
 
+/// What the opening of this file says.
 template <class T>
 class specific {
 public:
@@ -60,6 +61,7 @@ public:
 		}
 		delete old;
 	}
+	/// As get().
 	T &operator*() { return get(); }
 	T *operator->() { return &get(); }
 

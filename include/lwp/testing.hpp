@@ -44,6 +44,7 @@
 
 namespace lwp::testing {
 
+/// How a schedule ended.
 enum class outcome : std::uint32_t {
 	passed,
 	deadlock,     ///< all LWPs sleep for ever, or some wait in a circle
@@ -55,6 +56,7 @@ enum class outcome : std::uint32_t {
 	unsupported,  ///< the program's clock_gettime() is not that of the component
 };
 
+/// How to look.
 struct options {
 	std::uint64_t schedules = 1000;          ///< at most so many
 	std::uint64_t seed = 1;                  ///< of the first; the next has the next number
@@ -66,14 +68,16 @@ struct options {
 	bool quiet = false;                      ///< prints nothing
 };
 
+/// What was found.
 struct result {
-	outcome how = outcome::passed;
-	std::uint64_t schedules = 0;  ///< that were run, the failing one included
-	std::uint64_t steps = 0;      ///< of all of them
-	std::uint64_t seed = 0;       ///< of the last, which is the failing one if there is one
-	std::uint64_t hash = 0;       ///< of what all of them did, step by step: the same for the same seeds
-	bool repeated = false;        ///< the failing one was run again and did the same, step by step
-	std::string text;             ///< what the failing one wrote to standard error, and its last steps
+	outcome how = outcome::passed;  ///< of the last one; passed: of all
+	std::uint64_t schedules = 0;    ///< that were run, the failing one included
+	std::uint64_t steps = 0;        ///< of all of them
+	std::uint64_t seed = 0;         ///< of the last, which is the failing one if there is one
+	std::uint64_t hash = 0;         ///< of what all of them did, step by step: the same for the same seeds
+	bool repeated = false;          ///< the failing one was run again and did the same, step by step
+	std::string text;               ///< what the failing one wrote to standard error, and its last steps
+	/// Whether all passed.
 	explicit operator bool() const noexcept { return how == outcome::passed; }
 };
 

@@ -44,8 +44,8 @@ struct attributes {
 	int priority = -1;           ///< 0 to 63 within its class, higher runs first; -1: as the creator, or its class's default
 	int vcpu = -1;               ///< run on this vCPU only; -1: where the creator may; affinity.hpp changes it later
 	bool detached = false;       ///< nobody joins; the thread object is not joinable
-	sched_policy policy = sched_policy::inherit;
-	mp_safety mp = mp_safety::inherit;
+	sched_policy policy = sched_policy::inherit;  ///< its scheduling class
+	mp_safety mp = mp_safety::inherit;            ///< whether it runs with the big lock (big_lock.hpp)
 };
 
 namespace detail {
@@ -207,6 +207,7 @@ private:
 	lwpid_t lid_ = 0;
 };
 
+/// As this_thread::get_id().
 inline thread::id this_thread_id() noexcept { return thread::id(_lwp_self()); }
 
 /// [thread.jthread.class]

@@ -24,6 +24,7 @@ public:
 	bool stop() noexcept;
 
 protected:
+	/// What its clock counts in.
 	using steady_duration = std::chrono::steady_clock::duration;
 	/// Throws std::bad_alloc.
 	timer_channel(detail::steady_time first, steady_duration period);

@@ -57,11 +57,14 @@ LWP_API const std::error_category &tls_category() noexcept;
 LWP_API const std::error_category &x509_category() noexcept;
 /// OpenSSL's packed error codes, as ERR_get_error(3) gives them.
 LWP_API const std::error_category &openssl_category() noexcept;
+/// How a tls_errc becomes a std::error_code.
 inline std::error_code make_error_code(tls_errc e) noexcept { return {static_cast<int>(e), tls_category()}; }
 
 // ---- context -------------------------------------------------------------------------------------------------------
 
+/// Who begins the handshake, and who answers.
 enum class tls_side : unsigned char { client, server };
+/// Versions of the protocol; the numbers are those on the wire.
 enum class tls_version : unsigned short { v1_2 = 0x0303, v1_3 = 0x0304 };
 
 /// Whose certificate is asked for.
@@ -136,6 +139,7 @@ public:
 	void resume_sessions();
 	void resume_sessions(std::error_code &error) noexcept;
 
+	/// For which side it was made.
 	[[nodiscard]] tls_side side() const noexcept;
 	/// For what is not here: ciphers, groups, callbacks.  It stays ours.  Null if the constructor has failed.
 	[[nodiscard]] ssl_ctx_st *native_handle() const noexcept;
@@ -212,6 +216,7 @@ public:
 	void close();
 	void close(std::error_code &error) noexcept;
 
+	/// Whether there is a connection that close() has not ended.
 	[[nodiscard]] bool is_open() const noexcept;
 	explicit operator bool() const noexcept { return is_open(); }
 

@@ -54,11 +54,11 @@ LWP_API ssize_t lwp_trace_read(lwpid_t lid, struct lwp_trace_record *records, si
 
 /** How often it was away for one reason, and for how long. */
 struct lwp_trace_sum {
-	int ts_why;
-	char ts_wmesg[LWP_MAXNAME];
-	uint64_t ts_count;
-	uint64_t ts_time;    /**< nanoseconds, of all */
-	uint64_t ts_longest; /**< and of the longest */
+	int ts_why;                 /**< as tr_why */
+	char ts_wmesg[LWP_MAXNAME]; /**< as tr_wmesg */
+	uint64_t ts_count;          /**< how often */
+	uint64_t ts_time;           /**< nanoseconds, of all */
+	uint64_t ts_longest;        /**< and of the longest */
 };
 
 /** Kinds of absences that are told apart; what comes later counts as "others". */

@@ -18,20 +18,22 @@
 
 namespace lwp {
 
+/// Where an LWP has stopped: before any code of the application's runs in it, or when none does any more.
 enum class tracer_event : unsigned char { begins, ends };
 
 /// Which events stop an LWP.
 struct tracer_events {
-	bool begins = true;
-	bool ends = true;
+	bool begins = true;  ///< new ones, before they run
+	bool ends = true;    ///< those that end
 };
 
+/// The process's one tracer, while it lives.
 class LWP_API tracer {
 public:
 	/// An LWP that is stopped, and where.
 	struct stop {
-		tracer_event event;
-		lwpid_t lid;
+		tracer_event event;  ///< where
+		lwpid_t lid;         ///< who
 	};
 
 	/// Throws std::system_error: EBUSY there is a tracer.

@@ -31,20 +31,21 @@ extern "C" {
 /** li_pctcpu, pi_pctcpu: a whole virtual CPU (NetBSD's FSCALE). */
 #define LWP_FSCALE 2048
 
+/** What is known of an LWP. */
 struct lwpinfo {
-	lwpid_t li_lid;
-	int li_stat;
-	int li_cpu;         /**< the vCPU that it is on, is queued on, or was on last; -1: a kernel thread of the application */
-	int li_policy;      /**< SCHED_OTHER, SCHED_FIFO, SCHED_RR */
-	int li_priority;    /**< 0 to 63, as it was given */
-	int li_cpriority;   /**< what counts now, with what is lent: 0 to 63 time-sharing, 128 to 191 real time */
-	psetid_t li_psid;   /**< its processor set */
-	int li_detached;    /**< 1 or 0 */
-	uint64_t li_rtime;  /**< nanoseconds on vCPUs, as far as they were counted */
-	uint64_t li_nvcsw;  /**< times it was switched out because it waited, stopped or yielded, */
-	uint64_t li_nivcsw; /**< and because another was better or its slice was over */
-	unsigned li_pctcpu; /**< its share of a vCPU of late, of LWP_FSCALE; 95 % of it is of the last minute */
-	char li_name[LWP_MAXNAME];
+	lwpid_t li_lid;             /**< its id */
+	int li_stat;                /**< LWP_LSRUN and so on */
+	int li_cpu;                 /**< the vCPU that it is on, is queued on, or was on last; -1: a kernel thread of the application */
+	int li_policy;              /**< SCHED_OTHER, SCHED_FIFO, SCHED_RR */
+	int li_priority;            /**< 0 to 63, as it was given */
+	int li_cpriority;           /**< what counts now, with what is lent: 0 to 63 time-sharing, 128 to 191 real time */
+	psetid_t li_psid;           /**< its processor set */
+	int li_detached;            /**< 1 or 0 */
+	uint64_t li_rtime;          /**< nanoseconds on vCPUs, as far as they were counted */
+	uint64_t li_nvcsw;          /**< times it was switched out because it waited, stopped or yielded, */
+	uint64_t li_nivcsw;         /**< and because another was better or its slice was over */
+	unsigned li_pctcpu;         /**< its share of a vCPU of late, of LWP_FSCALE; 95 % of it is of the last minute */
+	char li_name[LWP_MAXNAME];  /**< its name, "" if it has none */
 	char li_wmesg[LWP_MAXNAME]; /**< what it sleeps for, "" if it does not */
 };
 
@@ -54,20 +55,21 @@ struct lwpinfo {
  */
 LWP_API int lwp_info(lwpid_t lid, struct lwpinfo *info);
 
+/** What a proc has used. */
 struct procinfo {
 	size_t pi_nlwps;     /**< LWPs of the proc that live */
 	uint64_t pi_rtime;   /**< as li_rtime, of all, also those that are gone; never falls while it is counted */
 	uint64_t pi_cputime; /**< CPU time of the process, by the OS, in nanoseconds; it needs no counting */
 	uint64_t pi_nvcsw;   /**< as for an LWP, of all, also those that are gone; never fall */
-	uint64_t pi_nivcsw;
-	unsigned pi_pctcpu; /**< sum over those that live */
+	uint64_t pi_nivcsw;  /**< the same */
+	unsigned pi_pctcpu;  /**< sum over those that live */
 };
 
 /** Stores what the proc (proc.h) has used; looks at every LWP of it.  Returns 0, or -1: EINVAL null pointer. */
 LWP_API int lwp_proc_info(struct procinfo *info);
 
-#define LWP_RUSAGE_SELF 0 /* the process */
-#define LWP_RUSAGE_LWP 1  /* the calling LWP */
+#define LWP_RUSAGE_SELF 0 /**< lwp_getrusage(): the process */
+#define LWP_RUSAGE_LWP 1  /**< lwp_getrusage(): the calling LWP */
 
 /**
  * As getrusage(2).  Of the process: what the OS says, with the switches of the caller's proc's LWPs in place of those of its kernel threads.  Of an

@@ -10,6 +10,7 @@
 
 namespace lwp {
 
+/// What LWPs have used.
 struct usage {
 	std::chrono::nanoseconds run_time;   ///< on vCPUs, as far as it was counted
 	double share;                        ///< of a vCPU, of late: 1 for one that always runs
@@ -27,6 +28,7 @@ inline bool account(bool on) noexcept { return lwp_account(on ? 1 : 0) != 0; }
 
 namespace this_thread {
 
+/// Of the caller.
 inline lwp::usage usage() { return usage_of(_lwp_self()); }
 
 }  // namespace this_thread

@@ -21,6 +21,7 @@ namespace detail {
 LWP_API void check_wait_group_destroyed(const void *object) noexcept;
 }  // namespace detail
 
+/// What the opening of this file says.
 class wait_group {
 public:
 	/// `count` pieces of work are begun already, 0 or more.
