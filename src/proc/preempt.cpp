@@ -172,8 +172,8 @@ std::uintptr_t keep_registers(const lwp_t *l, const machine_state &m, [[maybe_un
 
 /// At its next boundary it looks who else is there, and lets equals go first.
 void leave_word(vcpu_t *vc) noexcept {
-	vc->vc_expired.store(vc->vc_switches.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);  // relaxed, all: our own
-	vc->vc_resched.store(true, std::memory_order_relaxed);
+	vc->vc_expired.store(vc->vc_switches.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);  // relaxed, both: our own
+	vcpu_need_resched(vc);
 }
 
 // ---- probes: in the handler ----------------------------------------------------------------------------------------
@@ -340,8 +340,8 @@ void after_fork() noexcept {  // in both; no boundary, because the C library is 
 
 /// The same as leave_word(), from outside.
 void leave_word_to(vcpu_t *vc, std::uint64_t switches) noexcept {
-	vc->vc_expired.store(switches + 1, std::memory_order_relaxed);  // relaxed, both: seen sooner or later
-	vc->vc_resched.store(true, std::memory_order_relaxed);
+	vc->vc_expired.store(switches + 1, std::memory_order_relaxed);  // relaxed: ordered by the next line
+	vcpu_need_resched(vc);
 }
 
 /// The timer of its kernel thread; without one the monitor asks again by itself.

@@ -79,7 +79,7 @@ void callout_run(vcpu_t *vc, nanotime when) noexcept {
 		vc->vc_callouts.pop();
 		set_deadline(vc);
 		auto *t = static_cast<timer *>(first);
-		vc->vc_firing.store(t, std::memory_order_relaxed);
+		vc->vc_firing.store(t, std::memory_order_release);  // pairs as below: who finds this one has seen the end of those before it
 		void (*fn)(void *) = t->tm_fn;
 		void *arg = t->tm_arg;
 		vc->vc_colock.unlock(me);

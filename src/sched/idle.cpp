@@ -340,8 +340,12 @@ void sched_search_end(vcpu_t *vc, bool found) noexcept {
 		search_paid(vc, found);
 	}
 	bool last = sched.sd_searching.fetch_sub(1, std::memory_order_seq_cst) == 1;
+	if (!found || !last) {
+		return;
+	}
 	// While we searched nobody else was woken for what piled up meanwhile; and now that we run, somebody halted must be the watcher.
-	if (found && last && sched.sd_halted.load(std::memory_order_relaxed) != 0 &&
+	fence(std::memory_order_seq_cst);  // who saw us search has woken nobody: we look at what it did
+	if (sched.sd_halted.load(std::memory_order_relaxed) != 0 &&
 	    (pile_in_sight(vc) || (sched.sd_watcher.load(std::memory_order_relaxed) == nullptr && needs_watch(vc)))) {
 		wake_searcher(vc);
 	}
@@ -426,6 +430,7 @@ bool vcpu_halt(vcpu_t *vc) noexcept {
 	}
 	if (watching) {
 		sched.sd_watcher.store(nullptr, std::memory_order_seq_cst);
+		fence(std::memory_order_seq_cst);  // as in leave_watch(): the exchange below is none
 	}
 	// Either we end the halt ourselves, or somebody was first and has said how.  seq_cst: then monitor_runs()
 	const std::uint32_t was = vc->vc_halted.exchange(vc_running, std::memory_order_seq_cst);
@@ -497,8 +502,9 @@ LWP_NOINLINE void sched_watch_slow() noexcept {
 }
 
 void sched_ask(atomic<bool> &what) noexcept {
-	what.store(true, std::memory_order_release);  // pairs with the exchange in vcpu_poll()
-	fence(std::memory_order_seq_cst);             // pairs with the fence in vcpu_halt(): it sees what we ask, or we see it halt
+	// release: pairs with the exchange in vcpu_poll(); an exchange, so that of two who ask at once it has seen both (tests/spin/litmus/signalled.litmus)
+	(void)what.exchange(true, std::memory_order_release);
+	fence(std::memory_order_seq_cst);  // pairs with the fence in vcpu_halt(): it sees what we ask, or we see it halt
 	for (unsigned i = 0, n = vcpus(); i < n; i++) {
 		if (sched.sd_vcpu[i]->vc_halted.load(std::memory_order_relaxed) == vc_waits) {
 			vcpu_unhalt(sched.sd_vcpu[i]);

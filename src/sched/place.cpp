@@ -16,7 +16,10 @@ LWP_ALWAYS_INLINE void queued_and_unlock(vcpu_t *me, lwp_t *l, spinlock *held) n
 	const pri_t pri = l->l_priority.load(std::memory_order_relaxed);  // relaxed: locked
 	// A real-time one also behind its equals: the one that runs may have a slice to keep (round robin).
 	if (LWP_UNLIKELY(pri > me->vc_curlwp->l_priority.load(std::memory_order_relaxed) || pri >= pri_user_rt)) {
-		me->vc_resched.store(true, std::memory_order_relaxed);  // relaxed: under vc_rqlock, read by this vCPU
+		// relaxed: what is queued is our own; if the flag is set it stays so until we look
+		if (!me->vc_resched.load(std::memory_order_relaxed)) {
+			vcpu_need_resched(me);
+		}
 	}
 	me->vc_rqlock.unlock(me);
 	if (held != nullptr) {

@@ -44,7 +44,7 @@ void sched_changepri_locked(lwp_t *l, const spinlock *lock, pri_t pri) noexcept 
 	}
 	// Who waits may be better now than the one that runs, or the one that runs worse than those that wait.
 	if ((s == lwp_stat::run && pri > before) || (s == lwp_stat::onproc && pri < before)) {
-		vc->vc_resched.store(true, std::memory_order_release);  // pairs with the exchange in lwp_preempt_cpu()
+		vcpu_need_resched(vc);
 	}
 }
 

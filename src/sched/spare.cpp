@@ -131,8 +131,8 @@ void dismiss(vcpu_t *sub) noexcept {
 		}
 		runs = vc_running;
 	}
-	sub->vc_resched.store(true, std::memory_order_release);  // at its next boundary it gives up what it runs
-	tell_monitor(sub);                                       // until then its LWP may be blocked without our knowing
+	vcpu_need_resched(sub);  // at its next boundary it gives up what it runs
+	tell_monitor(sub);       // until then its LWP may be blocked without our knowing
 }
 
 /// sp_lock held.  `vc` has the place of `sub` from now on; `rested`: that one rests already.
@@ -307,7 +307,7 @@ bool spare_hand_over(vcpu_t *vc, vcpu_t *me, spare_make make) noexcept {
 	if (work) {
 		vcpu_unhalt(sub);
 	}
-	vc->vc_resched.store(true, std::memory_order_release);  // an LWP that did not say so, or another one, finds out at its next boundary
+	vcpu_need_resched(vc);  // an LWP that did not say so, or another one, finds out at its next boundary
 	tell_monitor(vc);
 	return true;
 }

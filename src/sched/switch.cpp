@@ -455,7 +455,7 @@ LWP_NOINLINE void lwp_preempt_cpu(lwp_t *l) noexcept {
 	const bool leaves = (lwp_flags(l) & LW_WMIGRATE) != 0;             // set since the boundary looked
 	if (LWP_UNLIKELY(leaves) || top < mine || (top == mine && !sched_slice_over(vc, l))) {
 		if (top >= pri_user_rt) {
-			vc->vc_resched.store(true, std::memory_order_relaxed);  // asked again at each boundary: a slice will be over
+			vcpu_need_resched(vc);  // asked again at each boundary: a slice will be over
 		}
 		vc->vc_rqlock.unlock(vc);
 		vc->vc_lwplock.unlock(vc);

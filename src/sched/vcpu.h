@@ -183,6 +183,12 @@ struct sched_t {
 };
 extern sched_t sched;
 
+/// The LWP on `vc` looks around at its next boundary.  Whoever queues in an inbox sets vc_resched by a store under vc_inlock instead; an exchange elsewhere
+/// carries that store's release on to who takes the flag back (tests/spin/litmus/resched.litmus).
+LWP_ALWAYS_INLINE void vcpu_need_resched(vcpu_t *vc) noexcept {
+	(void)vc->vc_resched.exchange(true, std::memory_order_release);  // pairs with the exchange in lwp_preempt_cpu()
+}
+
 /// Calls fn(vcpu_t *) for each vCPU of the runtime and each spare.
 template <class Fn>
 void sched_each_vcpu(Fn fn) {

@@ -281,7 +281,8 @@ LWP_NOINLINE void rwlock_rdunlock_slow(krwlock *rw, lwp_t *l) noexcept {
 				hand_to_writer_and_unlock(rw, lock, heir);
 				return;
 			}
-			rw->rw_word.store(krwlock::reader, std::memory_order_relaxed);  // they have all gone; relaxed: no news but the flag
+			// They have all gone.  release: who comes in before we are out sees by us what the last writer did
+			rw->rw_word.store(krwlock::reader, std::memory_order_release);
 		}
 		lock->unlock(me);
 		word = rw->rw_word.load(std::memory_order_relaxed);
