@@ -13,7 +13,7 @@ namespace {
 constexpr std::size_t index_of(chan_end end) noexcept { return static_cast<std::size_t>(end); }
 constexpr chan_end opposite(chan_end end) noexcept { return end == chan_end::send ? chan_end::receive : chan_end::send; }
 
-// ---- with ch_lock held; every field that is an atomic has its one writer there, so relaxed is enough
+// ---- with ch_lock held; every field that is an atomic has its one writer there, so reads are relaxed.  release: pairs with seems_ready()
 
 std::size_t count(const kchannel *c) noexcept { return c->ch_count.load(std::memory_order_relaxed); }
 
@@ -22,7 +22,7 @@ void remove(kchannel *c, chan_end end, chan_waiter *w) noexcept {
 	list.remove(w);
 	w->cw_hung = false;
 	if (list.empty()) {
-		c->ch_waited[index_of(end)].store(false, std::memory_order_relaxed);
+		c->ch_waited[index_of(end)].store(false, std::memory_order_release);
 	}
 }
 
@@ -30,7 +30,7 @@ void hang(kchannel *c, chan_end end, chan_waiter *w) noexcept {
 	c->ch_waiters[index_of(end)].push_back(w);
 	w->cw_hung = true;
 	w->cw_closed = false;
-	c->ch_waited[index_of(end)].store(true, std::memory_order_relaxed);
+	c->ch_waited[index_of(end)].store(true, std::memory_order_release);
 }
 
 /// The first that waits at `end` and that nobody else has taken: off the list, and ours until grant_give().  Null: nobody.
@@ -68,7 +68,7 @@ LWP_ALWAYS_INLINE int send_locked(kchannel *c, void *value, vcpu_t *me) noexcept
 	}
 	if (count(c) < c->ch_capacity) {
 		put(c, value);
-		c->ch_count.store(count(c) + 1, std::memory_order_relaxed);
+		c->ch_count.store(count(c) + 1, std::memory_order_release);
 		c->ch_lock.unlock(me);
 		return 0;
 	}
@@ -81,7 +81,7 @@ LWP_ALWAYS_INLINE int receive_locked(kchannel *c, void *place, vcpu_t *me) noexc
 		c->ch_head = after(c, c->ch_head);
 		chan_waiter *w = claim(c, chan_end::send);
 		if (w == nullptr) {
-			c->ch_count.store(count(c) - 1, std::memory_order_relaxed);
+			c->ch_count.store(count(c) - 1, std::memory_order_release);
 			c->ch_lock.unlock(me);
 			return 0;
 		}
@@ -106,14 +106,16 @@ LWP_ALWAYS_INLINE int try_locked(kchannel *c, chan_end end, void *place, vcpu_t 
 
 // ---- without it
 
-/// Whether a try is worth the lock.  What happened before the caller came is seen; what happens at the same time may be missed.
+/// Whether a try is worth the lock.  What happened before the caller came is seen; false was true at some moment of the call.
 bool seems_ready(const kchannel *c, chan_end end) noexcept {
-	// relaxed: a later look with the lock decides; who only tries may say that it came before
-	if (c->ch_closed.load(std::memory_order_relaxed) || c->ch_waited[index_of(opposite(end))].load(std::memory_order_relaxed)) {
+	// In this order: one that is open now was open when its ring was full, or empty; and at the other end of such a ring nobody waits.  Without a ring who
+	// waits decides, and channel_close() stores its word before it takes them away.
+	// acquire, both: a close before that moment is seen below (tests/spin/litmus/channel_try.litmus)
+	const std::size_t n = c->ch_count.load(std::memory_order_acquire);
+	if ((end == chan_end::send ? n < c->ch_capacity : n != 0) || c->ch_waited[index_of(opposite(end))].load(std::memory_order_acquire)) {
 		return true;
 	}
-	const std::size_t n = c->ch_count.load(std::memory_order_relaxed);
-	return end == chan_end::send ? n < c->ch_capacity : n != 0;
+	return c->ch_closed.load(std::memory_order_relaxed);  // relaxed: see above
 }
 
 struct alignas(64) random_state {

@@ -124,7 +124,7 @@ LWP_ALWAYS_INLINE bool channel_move_own(kchannel *c, chan_end end, void *place, 
 		if (slot == c->ch_ring_end) {
 			slot = c->ch_ring;
 		}
-		c->ch_count.store(sends ? n + 1 : n - 1, std::memory_order_relaxed);
+		c->ch_count.store(sends ? n + 1 : n - 1, std::memory_order_release);  // pairs with seems_ready()
 	}
 	// From here on others have the lock.  Whoever found the buffer empty, or full, before looks again with it before it waits (channel_try_or_keep(), channel_try_or_hang()), and sees
 	// what we have moved; nobody who slept when we had it is passed over, since then nothing was moved here.

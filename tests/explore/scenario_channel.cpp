@@ -228,6 +228,46 @@ SCENARIO(channel_close_against_receive, 3) {
 	join(b);
 }
 
+// A try says "would wait" of a channel that was open and empty at some moment; this one is closed before it is emptied.
+SCENARIO(channel_close_and_empty_against_try, 2) {
+	chan<1> c;
+	EXPECT(c.send(1) == 0);
+	int error = -1;
+	lwpid_t a = start(1, [&] {
+		int value;
+		error = channel_try_fast(&c.c, chan_end::receive, &value, me()->l_cpu);
+	});
+	race();
+	c.close();
+	int value;
+	const int ours = c.receive(&value);
+	join(a);
+	EXPECT(ours == 0 ? error == EPIPE : ours == EPIPE && error == 0);
+}
+
+// The same without a ring: a sender that waits is told of the end.
+SCENARIO(channel_close_with_sender_against_try, 3) {
+	chan<0> c;
+	int sent = -1;
+	int error = -1;
+	int value = 0;
+	lwpid_t a = start(1, [&] { sent = c.send(7); });
+	lwpid_t b = start(2, [&] {
+		while (!c.c.ch_waited[1].load() && sent == -1) {
+			cpu_relax();
+		}
+		error = channel_try_fast(&c.c, chan_end::receive, &value, me()->l_cpu);
+	});
+	race();
+	while (!c.c.ch_waited[1].load() && sent == -1) {
+		cpu_relax();
+	}
+	c.close();
+	join(a);
+	join(b);
+	EXPECT(sent == 0 ? error == 0 && value == 7 : sent == EPIPE && error == EPIPE);
+}
+
 SCENARIO(channel_close_against_send, 3) {
 	chan<1> c;
 	int errors[2] = {-1, -1};
