@@ -5,7 +5,7 @@
  * Every call acts on LWPs of the caller's own process and may be made by any LWP and by any kernel
  * thread of the process: a kernel thread that the library does not know yet is adopted as an LWP by its
  * first call.  Unless its comment says otherwise a call returns 0, or -1 with errno set.  "Blocks" always means
- * that the calling LWP stops and its virtual CPU runs others.
+ * that the calling LWP stops and its virtual CPU runs others; a call that says nothing of it does not block.
  *
  * errno belongs to the calling LWP and follows it from kernel thread to kernel thread.  Its address does not: a function that reads errno,
  * blocks, and reads errno again may look at the kernel thread it left, because compilers compute the address once (glibc declares it

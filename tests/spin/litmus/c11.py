@@ -6,7 +6,7 @@ accesses *x, registers, if and else.  No loops: who would wait looks once, and t
   - atomic_compare_exchange_strong_explicit(x, &r, ...) has its expected value in a register;
   - atomic_signal_fence(memory_order_seq_cst) and membarrier() are the light and the heavy half of an asymmetric fence: each orders like a
     sequentially consistent one, but of two of these fences one must be heavy (Linux' membarrier(2) gives that: all others pass a full barrier
-    between its beginning and its end, so before or after each light one).
+    between its beginning and its end, so before or after each light one; and a little more, of which we make no use).
 
 An execution is built event by event, each after its predecessors in program order and what it reads from: RC11 forbids cycles of the two, so this
 reaches all.  What is no read is added at once: nothing it could do later is lost, since later stores may be placed before it in modification order.  A
