@@ -81,6 +81,14 @@ LWP_API int lwp_getrusage(int who, struct rusage *usage);
 /** Counts time from now on (1), or no longer (0).  Returns 1 if it was counted before, else 0. */
 LWP_API int lwp_account(int on);
 
+/**
+ * As getloadavg(3): stores how many LWPs of the process have run or could have, on average over the last one, five and fifteen minutes, sampled each five
+ * seconds; `nelem` of them, at most 3.  A kernel thread of the application is no part of it, nor an LWP that blocks its kernel thread.  Nothing need be
+ * switched on, and an idle process is not woken.
+ * Returns how many were stored, or -1: EINVAL null pointer, or `nelem` below 0.
+ */
+LWP_API int lwp_getloadavg(double loadavg[], int nelem);
+
 #ifdef __cplusplus
 }
 #endif

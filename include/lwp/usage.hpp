@@ -5,6 +5,7 @@
 
 #include <lwp/usage.h>
 
+#include <array>
 #include <chrono>
 #include <cstdint>
 
@@ -22,6 +23,13 @@ struct usage {
 LWP_API usage usage_of(lwpid_t);
 /// Of all of the process, also those that are gone; `share` of those that live.  Looks at every LWP.
 LWP_API usage usage_of_process();
+
+/// How many LWPs of the process have run or could have, on average over the last one, five and fifteen minutes (lwp_getloadavg()).
+inline std::array<double, 3> load_average() noexcept {
+	std::array<double, 3> load{};
+	(void)lwp_getloadavg(load.data(), 3);
+	return load;
+}
 
 /// Counts time from now on, or no longer.  Returns whether it was counted before.
 inline bool account(bool on) noexcept { return lwp_account(on ? 1 : 0) != 0; }

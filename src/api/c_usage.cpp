@@ -4,9 +4,11 @@
 #include "api/errno.h"
 #include "proc/lwp_life.h"
 #include "proc/runtime.h"
+#include "sched/load.h"
 
 #include <lwp/usage.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <ctime>
@@ -98,6 +100,19 @@ int lwp_getrusage(int who, struct rusage *usage) {
 	usage->ru_nvcsw = static_cast<long>(f.nvcsw);
 	usage->ru_nivcsw = static_cast<long>(f.nivcsw);
 	return 0;
+}
+
+int lwp_getloadavg(double loadavg[], int nelem) {
+	const in_library l;
+	if (loadavg == nullptr || nelem < 0) {
+		return c_result(EINVAL);
+	}
+	const load_average load = sched_load(now());
+	const int n = std::min(nelem, static_cast<int>(load_average::averages));
+	for (int i = 0; i < n; i++) {
+		loadavg[i] = static_cast<double>(load.la_load[i]) / static_cast<double>(load_average::one);
+	}
+	return n;
 }
 
 int lwp_account(int on) {

@@ -8,6 +8,7 @@
 #include "sched/callout.h"
 #include "sched/frozen.h"
 #include "sched/idle.h"
+#include "sched/load.h"
 #include "sched/spare.h"
 
 #include <algorithm>
@@ -257,6 +258,7 @@ void run() noexcept {
 			rounds++;
 			const bool anybody = look(when, &found);
 			hog_look = preempt_look(when);
+			sched_load_look(nullptr, when);  // for LWPs that never call
 			period = found || hurry || (anybody && idle_looks != 0) ? look_first : std::min(period * 2, look_most);
 			next_look = std::min(when + period, hog_look);
 			idle_looks = anybody ? 0 : idle_looks + 1;

@@ -17,6 +17,7 @@
 #include "proc/vcpus.h"
 #include "sched/account.h"
 #include "sched/idle.h"
+#include "sched/load.h"
 #include "sched/ncpu.h"
 #include "sched/point.h"
 #include "sched/spare.h"
@@ -263,6 +264,7 @@ int start(const runtime_options &o, bool home) noexcept {
 		return error;
 	}
 	guard_install(who_runs);
+	sched_load_begin(now());
 	{
 		const proc_scope hold(&proc0, curcpu_or_null());
 		proc0.p_running = true;
@@ -443,6 +445,7 @@ void runtime_stop() noexcept {
 		pager_stop();
 		monitor_stop();
 	}
+	sched_load_end();
 	vcpus_unmake(1);
 	std::lock_guard hold(runtime_lock);
 	vcpu_close_parker(vc);

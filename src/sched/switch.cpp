@@ -7,6 +7,7 @@
 #include "sched/callout.h"
 #include "sched/frozen.h"
 #include "sched/idle.h"
+#include "sched/load.h"
 #include "sched/place.h"
 #include "sched/point.h"
 #include "sched/priority.h"
@@ -555,6 +556,7 @@ LWP_NOINLINE void vcpu_poll(vcpu_t *vc, bool arrived) noexcept {
 	set_ticks(vc, took, halted);
 	if (LWP_UNLIKELY(when - vc->vc_turned >= turn_after)) {
 		vc->vc_turned = when;
+		sched_load_look(halted ? vc : nullptr, when);
 		lock_scope hold(vc->vc_rqlock, vc);
 		vc->vc_rq.turn();
 		sched_lift_locked(vc, when);

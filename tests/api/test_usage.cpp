@@ -115,6 +115,22 @@ TEST(Usage, BadArgumentsAreRefused) {
 	EXPECT_THROW((void)lwp::usage_of(0), std::system_error);
 }
 
+TEST(Usage, LoadAveragesAsGetloadavg) {
+	double load[5] = {-1, -1, -1, -1, -1};
+	EXPECT_EQ(error_of(lwp_getloadavg(nullptr, 3)), EINVAL);
+	EXPECT_EQ(error_of(lwp_getloadavg(load, -1)), EINVAL);
+	EXPECT_EQ(lwp_getloadavg(load, 0), 0);
+	EXPECT_EQ(load[0], -1);
+	EXPECT_EQ(lwp_getloadavg(load, 2), 2);
+	EXPECT_GE(load[1], 0);
+	EXPECT_EQ(load[2], -1);
+	EXPECT_EQ(lwp_getloadavg(load, 5), 3);
+	EXPECT_GE(load[2], 0);
+	EXPECT_EQ(load[3], -1) << "there are three";
+	EXPECT_LE(load[0], 64) << "nothing like that many have run";
+	EXPECT_GE(lwp::load_average()[2], 0);
+}
+
 TEST(Usage, AVoluntarySwitchIsOneThatItAskedFor) {
 	direct(10, [] {
 		// On a vCPU with nobody else each park of it is one switch, and a yield among two is one of each.
