@@ -145,7 +145,14 @@ LWP_ALWAYS_INLINE int block_as(lwp_t *l, spinlock *lock, waiters *q, const sleep
 	if constexpr (timed) {
 		callout_halt(&t);
 	}
-	const int error = l->l_error;  // read before we may sleep for the big lock
+	int error = l->l_error;  // read before we may sleep for the big lock
+	if constexpr (timed) {
+		// Of a signal and the deadline, if both have come by now, the deadline wins (NetBSD's sleepq_block()): the handler runs at the boundary in any
+		// case.  One that was moved to another object has no deadline any more.
+		if (LWP_UNLIKELY(error == ERESTART) && l->l_syncobj == on.sobj && now() >= on.deadline) {
+			error = ETIMEDOUT;
+		}
+	}
 	biglock_return(l);
 	return error;
 }

@@ -66,7 +66,7 @@ inline spinlock *sleepq_enter_self(lwp_t *l) noexcept {
 }
 
 /// Sleeps on itself.  `lock` comes from sleepq_enter_self() and is released.
-/// 0 woken (or to stand still: look again) | ETIMEDOUT | EINTR | ERESTART a signal: pass the boundary | EALREADY a token was there |
+/// 0 woken (or to stand still: look again) | ETIMEDOUT, also if a signal was first | EINTR | ERESTART a signal: pass the boundary | EALREADY a token was there |
 /// ENOMEM no timer, did not sleep.
 [[nodiscard]] int sleepq_block_self_and_unlock(lwp_t *l, spinlock *lock, const sleep_on &) noexcept;
 

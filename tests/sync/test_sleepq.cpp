@@ -383,6 +383,40 @@ TEST(Sleepq, InterruptEndsOnlyAnInterruptibleSleep) {
 	}
 }
 
+// A signal ends the sleep, and before the sleeper has its vCPU again the deadline passes, too.
+TEST(Sleepq, TimeoutWinsOverASignalWhenBothHaveHappened) {
+	for (const bool passes : {true, false}) {
+		lwp::thread({.priority = 10, .vcpu = 0, .policy = lwp::sched_policy::fifo}, [passes] {
+			bool posted_in_time = false;
+			while (!posted_in_time) {
+				const nanotime deadline = passes ? now() + 50'000'000 : now() + 3'600'000'000'000;
+				int result = -1;
+				lwp::thread sleeper({.priority = 5}, [&] { result = sleep_alone(yes, deadline); });
+				while (!asleep(sleeper.native_handle())) {
+					(void)park_for(std::chrono::microseconds(100));
+				}
+				lwp_t *l = curlwp();
+				{
+					part_hold hold(&proc0, proc_part(&proc0, sleeper.native_handle()), l->l_cpu);
+					hold.widen(l->l_cpu);
+					if (lwp_t *t = lwp_find(&proc0, sleeper.native_handle()); t != nullptr) {  // it may have ended by its deadline
+						posted_in_time = lwp_state(t) == lwp_stat::sleep;
+						EXPECT_TRUE(lwp_post(&proc0, t, lwp_lock(t, l->l_cpu), hold, LW_PENDSIG, ERESTART, l->l_cpu));
+					}
+					hold.unlock(l->l_cpu);
+				}
+				posted_in_time = posted_in_time && now() < deadline;
+				while (passes && now() < deadline) {
+				}
+				sleeper.join();
+				if (posted_in_time) {
+					EXPECT_EQ(result, passes ? ETIMEDOUT : ERESTART);
+				}
+			}
+		}).join();
+	}
+}
+
 TEST(Sleepq, SuspendEndsAnInterruptibleSleepWithZero) {
 	sleepq q;
 	char wchan = 0;
