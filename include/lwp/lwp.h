@@ -238,6 +238,12 @@ LWP_API void lwp_specific_key_delete(specificdata_key_t key);
 /** The caller's value, NULL if never set. */
 LWP_API void *lwp_getspecific(specificdata_key_t key);
 
+/**
+ * The value of `lid`, an LWP of the caller's proc; NULL if it has none, has begun to end, or is not there.  The caller sees to it that the LWP sets no value
+ * meanwhile: it is suspended, say, or waits for the caller.
+ */
+LWP_API void *_lwp_getspecific_by_lwp(lwpid_t lid, specificdata_key_t key);
+
 /** Replaces the caller's value; the old one is not destroyed.  A key that was never made aborts with a message; so does no memory. */
 LWP_API void lwp_setspecific(specificdata_key_t key, void *value);
 

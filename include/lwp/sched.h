@@ -9,7 +9,8 @@
  * of the best priority that is queued on a virtual CPU runs there next; a better one that comes runs when the one that runs now makes its next
  * library call.
  *   SCHED_OTHER   time-sharing.  Whoever computes a whole slice (20 to 150 ms) without a switch loses one priority; each sleep gives one back,
- *                 up to what it was given
+ *                 up to what it was given.  Whoever runs for longer than it sleeps, second after second, loses one in each and gets none back.
+ *                 What its creator has lost a new LWP begins without; what it loses besides is lost by who joins it
  *   SCHED_FIFO    runs until it sleeps, yields, or a better one comes
  *   SCHED_RR      the same, and after 100 ms it goes behind its equals at its next library call
  * An LWP that has a mutex, or a shared mutex as its writer, runs with the priority of the best that waits for it, if that is better.  This goes on

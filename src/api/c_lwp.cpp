@@ -289,6 +289,14 @@ void lwp_specific_key_delete(specificdata_key_t key) {
 
 void *lwp_getspecific(specificdata_key_t key) { return specific_get(curlwp()->l_specific, key); }
 
+void *_lwp_getspecific_by_lwp(lwpid_t lid, specificdata_key_t key) {
+	const in_library l;
+	lwp_t *me = l;
+	lock_scope hold(proc_part(me->l_proc, lid)->pp_lock, me->l_cpu);  // it may begin to end after us
+	const lwp_t *t = lid > 0 ? lwp_find(me->l_proc, lid) : nullptr;
+	return t != nullptr && (t->l_prflag & LPR_ENDING) == 0 ? specific_get(t->l_specific, key) : nullptr;
+}
+
 void lwp_setspecific(specificdata_key_t key, void *value) {
 	const in_library l;
 	LWP_CHECK(specific_set(l->l_specific, key, value) == 0, "lwp_setspecific: no memory for the value");

@@ -60,6 +60,7 @@ enum : std::uint32_t {
 	LW_SINTR = 0x00000080,      // its sleep may be interrupted
 	LW_TIMED = 0x00000100,      // its sleep has a deadline
 	LW_SYSTEM = 0x00000200,     // not the application's
+	LW_BATCH = 0x00001000,      // in its last second it ran for longer than it slept (sched/priority.h)
 	LW_PAGING = 0x00000800,     // somebody works on what of its stack is in memory
 	LW_CRMOD = 0x00000400,      // its credential is no longer the proc's: no reason to end a sleep
 	LW_WSTOP = 0x00010000,      // to stand still: its proc is stopped, or another stops the world
@@ -126,6 +127,16 @@ struct held_lock {
 	lock_hold hl_how;
 };
 
+/// What an LWP that runs for a millisecond and more at a time has done of late (sched/priority.cpp).
+struct run_account {
+	lwpid_t ra_lid = 0;      // whose this is: another's is left as it was when the struct is used again
+	nanotime ra_second = 0;  // when its second began
+	nanotime ra_since = 0;   // its last such stretch,
+	nanotime ra_until = 0;   // and when that was looked at
+	nanotime ra_ran = 0;     // CPU time in this second
+	nanotime ra_slept = 0;   // what was between stretches in it, if it slept there
+};
+
 // What a switch touches comes first: two cache lines, which lwp_layout below holds the compiler to.
 struct alignas(64) lwp_t : lid_node {  // lid_node: l_lid and the id table's link, p
 	context l_ctx;                     // l: where it goes on; valid while off its vCPU, stored by the one that runs next
@@ -170,6 +181,7 @@ struct alignas(64) lwp_t : lid_node {  // lid_node: l_lid and the id table's lin
 	bool l_farwait;                             // p: with an l_wait: not pp_lock but that of another part, or all of them, cover the wait
 	std::uint8_t l_nested;                      // !: handlers and hooks that run in it in the middle of a wait with l_pins
 	bool l_interrupted;                         // !: a handler without SA_RESTART has run in it since its call began
+	std::uint8_t l_borndecay;                   // (: what l_decay was when it was made: of who made it
 	std::uint16_t l_pins;      // !: records on its stack that others can reach (waits under way): it cannot end before they are off
 	std::uint32_t l_blocking;  // !: regions of lwp_blocking_enter() that it is in
 	std::uint32_t l_room;      // !: bytes free for the creator's use above the frames of l_ctx
@@ -190,6 +202,7 @@ struct alignas(64) lwp_t : lid_node {  // lid_node: l_lid and the id table's lin
 	char l_name[LWP_MAXNAME];  // p
 	pthread_t l_kthread;       // (: of an adopted one
 	std::uint64_t l_nivcsw;    // l: of the times it was switched out, those when it could have run on
+	run_account l_run;         // l: what it has done of late, if it is time-sharing
 	cpu_account l_account;     // l: what it has used, if that is counted (sched/account.h)
 	trace *l_trace;            // l: what it did of late, if somebody wants to know (sched/trace.h)
 	vcpu_mask l_affinity;      // l: with bound_several: where it may run

@@ -69,6 +69,8 @@ void scrub(lwp_t *l) noexcept {
 	l->l_ncsw = 0;
 	l->l_nivcsw = 0;
 	l->l_account = {};
+	l->l_run = {};
+	l->l_borndecay = 0;
 	l->l_trace = nullptr;
 	l->l_biglocks = 0;
 	l->l_bighas = big_hold::none;

@@ -8,7 +8,7 @@
 //   exit       one pass, keys ascending, all reads NULL        tss_rounds passes at most, while values remain
 //   bad key    set: fatal; get: NULL                           set, delete: EINVAL; get: NULL
 //
-// get and set are for the LWP that owns the specref, and take no lock.  Destructors are called without any lock held, so they may
+// get and set are for the LWP that owns the specref, or who knows that it sets nothing meanwhile, and take no lock.  Destructors are called without any lock held, so they may
 // block, and may call everything here; not to return is to call specific_fini() once more, which goes on with what is left.  No exceptions.  Takes: specific_lock (leaf), for keys and the list
 // of containers, never while it allocates or calls out.  Blocks nowhere by itself, never throws.
 #pragma once

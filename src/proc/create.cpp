@@ -5,6 +5,7 @@
 #include "proc/lwp_life.h"
 #include "proc/runtime.h"
 #include "sched/place.h"
+#include "sched/priority.h"
 #include "sched/switch.h"
 
 #include <cerrno>
@@ -130,11 +131,14 @@ int set_scheduling(lwp_t *l, lwp_t *l1, const lwp_options &o) noexcept {
 	if (LWP_UNLIKELY(better) && lwp_authorize(l1, priv_sched) != 0) {
 		return EPERM;
 	}
-	l->l_decay = 0;
+	// What its creator has used up counts against it, too (sched_lwp_fork()).
+	l->l_decay = LWP_LIKELY(l1->l_decay == 0) ? 0 : sched_inherited_decay(l1, l);
+	l->l_borndecay = l->l_decay;
 	l->l_protpri = pri_none;
 	l->l_protdepth = 0;
-	l->l_ownpri.store(l->l_basepri, std::memory_order_relaxed);  // relaxed, both: nobody knows it yet
-	l->l_priority.store(l->l_basepri, std::memory_order_relaxed);
+	const auto own = static_cast<pri_t>(l->l_basepri - l->l_decay);
+	l->l_ownpri.store(own, std::memory_order_relaxed);  // relaxed, both: nobody knows it yet
+	l->l_priority.store(own, std::memory_order_relaxed);
 	return 0;
 }
 

@@ -13,6 +13,7 @@
 // LWP waited for waits, directly or along a chain, for the caller.
 #include "base/assert.h"
 #include "proc/lwp_life.h"
+#include "sched/priority.h"
 #include "sync/waitgraph.h"
 
 #include <cerrno>
@@ -170,7 +171,11 @@ int collect_and_unlock(proc_t *p, lwp_t *dead, lwpid_t *departed, vcpu_t *me) no
 	if (departed != nullptr) {
 		*departed = lwp_lid(dead);
 	}
+	const int worn = dead->l_decay - dead->l_borndecay;  // the dead have no lock: nobody changes it any more
 	lwp_free_and_unlock(p, dead, me);
+	if (LWP_UNLIKELY(worn > 0)) {
+		sched_collect(me->vc_curlwp, static_cast<unsigned>(worn));
+	}
 	return 0;
 }
 

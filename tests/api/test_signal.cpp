@@ -10,6 +10,7 @@
 
 #include <csignal>
 #include <cstring>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <thread>
 #include <unistd.h>
@@ -525,6 +526,42 @@ TEST(SignalDeathTest, OfTheOsWakesASleepingProc) {
 	GTEST_SKIP() << "ThreadSanitizer holds signals back until a call that it intercepts; idle vCPUs make raw ones";
 #endif
 	EXPECT_EXIT(sleep_until_signalled(), testing::ExitedWithCode(7), "^$");
+}
+
+namespace {
+
+/// Computes, and calls now and then, with so many seconds of CPU time from now on; the hard limit comes with the soft one, or later.
+[[noreturn]] void compute_with_limit(bool hard) {
+	struct sigaction act {};
+	act.sa_handler = [](int sig) { std::_Exit(sig == SIGXCPU && _lwp_self() > 0 ? 9 : 10); };  // in the LWP that took it, at its boundary
+	(void)lwp_sigaction(SIGXCPU, &act, nullptr);
+	timespec used{};
+	(void)::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
+	const auto soft = static_cast<rlim_t>(used.tv_sec) + 1;
+	const rlimit limit{soft, hard ? soft : soft + 60};
+	if (::setrlimit(RLIMIT_CPU, &limit) != 0) {
+		std::_Exit(11);
+	}
+	lwp::thread([] {
+		for (;;) {
+			for (unsigned i = 0; i < 100'000; i++) {
+				asm volatile("" : : : "memory");
+			}
+			lwp_yield();
+		}
+	}).join();
+	std::_Exit(12);
+}
+
+}  // namespace
+
+// RLIMIT_CPU: the OS keeps the time, and its signals come as all others do.
+TEST(SignalDeathTest, LimitOfCpuTime) {
+#if LWP_TEST_TSAN
+	GTEST_SKIP() << "ThreadSanitizer holds signals back until a call that it intercepts; idle vCPUs make raw ones";
+#endif
+	EXPECT_EXIT(compute_with_limit(false), testing::ExitedWithCode(9), "^$");
+	EXPECT_EXIT(compute_with_limit(true), testing::KilledBySignal(SIGKILL), "^$");
 }
 
 TEST(SignalDeathTest, DefaultEndsTheProcess) {

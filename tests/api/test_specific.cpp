@@ -110,6 +110,26 @@ TEST(Specific, DestructorsRunInTheDyingLwpInAscendingOrder) {
 	EXPECT_TRUE(calls.empty());
 }
 
+TEST(Specific, OfAnotherLwpThatSetsNothingMeanwhile) {
+	specificdata_key_t key;
+	ASSERT_EQ(lwp_specific_key_create(&key, nullptr), 0);
+	int value = 0;
+	subject other([&](subject &s) {
+		lwp_setspecific(key, &value);
+		s.park_once();
+	});
+	other.await_blocked();
+	EXPECT_EQ(_lwp_getspecific_by_lwp(other.lid(), key), &value);
+	EXPECT_EQ(_lwp_getspecific_by_lwp(_lwp_self(), key), nullptr);
+	EXPECT_EQ(_lwp_getspecific_by_lwp(nobody, key), nullptr);
+	EXPECT_EQ(_lwp_getspecific_by_lwp(0, key), nullptr);
+	EXPECT_EQ(error_of(_lwp_unpark(other.lid(), nullptr)), 0);
+	await_end(other.lid());
+	EXPECT_EQ(_lwp_getspecific_by_lwp(other.lid(), key), nullptr) << "it is a zombie";
+	collect(other.lid());
+	lwp_specific_key_delete(key);
+}
+
 TEST(Specific, ReplacedValueIsNotDestroyed) {
 	counted = 0;
 	const specificdata_key_t key = make_key(count);

@@ -146,6 +146,106 @@ TEST(Priority, SleepingGivesItBack) {
 	});
 }
 
+TEST(Priority, AChildBeginsWithoutWhatItsCreatorHasUsedUp) {
+	direct(lwp::sched_policy::other, 63, [] {
+		const unsigned used = charge(second, second, 0, false) + charge(second, second, 0, false);
+		EXPECT_EQ(used, 2u);
+		unsigned decay = 0;
+		pri_t own = 0;
+		pri_t runs_with = 0;
+		lwp::thread([&] {
+			const lwp_t *l = curlwp();
+			decay = l->l_decay;
+			own = l->l_ownpri.load();
+			runs_with = l->l_priority.load();
+		}).join();
+		EXPECT_EQ(decay, 2u);
+		EXPECT_EQ(own, 61);
+		EXPECT_EQ(runs_with, 61);
+		EXPECT_EQ(curlwp()->l_decay, 1) << "it has slept, and does not pay for it twice";
+	});
+	direct(lwp::sched_policy::other, 63, [] {
+		(void)(charge(second, second, 0, false) + charge(second, second, 0, false));
+		unsigned decay = 99;
+		lwp::thread({.priority = 1}, [&] { decay = curlwp()->l_decay; }).join();
+		EXPECT_EQ(decay, 1u) << "nothing is worse than the worst";
+	});
+}
+
+TEST(Priority, WhoCollectsPaysForWhatTheChildHasUsedUp) {
+	direct(lwp::sched_policy::other, 63, [] {
+		lwp::thread([] { EXPECT_EQ(charge(second, second, 0, false) + charge(second, second, 0, false), 2u); }).join();
+		EXPECT_EQ(curlwp()->l_decay, 2);
+		EXPECT_EQ(curlwp()->l_priority.load(), 61);
+	});
+	direct(lwp::sched_policy::fifo, 3, [] {
+		lwp::thread({.priority = 63, .policy = lwp::sched_policy::other}, [] { (void)charge(second, second, 0, false); }).join();
+		EXPECT_EQ(curlwp()->l_decay, 0) << "real time is not used up";
+	});
+}
+
+TEST(Priority, AShortStretchIsCountedToo) {
+	direct(lwp::sched_policy::other, 63, [] {
+		const lwp_t *self = curlwp();
+		const unsigned less = charge(second / 100, slice_shortest / 4, 0, false);
+		const nanotime ran = self->l_run.ra_ran;
+		EXPECT_EQ(less, 0u);
+		EXPECT_EQ(ran, slice_shortest / 4);
+	});
+}
+
+// More run than slept in a second, twice in a row.
+TEST(Priority, BatchIsWhoRunsForLongerThanItSleeps) {
+	direct(lwp::sched_policy::other, 63, [] {
+		lwp_t *self = curlwp();
+		constexpr nanotime tenth = second / 10;
+		const auto run = [self](unsigned from, unsigned to, bool slept) {
+			if (slept) {
+				self->l_slept = self->l_run.ra_since;  // as a vCPU says that has not looked at its clock since
+			}
+			return sched_account_stretch(self, second + from * tenth, second + to * tenth, (to - from) * tenth);
+		};
+		const auto batch = [self] { return (lwp_flags(self) & LW_BATCH) != 0; };
+		self->l_run = {};
+		bool paid[4];
+		bool is[4];
+		(void)run(0, 6, false);
+		paid[0] = run(10, 16, true);  // 1.2 s in 1.6
+		is[0] = batch();
+		paid[1] = run(20, 26, true);  // 0.6 s in 1
+		is[1] = batch();
+		self->l_decay = 2;
+		self->l_slept = self->l_run.ra_since + tenth;
+		sched_slept(self);
+		const unsigned kept = self->l_decay;
+		paid[2] = run(36, 37, true);  // 0.1 s in 1.1
+		is[2] = batch();
+		sched_slept(self);
+		const unsigned given_back = self->l_decay;
+		(void)run(37, 38, false);
+		paid[3] = run(60, 61, false);  // queued for long, but not asleep: 0.2 s run, none slept
+		is[3] = batch();
+		self->l_decay = 1;
+		self->l_slept = self->l_run.ra_second + 2 * second;
+		sched_slept(self);
+		const bool long_ago = batch();
+		const unsigned at_last = self->l_decay;
+		self->l_run = {};
+		EXPECT_FALSE(paid[0]) << "once";
+		EXPECT_TRUE(is[0]);
+		EXPECT_TRUE(paid[1]) << "and again";
+		EXPECT_TRUE(is[1]);
+		EXPECT_EQ(kept, 2u) << "its sleeps give nothing back";
+		EXPECT_FALSE(paid[2]);
+		EXPECT_FALSE(is[2]);
+		EXPECT_EQ(given_back, 1u);
+		EXPECT_FALSE(paid[3]);
+		EXPECT_TRUE(is[3]);
+		EXPECT_FALSE(long_ago);
+		EXPECT_EQ(at_last, 0u);
+	});
+}
+
 // The whole way: computes, then passes what has looks at the clock in it, until a look has found that.  A kernel thread that loses its CPU at the wrong
 // moment is not charged: again, then.
 TEST(Priority, ComputingIsFoundAtALookAtTheClock) {
