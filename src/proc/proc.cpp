@@ -53,19 +53,28 @@ bool proc_held_all(const proc_t *p) noexcept {
 	return held;
 }
 
+namespace {
+
+LWP_ALWAYS_INLINE void add_counts(proc_counts &c, const procshare &pp) noexcept {
+	c.nlwps += pp.pp_nlwps;
+	c.nzlwps += pp.pp_nzlwps;
+	c.nrlwps += pp.pp_nrlwps.load(std::memory_order_relaxed);  // relaxed, here and below: all locks are held
+	c.ndlwps += pp.pp_ndlwps;
+	c.nlwpwait += pp.pp_nlwpwait.load(std::memory_order_relaxed) + pp.pp_nfarwait.load(std::memory_order_relaxed);
+}
+
+}  // namespace
+
 proc_counts proc_count(const proc_t *p) noexcept {
 	proc_counts c;
-	const auto add = [&c](const procshare &pp) {
-		c.nlwps += pp.pp_nlwps;
-		c.nzlwps += pp.pp_nzlwps;
-		c.nrlwps += pp.pp_nrlwps.load(std::memory_order_relaxed);  // relaxed, here and below: all locks are held
-		c.ndlwps += pp.pp_ndlwps;
-		c.nlwpwait += pp.pp_nlwpwait.load(std::memory_order_relaxed) + pp.pp_nfarwait.load(std::memory_order_relaxed);
-	};
-	if (p != nullptr) {
-		proc_each_share(p, add);
+	if (LWP_LIKELY(p == &proc0)) {  // each wait for any, and each end with such a wait under way, asks
+		for (std::uint32_t i = 0, n = proc_nparts(p); i < n; i++) {
+			add_counts(c, proc0_parts[i]);
+		}
+	} else if (p != nullptr) {
+		proc_each_share(p, [&c](const procshare &pp) { add_counts(c, pp); });
 	} else {
-		procs_each([&](const proc_t *each) { proc_each_share(each, add); });
+		procs_each([&c](const proc_t *each) { proc_each_share(each, [&c](const procshare &pp) { add_counts(c, pp); }); });
 	}
 	return c;
 }
