@@ -13,6 +13,7 @@
 // deadlock (deadlock.hpp).
 #pragma once
 
+#include <lwp/detail/here.hpp>
 #include <lwp/detail/storage.hpp>
 #include <lwp/detail/time.hpp>
 #include <lwp/lwp.h>
@@ -68,16 +69,42 @@ public:
 	mutex &operator=(const mutex &) = delete;
 
 	/// Blocks the LWP until the mutex is the caller's.  Throws std::system_error: resource_deadlock_would_occur, the caller has it already.
-	void lock();
+	LWP_HERE_INLINE void lock() {
+		if (!take()) {
+			lock_call();
+		}
+	}
 	/// Never blocks; false if somebody has it, the caller included.
-	bool try_lock() noexcept;
+	LWP_HERE_INLINE bool try_lock() noexcept { return take() || try_lock_call(); }
 	/// The next owner may destroy the mutex: it is not touched any more once it can be taken.
-	void unlock() noexcept;
+	LWP_HERE_INLINE void unlock() noexcept {
+		if (!give()) {
+			unlock_call();
+		}
+	}
 
 private:
 	friend class condition_variable;
 	friend class timed_mutex;
 	friend class recursive_mutex;
+	void lock_call();
+	bool try_lock_call() noexcept;
+	void unlock_call() noexcept;
+	/// Without a call: takes it if nobody has it, wants it, or was just woken for it.
+	LWP_HERE_INLINE bool take() noexcept {
+		const detail::here here;
+		return here && detail::lock_word_take(kernel_.bytes, 0, here.lwp());
+	}
+	/// Without a call: gives it back if nobody wants it and nothing is to be done at the boundary.  An LWP that is interrupted on either side of the
+	/// exchange has the mutex or has it not, as anywhere in its code.
+	LWP_HERE_INLINE bool give() noexcept {
+		const detail::here here;
+		if (!here) {
+			return false;
+		}
+		const std::uintptr_t lwp = here.lwp();
+		return !here.boundary_due(lwp) && detail::lock_word_give(kernel_.bytes, lwp, 0);
+	}
 	bool try_lock_until_steady(detail::steady_time, const std::stop_token * = nullptr);  // throws system_error
 	static constexpr std::size_t known_at = 26;  // a byte that is not 0 if a debug build's checker knows it
 	detail::storage<32> kernel_;
@@ -131,14 +158,50 @@ public:
 
 	/// Blocks the LWP until the mutex is the caller's; one level more if it is already.  Throws std::system_error:
 	/// resource_unavailable_try_again, no more levels.
-	void lock();
+	LWP_HERE_INLINE void lock() {
+		if (!take()) {
+			lock_call();
+		}
+	}
 	/// Never blocks; false if another has it or there are no more levels.
-	bool try_lock() noexcept;
+	LWP_HERE_INLINE bool try_lock() noexcept { return take() || try_lock_call(); }
 	/// One level less; the last one is as mutex::unlock().
-	void unlock() noexcept;
+	LWP_HERE_INLINE void unlock() noexcept {
+		if (!give()) {
+			unlock_call();
+		}
+	}
 
 private:
 	friend class recursive_timed_mutex;
+	void lock_call();
+	bool try_lock_call() noexcept;
+	void unlock_call() noexcept;
+	/// These as mutex's; one level more or less of what the caller has needs no exchange.
+	LWP_HERE_INLINE bool take() noexcept {
+		const detail::here here;
+		if (!here) {
+			return false;
+		}
+		if (!mine(here.lwp())) {
+			return mutex_.take() && (levels_ = 1) != 0;
+		}
+		return levels_ != UINT32_MAX && ++levels_ != 0;
+	}
+	LWP_HERE_INLINE bool give() noexcept {
+		const detail::here here;
+		if (!here || !mine(here.lwp())) {
+			return false;
+		}
+		if (--levels_ == 0 && !mutex_.give()) {
+			levels_ = 1;
+			return false;
+		}
+		return true;
+	}
+	[[nodiscard]] LWP_HERE_INLINE bool mine(std::uintptr_t lwp) const noexcept {
+		return (detail::lock_word(mutex_.kernel_.bytes) & ~detail::here::lock_flags) == lwp;
+	}
 	bool try_lock_until_steady(detail::steady_time, const std::stop_token * = nullptr);
 	mutex mutex_;
 	std::uint32_t levels_ = 0;  // mutex_: how often its owner has it

@@ -39,16 +39,32 @@ public:
 
 	/// Blocks the LWP until the mutex is the caller's alone.  Throws std::system_error: resource_deadlock_would_occur, the caller has it
 	/// already.
-	void lock();
+	LWP_HERE_INLINE void lock() {
+		if (!take()) {
+			lock_call();
+		}
+	}
 	/// Never blocks; false if anybody has it.
-	bool try_lock() noexcept;
-	void unlock() noexcept;
+	LWP_HERE_INLINE bool try_lock() noexcept { return take() || try_lock_call(); }
+	LWP_HERE_INLINE void unlock() noexcept {
+		if (!give()) {
+			unlock_call();
+		}
+	}
 
 	/// Blocks the LWP until the caller shares the mutex.  Throws std::system_error: resource_deadlock_would_occur, the caller has it alone.
-	void lock_shared();
+	LWP_HERE_INLINE void lock_shared() {
+		if (!share()) {
+			lock_shared_call();
+		}
+	}
 	/// Never blocks; false if a writer has it, or waits for it and is not of a lower priority.
-	bool try_lock_shared() noexcept;
-	void unlock_shared() noexcept;
+	LWP_HERE_INLINE bool try_lock_shared() noexcept { return share() || try_lock_shared_call(); }
+	LWP_HERE_INLINE void unlock_shared() noexcept {
+		if (!unshare()) {
+			unlock_shared_call();
+		}
+	}
 
 	/// Not in std (rw_tryupgrade(9)).  Of a caller that shares the mutex and is the only one: it has it alone from now on, before all who wait; true.  False
 	/// if others share it: the caller still does.  Never blocks.  To wait for the others would be a deadlock of two that both want to.
@@ -59,6 +75,38 @@ public:
 
 private:
 	friend class shared_timed_mutex;
+	// Of the first word (sync/rwlock.h): somebody sleeps; the rest is the writer; without that, how many readers, in units.  ABI.
+	static constexpr std::uintptr_t waited = 1, writer = 2, reader = 64;
+	void lock_call();
+	bool try_lock_call() noexcept;
+	void unlock_call() noexcept;
+	void lock_shared_call();
+	bool try_lock_shared_call() noexcept;
+	void unlock_shared_call() noexcept;
+	// Without a call, as mutex's: with nobody else there; readers, as long as no writer has it and nobody sleeps.
+	LWP_HERE_INLINE bool take() noexcept {
+		const detail::here here;
+		return here && detail::lock_word_take(kernel_.bytes, 0, here.lwp() | writer);
+	}
+	LWP_HERE_INLINE bool give() noexcept {
+		const detail::here here;
+		if (!here) {
+			return false;
+		}
+		const std::uintptr_t lwp = here.lwp();
+		return !here.boundary_due(lwp) && detail::lock_word_give(kernel_.bytes, lwp | writer, 0);
+	}
+	LWP_HERE_INLINE bool share() noexcept {
+		const detail::here here;
+		const std::uintptr_t word = detail::lock_word(kernel_.bytes);
+		return here && (word & (writer | waited)) == 0 && detail::lock_word_take(kernel_.bytes, word, word + reader);
+	}
+	LWP_HERE_INLINE bool unshare() noexcept {
+		const detail::here here;
+		const std::uintptr_t word = detail::lock_word(kernel_.bytes);
+		return here && !here.boundary_due(here.lwp()) && (word & (writer | waited)) == 0 && word >= reader &&
+		    detail::lock_word_give(kernel_.bytes, word, word - reader);
+	}
 	bool try_lock_until_steady(detail::steady_time, const std::stop_token * = nullptr);         // throws system_error
 	bool try_lock_shared_until_steady(detail::steady_time, const std::stop_token * = nullptr);  // throws system_error
 	static constexpr std::size_t known_at = 40;  // a byte that is not 0 if a debug build's checker knows it

@@ -27,6 +27,13 @@ using namespace kern;
 static_assert(sizeof(kmutex) == sizeof(mutex) && alignof(kmutex) == alignof(mutex));
 static_assert(offsetof(kmutex, mtx_owner) == 0, "what ~mutex() looks at");
 static_assert(sizeof(atomic<bool>) == 1 && offsetof(kmutex, mtx_known) == 26, "mutex::known_at");
+#if LWP_HERE && !LWP_BY_CALL
+// What code that stands in applications looks at.
+static_assert(offsetof(vcpu_t, vc_curlwp) == lwp::detail::here::lwp_at && offsetof(vcpu_t, vc_resched) == lwp::detail::here::resched_at);
+static_assert(offsetof(lwp_t, l_flag) == lwp::detail::here::flags_at && LW_BOUNDARY == lwp::detail::here::boundary);
+static_assert(sizeof(lwp_t::l_flag) == 4 && sizeof(vcpu_t::vc_resched) == 1 && alignof(lwp_t) == 64);
+static_assert(kmutex::flags == lwp::detail::here::lock_flags);
+#endif
 static_assert(sizeof(konce) == sizeof(once_flag) && alignof(konce) == alignof(once_flag));
 static_assert(konce::done == 2 && offsetof(konce, on_word) == 0, "what once_flag::done() looks at");
 
@@ -79,7 +86,7 @@ void check_mutex_destroyed(const void *object, std::uintptr_t word) noexcept {
 
 }  // namespace detail
 
-void mutex::lock() {
+void mutex::lock_call() {
 	const in_library l;
 	kmutex *m = km(kernel_);
 	lockorder_wanted(l, m, lock_hold::mutex, lockorder_site());
@@ -89,7 +96,7 @@ void mutex::lock() {
 	lockorder_taken(l, m, lock_hold::mutex, lockorder_site());
 }
 
-bool mutex::try_lock() noexcept {
+bool mutex::try_lock_call() noexcept {
 	const in_library l;
 	const bool taken = mutex_trylock(km(kernel_), l);
 	if (taken) {
@@ -110,7 +117,7 @@ bool mutex::try_lock_until_steady(lwp::detail::steady_time deadline, const std::
 	return error == 0;
 }
 
-void mutex::unlock() noexcept {
+void mutex::unlock_call() noexcept {
 	const in_library l;
 	kmutex *m = km(kernel_);
 #if LWP_DEBUG
@@ -123,7 +130,7 @@ void mutex::unlock() noexcept {
 	lwp_userret(l);
 }
 
-void recursive_mutex::lock() {
+void recursive_mutex::lock_call() {
 	const in_library l;
 	kmutex *m = km(mutex_);
 	if (mutex_owner(m) != l) {
@@ -137,7 +144,7 @@ void recursive_mutex::lock() {
 	}
 }
 
-bool recursive_mutex::try_lock() noexcept {
+bool recursive_mutex::try_lock_call() noexcept {
 	const in_library l;
 	kmutex *m = km(mutex_);
 	if (!mutex_trylock(m, l) && (mutex_owner(m) != l || levels_ == levels_most)) {
@@ -161,7 +168,7 @@ bool recursive_mutex::try_lock_until_steady(lwp::detail::steady_time deadline, c
 	return true;
 }
 
-void recursive_mutex::unlock() noexcept {
+void recursive_mutex::unlock_call() noexcept {
 	const in_library l;
 	kmutex *m = km(mutex_);
 #if LWP_DEBUG

@@ -73,7 +73,9 @@ void check_shared_mutex_destroyed(const void *object, std::uintptr_t word) noexc
 
 }  // namespace detail
 
-void shared_mutex::lock() {
+void shared_mutex::lock_call() {
+	static_assert(
+	    waited == krwlock::waited && writer == krwlock::writer && reader == krwlock::reader, "what goes in and out without a call");
 	const in_library l;
 	krwlock *k = rw(kernel_);
 	lockorder_wanted(l, k, lock_hold::write, lockorder_site());
@@ -83,7 +85,7 @@ void shared_mutex::lock() {
 	lockorder_taken(l, k, lock_hold::write, lockorder_site());
 }
 
-bool shared_mutex::try_lock() noexcept {
+bool shared_mutex::try_lock_call() noexcept {
 	const in_library l;
 	const bool taken = rwlock_trywrlock(rw(kernel_), l);
 	if (taken) {
@@ -102,7 +104,7 @@ bool shared_mutex::try_lock_until_steady(lwp::detail::steady_time deadline, cons
 	return taken;
 }
 
-void shared_mutex::unlock() noexcept {
+void shared_mutex::unlock_call() noexcept {
 	const in_library l;
 	krwlock *k = rw(kernel_);
 #if LWP_DEBUG
@@ -115,7 +117,7 @@ void shared_mutex::unlock() noexcept {
 	lwp_userret(l);
 }
 
-void shared_mutex::lock_shared() {
+void shared_mutex::lock_shared_call() {
 	const in_library l;
 	krwlock *k = rw(kernel_);
 	lockorder_wanted(l, k, lock_hold::read, lockorder_site());
@@ -125,7 +127,7 @@ void shared_mutex::lock_shared() {
 	lockorder_taken(l, k, lock_hold::read, lockorder_site());
 }
 
-bool shared_mutex::try_lock_shared() noexcept {
+bool shared_mutex::try_lock_shared_call() noexcept {
 	const in_library l;
 	const bool taken = rwlock_tryrdlock(rw(kernel_), l);
 	if (taken) {
@@ -144,7 +146,7 @@ bool shared_mutex::try_lock_shared_until_steady(lwp::detail::steady_time deadlin
 	return taken;
 }
 
-void shared_mutex::unlock_shared() noexcept {
+void shared_mutex::unlock_shared_call() noexcept {
 	const in_library l;
 	krwlock *k = rw(kernel_);
 #if LWP_DEBUG

@@ -330,6 +330,7 @@ void play(const schedule &sc) noexcept {
 	if (int error = runtime_start({.vcpus = 1})) {
 		fatal("lwp::testing::explore: the runtime does not start: error %d", error);
 	}
+	curcpu_by_call();  // each call is a step
 	vcpu_t *vc = sched.sd_vcpu[0];
 	vc->vc_parker.store(&leaping_parker, std::memory_order_relaxed);
 	pl.circle = waitgraph_reporter.load(std::memory_order_relaxed);

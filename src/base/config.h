@@ -29,6 +29,13 @@
 #define LWP_EXPLORE 0  // the build of tests/explore: atomics, clock and futexes are the explorer's
 #endif
 
+#ifndef LWP_PORTABLE_SWITCH
+#define LWP_PORTABLE_SWITCH 0  // switch with the public boost::context::fiber only
+#endif
+
+// Applications call the library for each lock, whatever <lwp/detail/here.hpp> could do without: a call checks more, or an LWP looks otherwise.
+#define LWP_BY_CALL (LWP_DEBUG || LWP_ASAN || LWP_TSAN || LWP_EXPLORE || LWP_PORTABLE_SWITCH)
+
 #define LWP_LIKELY(x) __builtin_expect(!!(x), 1)
 #define LWP_UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define LWP_NOINLINE __attribute__((noinline))

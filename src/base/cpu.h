@@ -36,5 +36,7 @@ LWP_ALWAYS_INLINE vcpu_t *curcpu_or_null() noexcept {
 
 /// Said once by each kernel thread that becomes (or stops being) a vCPU.
 void curcpu_set(vcpu_t *vc) noexcept;
+/// Code that stands in the application calls the library from now on, on this kernel thread, also where it need not (<lwp/detail/here.hpp>).
+void curcpu_by_call() noexcept;
 
 }  // namespace lwp::kern

@@ -37,21 +37,22 @@ enum class vcpu_duty : std::uint8_t { acts, away, leaves, rests, outside };
 
 struct alignas(64) vcpu_t {
 	// what every switch touches
+	// These two are looked at by code that stands in applications: <lwp/detail/here.hpp>.
 	lwp_t *vc_curlwp = nullptr;          // o: who runs; peeked at by the guard report
+	atomic<bool> vc_resched{false};      // a: somebody better than vc_curlwp is queued: yield at the boundary
+	bool vc_tick_short = false;          // o: the count to the next look at the clock is not vc_ticks: it was said after a halt
+	bool vc_bound = false;               // (: an adopted kernel thread of the application, or the monitor
+	bool vc_spare = false;               // (: a substitute
+	int vc_tick = 0;                     // o: switches until the next look at the clock
 	spinlock *vc_handoff = nullptr;      // o: the lock of the LWP that just left; released by the one that arrives
 	struct lwp_look *vc_look = nullptr;  // o: what the LWP that arrives is to do for one that looks at it
 	lwp_t *vc_dying = nullptr;           // o: that LWP if it ended: its stack is free once we have arrived
 	kthread_image vc_image{};            // (
-	int vc_tick = 0;                     // o: switches until the next look at the clock
 	atomic<int> vc_ticks{1};             // a: how many switches take some ten microseconds; written by its kernel thread
 	// a: what its parker waits for on behalf of LWPs: then it is polled as if a timer were armed.  Written by who may poll it (io/port.h).
 	atomic<unsigned> vc_pending{0};
-	bool vc_tick_short = false;                  // o: the count to that look is not vc_ticks: it was said after a halt
-	bool vc_bound = false;                       // (: an adopted kernel thread of the application, or the monitor
-	bool vc_spare = false;                       // (: a substitute
 	atomic<vcpu_duty> vc_duty{vcpu_duty::acts};  // a: written under sp_lock; its own kernel thread may look without, and late
 	atomic<std::int16_t> vc_index{-1};     // a: its place in sd_vcpu, 0 up; -1: bound.  A spare's is written under sp_lock while it rests
-	atomic<bool> vc_resched{false};        // a: somebody better than vc_curlwp is queued: yield at the boundary
 	lwp_t *vc_owed = nullptr;              // o: its priority must be looked at anew as soon as no lock is held (sync/turnstile.h)
 	biglock *vc_letgo = nullptr;           // o: the LWP that left had it: to be let go of as soon as no lock is held (sync/biglock.h)
 	procpart *vc_part = nullptr;           // (: the part of the proc that LWPs made here belong to; a spare's: d, while it rests

@@ -70,26 +70,26 @@ extern "C" void lwp_testing_calls() {}
 // clang-format off
 
 // mutex
-MEMBER(void, "mutex::lock", _ZN3lwp5mutex4lockEv)
-MEMBER(bool, "mutex::try_lock", _ZN3lwp5mutex8try_lockEv)
+MEMBER(void, "mutex::lock", _ZN3lwp5mutex9lock_callEv)
+MEMBER(bool, "mutex::try_lock", _ZN3lwp5mutex13try_lock_callEv)
 MEMBER2(bool, "mutex::try_lock_until", steady_time, const void *, _ZN3lwp5mutex21try_lock_until_steadyENSt6chrono10time_pointINS1_3_V212steady_clockENS1_8durationIlSt5ratioILl1ELl1000000000EEEEEEPKSt10stop_token)
-MEMBER(void, "mutex::unlock", _ZN3lwp5mutex6unlockEv)
+MEMBER(void, "mutex::unlock", _ZN3lwp5mutex11unlock_callEv)
 
 // recursive_mutex
-MEMBER(void, "recursive_mutex::lock", _ZN3lwp15recursive_mutex4lockEv)
-MEMBER(bool, "recursive_mutex::try_lock", _ZN3lwp15recursive_mutex8try_lockEv)
+MEMBER(void, "recursive_mutex::lock", _ZN3lwp15recursive_mutex9lock_callEv)
+MEMBER(bool, "recursive_mutex::try_lock", _ZN3lwp15recursive_mutex13try_lock_callEv)
 MEMBER2(bool, "recursive_mutex::try_lock_until", steady_time, const void *, _ZN3lwp15recursive_mutex21try_lock_until_steadyENSt6chrono10time_pointINS1_3_V212steady_clockENS1_8durationIlSt5ratioILl1ELl1000000000EEEEEEPKSt10stop_token)
-MEMBER(void, "recursive_mutex::unlock", _ZN3lwp15recursive_mutex6unlockEv)
+MEMBER(void, "recursive_mutex::unlock", _ZN3lwp15recursive_mutex11unlock_callEv)
 
 // shared_mutex
-MEMBER(void, "shared_mutex::lock", _ZN3lwp12shared_mutex4lockEv)
-MEMBER(bool, "shared_mutex::try_lock", _ZN3lwp12shared_mutex8try_lockEv)
+MEMBER(void, "shared_mutex::lock", _ZN3lwp12shared_mutex9lock_callEv)
+MEMBER(bool, "shared_mutex::try_lock", _ZN3lwp12shared_mutex13try_lock_callEv)
 MEMBER2(bool, "shared_mutex::try_lock_until", steady_time, const void *, _ZN3lwp12shared_mutex21try_lock_until_steadyENSt6chrono10time_pointINS1_3_V212steady_clockENS1_8durationIlSt5ratioILl1ELl1000000000EEEEEEPKSt10stop_token)
-MEMBER(void, "shared_mutex::unlock", _ZN3lwp12shared_mutex6unlockEv)
-MEMBER(void, "shared_mutex::lock_shared", _ZN3lwp12shared_mutex11lock_sharedEv)
-MEMBER(bool, "shared_mutex::try_lock_shared", _ZN3lwp12shared_mutex15try_lock_sharedEv)
+MEMBER(void, "shared_mutex::unlock", _ZN3lwp12shared_mutex11unlock_callEv)
+MEMBER(void, "shared_mutex::lock_shared", _ZN3lwp12shared_mutex16lock_shared_callEv)
+MEMBER(bool, "shared_mutex::try_lock_shared", _ZN3lwp12shared_mutex20try_lock_shared_callEv)
 MEMBER2(bool, "shared_mutex::try_lock_shared_until", steady_time, const void *, _ZN3lwp12shared_mutex28try_lock_shared_until_steadyENSt6chrono10time_pointINS1_3_V212steady_clockENS1_8durationIlSt5ratioILl1ELl1000000000EEEEEEPKSt10stop_token)
-MEMBER(void, "shared_mutex::unlock_shared", _ZN3lwp12shared_mutex13unlock_sharedEv)
+MEMBER(void, "shared_mutex::unlock_shared", _ZN3lwp12shared_mutex18unlock_shared_callEv)
 
 // condition variables
 MEMBER(void, "condition_variable::notify_one", _ZN3lwp18condition_variable10notify_oneEv)

@@ -6,6 +6,7 @@
 #include <lwp/shared_mutex.hpp>
 
 #include "../support/support.h"
+#include "lock_boundary.h"
 
 #include <memory>
 #include <thread>
@@ -287,6 +288,16 @@ TYPED_TEST(Exclusive, SuspendAndContinueOfAWaiter) {
 	EXPECT_EQ(error_of(_lwp_continue(waiter.lid())), 0);
 	collect(waiter.lid());
 	EXPECT_EQ(waiter.result(), 0);
+}
+
+TYPED_TEST(Exclusive, AnUnlockIsABoundary) {
+	TypeParam m;
+	const auto round = [&m] {
+		m.lock();
+		m.unlock();
+	};
+	suspend_takes_effect_in_a_loop_of(round);
+	a_better_one_runs_in_a_loop_of(round);
 }
 
 TYPED_TEST(Exclusive, WakeupDoesNotEndAWait) {

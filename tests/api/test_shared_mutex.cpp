@@ -5,6 +5,7 @@
 #include <lwp/shared_mutex.hpp>
 
 #include "../support/support.h"
+#include "lock_boundary.h"
 
 #include <memory>
 #include <thread>
@@ -309,6 +310,16 @@ TYPED_TEST(Shared, SuspendAndContinueOfAReaderThatWaits) {
 	EXPECT_EQ(error_of(_lwp_continue(waiter.lid())), 0);
 	collect(waiter.lid());
 	EXPECT_EQ(waiter.result(), 0);
+}
+
+TYPED_TEST(Shared, AnUnlockIsABoundary) {
+	TypeParam m;
+	const auto round = [&m] {
+		m.lock_shared();
+		m.unlock_shared();
+	};
+	suspend_takes_effect_in_a_loop_of(round);
+	a_better_one_runs_in_a_loop_of(round);
 }
 
 TYPED_TEST(Shared, SharedLock) {
