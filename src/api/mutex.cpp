@@ -28,11 +28,14 @@ static_assert(sizeof(kmutex) == sizeof(mutex) && alignof(kmutex) == alignof(mute
 static_assert(offsetof(kmutex, mtx_owner) == 0, "what ~mutex() looks at");
 static_assert(sizeof(atomic<bool>) == 1 && offsetof(kmutex, mtx_known) == 26, "mutex::known_at");
 #if LWP_HERE && !LWP_BY_CALL
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Winvalid-offsetof"  // as lwp_layout (core/lwp.h)
 // What code that stands in applications looks at.
 static_assert(offsetof(vcpu_t, vc_curlwp) == lwp::detail::here::lwp_at && offsetof(vcpu_t, vc_resched) == lwp::detail::here::resched_at);
 static_assert(offsetof(lwp_t, l_flag) == lwp::detail::here::flags_at && LW_BOUNDARY == lwp::detail::here::boundary);
 static_assert(sizeof(lwp_t::l_flag) == 4 && sizeof(vcpu_t::vc_resched) == 1 && alignof(lwp_t) == 64);
 static_assert(kmutex::flags == lwp::detail::here::lock_flags);
+#pragma GCC diagnostic pop
 #endif
 static_assert(sizeof(konce) == sizeof(once_flag) && alignof(konce) == alignof(once_flag));
 static_assert(konce::done == 2 && offsetof(konce, on_word) == 0, "what once_flag::done() looks at");

@@ -51,6 +51,7 @@ vcpu_t *vcpu_new() noexcept {
 		vc->vc_lwplock.bias(vc);
 		vc->vc_rqlock.bias(vc);
 		vc->vc_slplock.bias(vc);
+		vc->vc_colock.bias(vc);
 	}
 	return vc;
 }

@@ -82,8 +82,13 @@ void callout_run(vcpu_t *vc, nanotime when) noexcept {
 		vc->vc_firing.store(t, std::memory_order_release);  // pairs as below: who finds this one has seen the end of those before it
 		void (*fn)(void *) = t->tm_fn;
 		void *arg = t->tm_arg;
+		const bool once = t->tm_once;
 		vc->vc_colock.unlock(me);
 		fn(arg);
+		if (once) {
+			// Nobody arms it anew, and who halts it waits for this or for vc_firing: it is still there, and gone after this.
+			t->tm_over.store(true, std::memory_order_release);  // pairs with the acquire in callout_halt_once()
+		}
 		vc->vc_colock.lock(me);
 		vc->vc_firing.store(nullptr, std::memory_order_release);  // pairs with the acquire in callout_halt(): `t` may be gone now
 	}

@@ -34,6 +34,11 @@ struct callout {
 	std::uint32_t co_sequence = 0;          // order of insertion; of two with equal deadlines the lower is due first
 };
 
+/// Whether it was inserted first.  The number wraps around: right as long as fewer than 2^31 inserts lie between two equals that wait at the same time.
+inline bool callout_older(const callout *a, const callout *b) noexcept {
+	return static_cast<std::int32_t>(a->co_sequence - b->co_sequence) < 0;
+}
+
 class callout_heap {
 public:
 	/// The count of inserts begins there; only a test that wants to see it wrap around needs another start.
@@ -44,13 +49,19 @@ public:
 
 	/// Enters an idle callout by its co_deadline.  Returns 0 | ENOMEM, nothing changed
 	[[nodiscard]] int insert(callout *c) noexcept {
+		c->co_sequence = next_sequence();
+		return enter(c);
+	}
+	std::uint32_t next_sequence() noexcept { return sequence_++; }
+
+	/// As insert(), of one that keeps its place among equals: it has a number from next_sequence().
+	[[nodiscard]] int enter(callout *c) noexcept {
 		LWP_ASSERT(c->co_index == callout_idle);
 		if (LWP_UNLIKELY(root + size_ >= capacity_)) {
 			if (capacity_ >= most || resize(capacity_ == 0 ? least : capacity_ * 2) != 0) {
 				return ENOMEM;
 			}
 		}
-		c->co_sequence = sequence_++;
 		rise(root + size_++, {c->co_deadline, c});
 		return 0;
 	}
@@ -104,8 +115,7 @@ private:
 		if (LWP_LIKELY(a.deadline != b.deadline)) {
 			return a.deadline < b.deadline;
 		}
-		// The number wraps around: right as long as fewer than 2^31 inserts lie between two equals that wait at the same time.
-		return static_cast<std::int32_t>(a.what->co_sequence - b.what->co_sequence) < 0;
+		return callout_older(a.what, b.what);
 	}
 	void place(std::uint32_t p, const entry &e) noexcept {
 		heap_[p] = e;

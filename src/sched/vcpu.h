@@ -13,7 +13,7 @@
 #include "base/clock.h"
 #include "base/spinlock.h"
 #include "core/lwp.h"
-#include "sched/callout_heap.h"
+#include "sched/callout_queue.h"
 #include "sched/parker.h"
 #include "sched/runq.h"
 
@@ -79,7 +79,7 @@ struct alignas(64) vcpu_t {
 	atomic<unsigned> vc_worth{0};  // a: so many queued here are worth a theft, by what came of the last; written by thieves
 
 	alignas(64) spinlock vc_colock{lock_rank::leaf, "vc_colock"};
-	callout_heap vc_callouts;                   // t
+	callout_queue vc_callouts;                  // t
 	atomic<struct timer *> vc_firing{nullptr};  // a: written under vc_colock: whose function runs now
 
 	runq vc_rq;                           // q

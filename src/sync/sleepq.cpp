@@ -120,6 +120,7 @@ LWP_ALWAYS_INLINE int block_as(lwp_t *l, spinlock *lock, waiters *q, const sleep
 		// Armed before we sleep: if it fires at once, sleepq_timeout() waits for vc_lwplock, then for `lock`, until the switch is over.
 		t.tm_fn = sleepq_timeout;
 		t.tm_arg = l;
+		t.tm_once = true;
 		if (callout_schedule(vc, &t, on.deadline) != 0) {
 			vc->vc_lwplock.unlock(vc);
 			lock->unlock(vc);
@@ -143,7 +144,7 @@ LWP_ALWAYS_INLINE int block_as(lwp_t *l, spinlock *lock, waiters *q, const sleep
 	mi_switch_and_unlock(l, lock);
 	// Awake, perhaps on another vCPU.  Halted even if it fired: it must not hit our next sleep, and it lives on this frame.
 	if constexpr (timed) {
-		callout_halt(&t);
+		callout_halt_once(&t);
 	}
 	int error = l->l_error;  // read before we may sleep for the big lock
 	if constexpr (timed) {

@@ -505,6 +505,50 @@ struct fired_at {
 	}
 };
 
+/// Its timer is armed once, and its memory is used again as soon as it is halted, as that of a sleep.
+struct fired_once : fired_at {
+	void arm_on(vcpu_t *vc, nanotime when) {
+		t.tm_once = true;
+		fired_at::arm_on(vc, when);
+	}
+	void halt() {
+		callout_halt_once(&t);
+		halted = true;
+		t.tm_over.store(false);  // whoever writes there from now on breaks something else
+		now();                   // a point
+		EXPECT(!t.tm_over.load());
+	}
+	~fired_once() { EXPECT(!t.tm_over.load()); }
+	fired_once() = default;
+	fired_once(const fired_once &) = delete;
+	fired_once &operator=(const fired_once &) = delete;
+};
+
+/// Its function arms the other one, which may fire at once, on another vCPU; that arms this one again: as a ticker's two.
+struct in_turns {
+	timer t[2];
+	int count = 0;
+	bool over = false;
+	bool gone = false;
+	spinlock lock{lock_rank::object, "in_turns"};
+
+	static void fire(void *arg) {
+		auto *b = static_cast<in_turns *>(arg);
+		EXPECT(!b->gone);
+		vcpu_t *me = curcpu_or_null();
+		lock_scope hold(b->lock, me);
+		if (!b->over && b->count < 3) {
+			b->arm(me);
+		}
+	}
+	void arm(vcpu_t *vc) {
+		timer *next = &t[++count % 2];
+		next->tm_fn = fire;
+		next->tm_arg = this;
+		EXPECT(callout_schedule(vc, next, 1) == 0);
+	}
+};
+
 }  // namespace
 
 // callout_halt: on return the function does not run and will not, whoever fires it.
@@ -548,6 +592,58 @@ SCENARIO(callout_halt_against_two_that_fire, 3) {
 	join(a);
 	join(b);
 	EXPECT(f.count <= 1 && g.count <= 1);
+}
+
+// The same of a timer that is armed once: halted without the lock if it has fired.
+SCENARIO_TSO(callout_once_against_fire, 2) {
+	lwpid_t a = start(1, [&] { callout_run(sched.sd_vcpu[0], now()); });
+	fired_once f;
+	f.arm_on(me()->l_cpu, 1);
+	race();
+	f.halt();
+	const int count = f.count;
+	join(a);
+	EXPECT(count <= 1 && f.count == count);
+}
+
+SCENARIO_TSO(callout_once_against_two_that_fire, 3) {
+	lwpid_t a = start(1, [&] { callout_run(sched.sd_vcpu[0], now()); });
+	lwpid_t b = start(2, [&] { callout_run(sched.sd_vcpu[0], now()); });
+	fired_once f;
+	fired_once g;
+	f.arm_on(me()->l_cpu, 1);
+	g.arm_on(me()->l_cpu, 2);
+	race();
+	f.halt();
+	g.halt();
+	join(a);
+	join(b);
+	EXPECT(f.count <= 1 && g.count <= 1);
+}
+
+// Of two timers that arm each other one is armed again while who fired it is on its way out; it must not be touched any more when both are halted.
+SCENARIO(callout_armed_again, 3) {
+	in_turns b;
+	lwpid_t x = start(1, [&] { callout_run(sched.sd_vcpu[0], now()); });
+	lwpid_t y = start(2, [&] { callout_run(sched.sd_vcpu[1], now()); });
+	b.arm(me()->l_cpu);
+	race();
+	callout_run(sched.sd_vcpu[2], now());
+	callout_run(sched.sd_vcpu[1], now());
+	{
+		lock_scope hold(b.lock, me()->l_cpu);
+		b.over = true;
+	}
+	for (timer &t : b.t) {
+		if (t.tm_vcpu != nullptr) {
+			callout_halt(&t);
+			t.tm_over.store(false);
+		}
+	}
+	b.gone = true;
+	join(x);
+	join(y);
+	EXPECT(!b.t[0].tm_over.load() && !b.t[1].tm_over.load());
 }
 
 // A halt of one timer while another's function runs.

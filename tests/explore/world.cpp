@@ -290,6 +290,7 @@ vcpu_t *first_vcpu(unsigned i) {
 	vc->vc_lwplock.bias(vc);
 	vc->vc_rqlock.bias(vc);
 	vc->vc_slplock.bias(vc);
+	vc->vc_colock.bias(vc);
 	// The heap's memory, once: it stays when all is put back.
 	callout first;
 	must(vc->vc_callouts.insert(&first) == 0);
