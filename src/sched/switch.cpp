@@ -52,7 +52,7 @@ constexpr nanotime look_apart = 500;             // between two looks for timers
 constexpr nanotime turn_after = 1'000'000;       // how long the newest may go first, see runq.h
 
 /// So many cycles of the counter.  A little more, since a look that comes too early is one too many.
-LWP_ALWAYS_INLINE std::uint64_t look_in(const vcpu_t *vc, nanotime in) noexcept { return cycles_in(vc, in + in / 64); }
+LWP_ALWAYS_INLINE std::uint64_t look_in(const vcpu_t *vc, nanotime in) noexcept { return cycles_in(vc, in + in / 256); }
 
 LWP_ALWAYS_INLINE void ctl_switched_out(lwp_t *l) noexcept {
 	if (lwpctl_t *ctl = l->l_ctl.load(std::memory_order_relaxed); LWP_UNLIKELY(ctl != nullptr)) {
@@ -502,10 +502,20 @@ LWP_ALWAYS_INLINE void set_ticks(vcpu_t *vc, nanotime took, bool halted) noexcep
 	vc->vc_tick_short = false;
 }
 
-/// At a look at the clock: until when no other is needed, in cycles.  `at`: of the CPU's counter, at `when`.
-LWP_ALWAYS_INLINE void set_look(vcpu_t *vc, nanotime when, std::uint64_t at) noexcept {
-	const nanotime first =
-	    std::max(vc->vc_deadline.load(std::memory_order_relaxed), when + look_apart);  // relaxed: only we arm timers here
+/// What was measured just now is wrong by as much as the kernel thread was kept between the looks at the two, which happens; the truth seldom changes.  So it is
+/// believed by half, and of what is far off only a little.
+LWP_ALWAYS_INLINE void set_speed(vcpu_t *vc, std::uint64_t measured) noexcept {
+	const std::uint64_t was = vc->vc_speed;
+	const std::uint64_t step = was / 64 + 1;
+	vc->vc_speed = was == 0 ? measured : std::clamp((was + measured) / 2, was - step, was + step);
+}
+
+/// At a look at the clock: fires what is due, and says until when no other look is needed, in cycles.  `at`: of the CPU's counter, at `when`.  Only
+/// after it has fired some are looks kept apart: one that came a little too early is not made up for by one that is late.
+LWP_ALWAYS_INLINE void fire_and_set_look(vcpu_t *vc, nanotime when, std::uint64_t at) noexcept {
+	const bool due = vc->vc_deadline.load(std::memory_order_relaxed) <= when;  // relaxed, here and below: only we arm timers here
+	callout_run(vc, when);
+	const nanotime first = std::max(vc->vc_deadline.load(std::memory_order_relaxed), when + (due ? look_apart : 0));
 	vc->vc_look_cycles = at + look_in(vc, std::min(first, vc->vc_polled + look_most) - when);
 }
 
@@ -518,8 +528,7 @@ LWP_NOINLINE void vcpu_look(vcpu_t *vc, bool arrived) noexcept {
 		return;
 	}
 	const std::uint64_t at = cycles();
-	callout_run(vc, when);
-	set_look(vc, when, at);
+	fire_and_set_look(vc, when, at);
 }
 
 }  // namespace
@@ -550,7 +559,7 @@ LWP_NOINLINE void vcpu_poll(vcpu_t *vc, bool arrived) noexcept {
 	vc->vc_polled = when;
 	std::uint64_t at = cycles();
 	if (took > 1'000 && took < 1'000'000'000) {  // long enough to measure by
-		vc->vc_speed = (at - vc->vc_polled_cycles) * cycles_unit / took;
+		set_speed(vc, (at - vc->vc_polled_cycles) * cycles_unit / took);
 	}
 	vc->vc_polled_cycles = at;
 	set_ticks(vc, took, halted);
@@ -568,8 +577,7 @@ LWP_NOINLINE void vcpu_poll(vcpu_t *vc, bool arrived) noexcept {
 	if (LWP_UNLIKELY(sched.sd_signalled.load(std::memory_order_relaxed)) && sched.sd_signalled.exchange(false, std::memory_order_acquire)) {
 		sched.sd_signals(vc);
 	}
-	callout_run(vc, when);
-	set_look(vc, when, at);
+	fire_and_set_look(vc, when, at);
 	if (auto *poll = vc->vc_parker.load(std::memory_order_relaxed)->poll; poll != nullptr) {  // relaxed: our own
 		poll(vc, when, vc->vc_curlwp != vc->vc_idle);
 	}
