@@ -52,8 +52,9 @@ inline bool deadline(std::int64_t n, std::int64_t unit, time_point *out) {
 }
 
 inline void get(const call &c) {
-	const store::hold held(c.all, c.words[1]);
-	const std::string *value = c.all.find(c.words[1]);
+	const key k(c.words[1]);
+	const store::hold held(c.all, k);
+	const std::string *value = c.all.find(k);
 	value != nullptr ? resp::bulk(c.out, *value) : resp::null(c.out);
 }
 
@@ -89,14 +90,15 @@ inline void set(const call &c) {
 	if ((nx && xx) || (keep && when != never)) {
 		return resp::error(c.out, bad_syntax);
 	}
-	const store::hold held(c.all, c.words[1]);
-	const std::string *old = nx || xx || give ? c.all.find(c.words[1]) : nullptr;
+	const key k(c.words[1]);
+	const store::hold held(c.all, k);
+	const std::string *old = nx || xx || give ? c.all.find(k) : nullptr;
 	std::string reply;
 	if (give) {
 		old != nullptr ? resp::bulk(reply, *old) : resp::null(reply);
 	}
 	const bool does = !(nx && old != nullptr) && !(xx && old == nullptr);
-	if (does && !c.all.set(c.words[1], c.words[2], when, keep)) {
+	if (does && !c.all.set(k, c.words[2], when, keep)) {
 		return resp::error(c.out, no_room);
 	}
 	give ? void(c.out += reply) : does ? resp::ok(c.out) : resp::null(c.out);
@@ -112,24 +114,26 @@ inline void setex(const call &c) {
 	if (n <= 0 || !deadline(n, 1000, &when)) {
 		return resp::error(c.out, "ERR invalid expire time in 'setex' command");
 	}
-	const store::hold held(c.all, c.words[1]);
-	c.all.set(c.words[1], c.words[3], when) ? resp::ok(c.out) : resp::error(c.out, no_room);
+	const key k(c.words[1]);
+	const store::hold held(c.all, k);
+	c.all.set(k, c.words[3], when) ? resp::ok(c.out) : resp::error(c.out, no_room);
 }
 
 inline std::span<const std::string_view> keys(const call &c) { return std::span(c.words).subspan(1); }
 
 inline void del(const call &c) {
 	const store::hold held(c.all, keys(c));
-	resp::integer(c.out, std::ranges::count_if(keys(c), [&](std::string_view key) { return c.all.erase(key); }));
+	resp::integer(c.out, std::ranges::count_if(keys(c), [&](std::string_view k) { return c.all.erase(k); }));
 }
 inline void exists(const call &c) {
 	const store::hold held(c.all, keys(c));
-	resp::integer(c.out, std::ranges::count_if(keys(c), [&](std::string_view key) { return c.all.find(key) != nullptr; }));
+	resp::integer(c.out, std::ranges::count_if(keys(c), [&](std::string_view k) { return c.all.find(k) != nullptr; }));
 }
 
 inline void add(const call &c, std::int64_t by) {
-	const store::hold held(c.all, c.words[1]);
-	const std::string *old = c.all.find(c.words[1]);
+	const key k(c.words[1]);
+	const store::hold held(c.all, k);
+	const std::string *old = c.all.find(k);
 	std::int64_t n = 0;
 	if (old != nullptr && !to_integer(*old, &n)) {
 		return resp::error(c.out, not_an_integer);
@@ -137,7 +141,7 @@ inline void add(const call &c, std::int64_t by) {
 	if (__builtin_add_overflow(n, by, &n)) {
 		return resp::error(c.out, "ERR increment or decrement would overflow");
 	}
-	c.all.set(c.words[1], std::to_string(n), never, true) ? resp::integer(c.out, n) : resp::error(c.out, no_room);
+	c.all.set(k, std::to_string(n), never, true) ? resp::integer(c.out, n) : resp::error(c.out, no_room);
 }
 inline void incr(const call &c) { add(c, 1); }
 inline void decr(const call &c) { add(c, -1); }
@@ -155,23 +159,26 @@ inline void expire_in(const call &c, std::int64_t unit) {
 	if (!deadline(n, unit, &when)) {
 		return resp::error(c.out, "ERR invalid expire time in 'expire' command");
 	}
-	const store::hold held(c.all, c.words[1]);
-	resp::integer(c.out, c.all.expire(c.words[1], when) ? 1 : 0);
+	const key k(c.words[1]);
+	const store::hold held(c.all, k);
+	resp::integer(c.out, c.all.expire(k, when) ? 1 : 0);
 }
 inline void expire(const call &c) { expire_in(c, 1000); }
 inline void pexpire(const call &c) { expire_in(c, 1); }
 inline void persist(const call &c) {
-	const store::hold held(c.all, c.words[1]);
-	resp::integer(c.out, c.all.due(c.words[1]) != never && c.all.expire(c.words[1], never) ? 1 : 0);
+	const key k(c.words[1]);
+	const store::hold held(c.all, k);
+	resp::integer(c.out, c.all.due(k) != never && c.all.expire(k, never) ? 1 : 0);
 }
 
 /// -2 no such key, -1 no deadline
 inline void ttl_in(const call &c, std::int64_t unit) {
-	const store::hold held(c.all, c.words[1]);
-	if (c.all.find(c.words[1]) == nullptr) {
+	const key k(c.words[1]);
+	const store::hold held(c.all, k);
+	if (c.all.find(k) == nullptr) {
 		return resp::integer(c.out, -2);
 	}
-	const time_point when = c.all.due(c.words[1]);
+	const time_point when = c.all.due(k);
 	const auto ms = std::chrono::ceil<std::chrono::milliseconds>(when - clock::now()).count();
 	resp::integer(c.out, when == never ? -1 : (std::max<std::int64_t>(ms, 0) + unit / 2) / unit);
 }
@@ -182,8 +189,8 @@ inline void mget(const call &c) {
 	const store::hold held(c.all, keys(c));
 	const std::size_t before = c.out.size();
 	resp::array(c.out, keys(c).size());
-	for (const std::string_view key : keys(c)) {
-		const std::string *value = c.all.find(key);
+	for (const std::string_view k : keys(c)) {
+		const std::string *value = c.all.find(k);
 		value != nullptr ? resp::bulk(c.out, *value) : resp::null(c.out);
 		if (c.out.size() - before > longest_reply) {  // one key may be named many times
 			c.out.resize(before);

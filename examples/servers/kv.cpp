@@ -35,15 +35,20 @@ public:
 			last_ -= first_;
 			first_ = 0;
 		}
-		if (last_ == size_) {
+		if (last_ == size_ || (filled_ && size_ < flush_at)) {
 			auto larger = std::make_unique_for_overwrite<char[]>(size_ * 4);
 			std::memcpy(larger.get(), data(), last_);
 			more_ = std::move(larger);
 			size_ *= 4;
+			filled_ = false;
 		}
 		return {data() + last_, size_ - last_};
 	}
-	void came(std::size_t n) { last_ += n; }
+	/// A client that fills the room has more to say: it would have to be read, and answered, in pieces.
+	void came(std::size_t n) {
+		last_ += n;
+		filled_ = last_ == size_;
+	}
 
 private:
 	[[nodiscard]] const char *data() const { return more_ != nullptr ? more_.get() : small_; }
@@ -51,6 +56,7 @@ private:
 	char small_[first_buffer];
 	std::unique_ptr<char[]> more_;
 	std::size_t size_ = first_buffer, first_ = 0, last_ = 0;
+	bool filled_ = false;
 };
 
 void talk(serve::server &server, kv::store &all, const resp::limits &limits, serve::connection &c) {

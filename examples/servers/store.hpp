@@ -12,6 +12,7 @@
 
 #include <array>
 #include <atomic>
+#include <bit>
 #include <chrono>
 #include <cstdint>
 #include <map>
@@ -27,13 +28,27 @@ using clock = std::chrono::steady_clock;
 using time_point = clock::time_point;
 inline constexpr time_point never = time_point::max();
 
+/// A key and its hash, which is wanted more than once: for the shard, and in it.
+struct key {
+	key(std::string_view t) : text(t), hash(std::hash<std::string_view>()(t)) {}
+	std::string_view text;
+	std::size_t hash;
+};
+
 class store {
 	struct entry;
 	struct by_text {
 		using is_transparent = void;
 		std::size_t operator()(std::string_view s) const { return std::hash<std::string_view>()(s); }
+		std::size_t operator()(const key &k) const { return k.hash; }
 	};
-	using map = std::unordered_map<std::string, entry, by_text, std::equal_to<>>;
+	struct same_text {
+		using is_transparent = void;
+		bool operator()(std::string_view a, std::string_view b) const { return a == b; }
+		bool operator()(const key &a, std::string_view b) const { return a.text == b; }
+		bool operator()(std::string_view a, const key &b) const { return a == b.text; }
+	};
+	using map = std::unordered_map<std::string, entry, by_text, same_text>;
 	using deadlines = std::multimap<time_point, const std::string *>;
 	struct entry {
 		std::string value;
@@ -66,13 +81,11 @@ public:
 			}
 			lock();
 		}
-		hold(store &s, std::string_view key) : hold(s, {&key, 1}) {}
+		hold(store &s, const key &k) : store_(s), held_(1U << shard_of(k)) { lock(); }
 		explicit hold(store &s) : store_(s), held_((1U << shards) - 1) { lock(); }
 		~hold() {
-			for (std::size_t i = 0; i < shards; i++) {
-				if ((held_ & 1U << i) != 0) {
-					store_.shards_[i].lock.unlock();
-				}
+			for (unsigned left = held_; left != 0; left &= left - 1) {
+				store_.shards_[static_cast<std::size_t>(std::countr_zero(left))].lock.unlock();
 			}
 		}
 		hold(const hold &) = delete;
@@ -80,10 +93,8 @@ public:
 
 	private:
 		void lock() {
-			for (std::size_t i = 0; i < shards; i++) {
-				if ((held_ & 1U << i) != 0) {
-					store_.shards_[i].lock.lock();
-				}
+			for (unsigned left = held_; left != 0; left &= left - 1) {  // the lowest first
+				store_.shards_[static_cast<std::size_t>(std::countr_zero(left))].lock.lock();
 			}
 		}
 		store &store_;
@@ -93,23 +104,23 @@ public:
 	// ---- for who holds the key's shard ----
 
 	/// Null if there is none.  Valid while the shard is held and the key is not set or erased.
-	const std::string *find(std::string_view key) {
-		shard &s = at(key);
-		const auto it = live(s, key);
+	const std::string *find(const key &k) {
+		shard &s = at(k);
+		const auto it = live(s, k);
 		return it == s.entries.end() ? nullptr : &it->second.value;
 	}
 
 	/// The key's deadline stays as it is if `keep`, else becomes `when`.  False: no room.
-	[[nodiscard]] bool set(std::string_view key, std::string_view value, time_point when = never, bool keep = false) {
-		shard &s = at(key);
-		auto it = live(s, key);
+	[[nodiscard]] bool set(const key &k, std::string_view value, time_point when = never, bool keep = false) {
+		shard &s = at(k);
+		auto it = live(s, k);
 		const std::size_t before = it == s.entries.end() ? 0 : it->second.value.size();
-		const std::size_t extra = it == s.entries.end() ? key.size() + overhead : 0;
+		const std::size_t extra = it == s.entries.end() ? k.text.size() + overhead : 0;
 		if (max_bytes_ != 0 && bytes_ + extra + value.size() > max_bytes_ + before) {
 			return false;
 		}
 		if (it == s.entries.end()) {
-			it = s.entries.emplace(key, entry{}).first;
+			it = s.entries.emplace(k.text, entry{}).first;
 			count_.fetch_add(1, std::memory_order_relaxed);  // relaxed: a statistic
 		}
 		bytes_ += extra + value.size() - before;  // unsigned: it wraps to what is right
@@ -120,9 +131,9 @@ public:
 		return true;
 	}
 
-	bool erase(std::string_view key) {
-		shard &s = at(key);
-		const auto it = live(s, key);
+	bool erase(const key &k) {
+		shard &s = at(k);
+		const auto it = live(s, k);
 		if (it == s.entries.end()) {
 			return false;
 		}
@@ -131,9 +142,9 @@ public:
 	}
 
 	/// False: there is no such key.  A time that has passed erases it.
-	bool expire(std::string_view key, time_point when) {
-		shard &s = at(key);
-		const auto it = live(s, key);
+	bool expire(const key &k, time_point when) {
+		shard &s = at(k);
+		const auto it = live(s, k);
 		if (it == s.entries.end()) {
 			return false;
 		}
@@ -146,9 +157,9 @@ public:
 	}
 
 	/// The deadline of a key that exists.
-	time_point due(std::string_view key) {
-		shard &s = at(key);
-		const auto it = live(s, key);
+	time_point due(const key &k) {
+		shard &s = at(k);
+		const auto it = live(s, k);
 		return it == s.entries.end() || !it->second.mortal ? never : it->second.due->first;
 	}
 
@@ -168,12 +179,12 @@ public:
 	[[nodiscard]] std::size_t bytes() const { return bytes_; }
 
 private:
-	static std::size_t shard_of(std::string_view key) { return std::hash<std::string_view>()(key) >> 7 & (shards - 1); }
-	shard &at(std::string_view key) { return shards_[shard_of(key)]; }
+	static std::size_t shard_of(const key &k) { return k.hash >> 7 & (shards - 1); }
+	shard &at(const key &k) { return shards_[shard_of(k)]; }
 
 	/// The key, if its time has not come.
-	map::iterator live(shard &s, std::string_view key) {
-		const auto it = s.entries.find(key);
+	map::iterator live(shard &s, const key &k) {
+		const auto it = s.entries.find(k);
 		if (it != s.entries.end() && it->second.mortal && it->second.due->first <= clock::now()) {
 			drop(s, it);
 			return s.entries.end();
