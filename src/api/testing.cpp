@@ -292,7 +292,7 @@ bool park(vcpu_t *vc, nanotime) {
 	return false;
 }
 
-const parker leaping_parker = {park, [](vcpu_t *) {}, nullptr, nullptr, nullptr, nullptr};
+const parker leaping_parker = {park, [](vcpu_t *) {}, nullptr, nullptr, nullptr, nullptr, nullptr};
 
 void draw(const schedule &sc) noexcept {
 	pl.sc = &sc;

@@ -280,6 +280,14 @@ int epoll_open(port *p) {
 
 int epoll_awaited(const port *p) { return p->po_epoll; }
 
+bool epoll_peek(port *p) {
+	if (p->po_nevents == 0) {
+		const long n = sys::call(SYS_epoll_pwait, p->po_epoll, reinterpret_cast<long>(p->po_events), std::ssize(p->po_events), 0, 0, 8);
+		p->po_nevents = static_cast<int>(std::max(n, 0L));
+	}
+	return p->po_nevents != 0;
+}
+
 void epoll_close(port *p) {
 	(void)sys::call(SYS_close, p->po_epoll);
 	p->po_epoll = -1;
@@ -288,6 +296,6 @@ void epoll_close(port *p) {
 }  // namespace
 
 const backend epoll_backend = {
-    "epoll", false, epoll_open, epoll_close, epoll_begin, epoll_again, epoll_end, epoll_poll, epoll_park, epoll_awaited};
+    "epoll", false, epoll_open, epoll_close, epoll_begin, epoll_again, epoll_end, epoll_poll, epoll_park, epoll_awaited, epoll_peek};
 
 }  // namespace lwp::kern

@@ -248,6 +248,13 @@ int port_awaited(const vcpu_t *vc) {
 	                                                                                                        : -1;
 }
 
+/// With po_use, though its vCPU has nothing else to do: the monitor may take it for one that computes, and poll.
+bool port_peek(vcpu_t *vc) {
+	port *p = port_of(vc);
+	lock_scope hold(p->po_use, vc);
+	return p->po_mail.load(std::memory_order_relaxed) || p->po_backend->b_peek(p);  // relaxed: read under po_lock
+}
+
 void port_close(vcpu_t *vc) {
 	port *p = port_of(vc);
 	LWP_ASSERT(vc->vc_pending == 0);
@@ -255,7 +262,7 @@ void port_close(vcpu_t *vc) {
 	p->po_backend = nullptr;
 }
 
-const parker port_parker = {port_park, port_unpark, port_poll, port_close, port_poll_away, port_awaited};
+const parker port_parker = {port_park, port_unpark, port_poll, port_close, port_poll_away, port_awaited, port_peek};
 
 LWP_NOINLINE port *port_make(vcpu_t *vc, int *error) noexcept {
 	if (sched_point != nullptr) {  // time is not real there, nor is anything that would come from outside

@@ -39,6 +39,8 @@ struct backend {
 	bool (*b_park)(port *, nanotime deadline);
 	/// What becomes readable when there is something to poll.
 	int (*b_awaited)(const port *);
+	/// Whether b_poll() would find something.
+	bool (*b_peek)(port *);
 };
 
 extern const backend uring_backend, epoll_backend;

@@ -309,11 +309,13 @@ int uring_open(port *p) {
 
 int uring_awaited(const port *p) { return p->po_ring.ring_fd; }
 
+bool uring_peek(port *p) { return completed(p) || wants_us(p); }
+
 void uring_close(port *p) { io_uring_queue_exit(&p->po_ring); }
 
 }  // namespace
 
 const backend uring_backend = {
-    "io_uring", true, uring_open, uring_close, uring_begin, uring_again, uring_end, uring_poll, uring_park, uring_awaited};
+    "io_uring", true, uring_open, uring_close, uring_begin, uring_again, uring_end, uring_poll, uring_park, uring_awaited, uring_peek};
 
 }  // namespace lwp::kern

@@ -17,6 +17,7 @@
 #include "proc/vcpus.h"
 #include "sched/account.h"
 #include "sched/idle.h"
+#include "sched/linger.h"
 #include "sched/load.h"
 #include "sched/ncpu.h"
 #include "sched/point.h"
@@ -228,6 +229,7 @@ int start(const runtime_options &o, bool home) noexcept {
 	sched.sd_searching.store(0, std::memory_order_relaxed);
 	sched.sd_watcher.store(nullptr, std::memory_order_relaxed);
 	pset_forget();
+	linger_start();
 	(void)lwp_account(o.accounting || account_wanted());
 	const bool monitored = sched_point == nullptr;  // else all happens on this kernel thread
 	vcpus_begin(monitored);

@@ -15,6 +15,7 @@
 #include "sched/steal.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace lwp::kern {
 namespace {
@@ -283,7 +284,7 @@ void watch_take(vcpu_t *vc, nanotime when) noexcept {
 
 }  // namespace
 
-const parker futex_parker = {futex_park, futex_unpark, nullptr, nullptr, nullptr, nullptr};
+const parker futex_parker = {futex_park, futex_unpark, nullptr, nullptr, nullptr, nullptr, nullptr};
 
 void sched_search_begin(vcpu_t *vc) noexcept {
 	vc->vc_rounds = 0;
@@ -401,10 +402,12 @@ bool vcpu_halt(vcpu_t *vc) noexcept {
 			until = when + standstill_after;
 		}
 		const bool arrived = parker_of(vc).park(vc, watching ? std::min(until, when + period) : until);
-		if (arrived || vc->vc_halted.load(std::memory_order_relaxed) != vc_waits || vc->vc_stop.load(std::memory_order_relaxed)) {
+		const nanotime began = std::exchange(when, now());
+		const bool woken = arrived || vc->vc_halted.load(std::memory_order_relaxed) != vc_waits;
+		vc->vc_linger.halted(began, when, woken);
+		if (woken || vc->vc_stop.load(std::memory_order_relaxed)) {
 			break;
 		}
-		when = now();
 		if (when >= vc->vc_deadline.load(std::memory_order_relaxed)) {
 			break;
 		}

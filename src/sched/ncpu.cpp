@@ -100,6 +100,11 @@ unsigned cpus_of_quota(const char *max) noexcept {
 	return static_cast<unsigned>(std::min<unsigned long long>((quota + period - 1) / period, vcpu_max));
 }
 
+bool cpus_are_rationed() noexcept {
+	static const bool rationed = cpus_of_cgroup() != 0 || cpus_of_cgroup_1() != 0;
+	return rationed;
+}
+
 unsigned vcpus_wanted() noexcept {
 	if (const char *text = std::getenv("LWP_VCPUS"); text != nullptr && *text != '\0') {
 		char *rest;

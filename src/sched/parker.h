@@ -26,6 +26,8 @@ struct parker {
 	void (*poll_away)(vcpu_t *, nanotime when);
 	/// What becomes readable when poll() may find something; -1: there is nothing to wait for.  By the monitor too.
 	int (*awaited)(const vcpu_t *);
+	/// Whether poll() would find something, asked again and again before a halt.  By the vCPU itself.  Null: there is nothing to poll.
+	bool (*peek)(vcpu_t *);
 };
 
 extern const parker futex_parker;

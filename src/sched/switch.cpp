@@ -638,7 +638,7 @@ void vcpu_idle_loop(vcpu_t *vc, bool entered_by_switch) noexcept {
 			continue;
 		}
 		sched_search_end(vc, false);
-		searched = vcpu_halt(vc);
+		searched = !sched_linger(vc) && vcpu_halt(vc);
 	}
 }
 

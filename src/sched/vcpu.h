@@ -14,6 +14,7 @@
 #include "base/spinlock.h"
 #include "core/lwp.h"
 #include "sched/callout_queue.h"
+#include "sched/linger.h"
 #include "sched/parker.h"
 #include "sched/runq.h"
 
@@ -111,6 +112,7 @@ struct alignas(64) vcpu_t {
 	unsigned vc_stole_unjudged = 0;       // o: how many that were, if it is not known yet whether it paid
 	vcpu_t *vc_stole_from = nullptr;      // o: whose they were
 	unsigned vc_rounds = 0;               // o: rounds of this search
+	lingering vc_linger;                  // o: whether it looks for a moment before it halts
 	atomic<std::uint64_t> vc_steals{0};   // a: written by its kernel thread
 	atomic<std::uint64_t> vc_wakeups{0};  // a: times it was woken out of its parker
 	vcpu_t *vc_nextfree = nullptr;        // r: bound ones that wait for another kernel thread

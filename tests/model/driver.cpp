@@ -747,7 +747,7 @@ bool model_park(vcpu_t *vc, nanotime deadline) {
 	return false;
 }
 
-const parker model_parker = {model_park, [](vcpu_t *vc) { futex_parker.unpark(vc); }, nullptr, nullptr, nullptr, nullptr};
+const parker model_parker = {model_park, [](vcpu_t *vc) { futex_parker.unpark(vc); }, nullptr, nullptr, nullptr, nullptr, nullptr};
 
 void body() {
 	::new (model_memory) proc(static_cast<int>(x->vcpus));
