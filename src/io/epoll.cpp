@@ -30,8 +30,7 @@ namespace lwp::kern {
 namespace {
 
 constexpr std::uint64_t wake_data = UINT64_MAX;
-constexpr nanotime turn_most = 5'000;    // so long may an LWP go on whose operations succeed at once, before others have their turn
-constexpr nanotime look_apart = 20'000;  // and so long may such LWPs keep the kernel's events waiting
+constexpr nanotime look_apart = 20'000;  // so long may LWPs whose operations succeed at once keep the kernel's events waiting
 
 constexpr unsigned early_most = 15;  // so many receives are not tried, after one that was in vain
 
@@ -161,17 +160,6 @@ bool advance(lwp_t *l, io_op *op, bool first) noexcept {
 	}
 }
 
-/// An operation of the LWP that runs has succeeded at once; whether it has had its turn.  Counted from the first such one since the vCPU switched.
-bool turn_over(port *p) noexcept {
-	const std::uint64_t at = cycles(), switches = p->po_vcpu->vc_switches.load(std::memory_order_relaxed);  // relaxed: our own
-	if (p->po_turn != switches) {
-		p->po_turn = switches;
-		p->po_turn_began = at;
-		return false;
-	}
-	return at - p->po_turn_began > cycles_in(p->po_vcpu, turn_most);
-}
-
 /// LWPs that find something whenever they ask never make the vCPU idle, so it would look in the rhythm of LWPs that compute.
 void look(port *p) noexcept {
 	lock_scope hold(p->po_use, p->po_vcpu);
@@ -187,7 +175,7 @@ bool epoll_begin(lwp_t *l, io_op *op) {
 		return true;
 	}
 	auto *p = static_cast<port *>(l->l_cpu->vc_port.load(std::memory_order_relaxed));
-	if (p != nullptr && LWP_UNLIKELY(turn_over(p))) {
+	if (p != nullptr && LWP_UNLIKELY(port_turn_over(p, op))) {
 		p->po_turn_began = cycles();  // if nobody else wants to run, a new turn
 		look(p);
 		lwp_yield_cpu(l);

@@ -23,6 +23,8 @@ io_tuning io_tune;
 namespace {
 
 constexpr nanotime sweep_after = 2'000'000;  // how late a timeout of a socket may be noticed on a busy vCPU
+constexpr nanotime turn_most = 5'000;        // so long may an LWP go on whose operations succeed at once, before others have their turn
+constexpr nanotime accept_share = 500;       // and one that accepts so long for each that waits behind it
 constexpr nanotime ask_apart = 50'000;       // how long a busy vCPU gathers requests, and lets completions wait, for one system call
 
 atomic<bool> ring_refused{false};  // nobody needs to ask the kernel again
@@ -329,6 +331,25 @@ void port_complete(port *p, io_op *op, long result) noexcept {
 	}
 	op->o_result = result;
 	grant_give(&op->o_grant, me);
+}
+
+// A round of a server with a thousand busy connections takes milliseconds.  One that accepts a single one in each keeps those that come waiting for as many
+// rounds as there are before them, so its turn is in proportion: a twelfth of the round, about.  Where few wait it is as short as any: connections
+// that come by the hundred, and are reset, must not keep those waiting.
+nanotime port_accept_turn(const vcpu_t *vc) noexcept {
+	const nanotime share = vc->vc_rq.count() * accept_share;
+	return share > turn_most ? share : 0;
+}
+
+bool port_turn_over(port *p, const io_op *op) noexcept {
+	const std::uint64_t at = cycles(), switches = p->po_vcpu->vc_switches.load(std::memory_order_relaxed);  // relaxed: our own
+	if (p->po_turn != switches) {
+		p->po_turn = switches;
+		p->po_turn_began = at;
+		return false;
+	}
+	const nanotime longer = op->o_kind == io_kind::accept ? port_accept_turn(p->po_vcpu) : 0;
+	return at - p->po_turn_began > cycles_in(p->po_vcpu, longer != 0 ? longer : turn_most);
 }
 
 void port_began(port *p, io_op *op) noexcept {

@@ -85,6 +85,12 @@ void port_complete(port *, io_op *, long result) noexcept;
 /// What an LWP does once its operation is with `p`, before it sleeps.  po_use held.
 void port_began(port *, io_op *) noexcept;
 
+/// An operation of the LWP that runs has succeeded at once, or can be tried at once; whether the LWP has had its turn.  Counted from the first such one
+/// since the vCPU switched.
+bool port_turn_over(port *, const io_op *) noexcept;
+/// How long one that accepts may go on at once; 0: no longer than any other.
+nanotime port_accept_turn(const vcpu_t *) noexcept;
+
 /// Leaves a message and sees to it that it is read.
 void port_helped(port *, io_op *) noexcept;
 

@@ -188,6 +188,11 @@ void prepare(io_uring_sqe *sqe, io_op *op) noexcept {
 	sqe->user_data = reinterpret_cast<std::uint64_t>(op);
 }
 
+/// One that accepts goes on for its turn, where that is longer than for one connection.
+bool accepts_at_once(port *p, const io_op *op) noexcept {
+	return op->o_kind == io_kind::accept && port_accept_turn(p->po_vcpu) != 0 && !port_turn_over(p, op);
+}
+
 bool uring_begin(lwp_t *l, io_op *op) {
 	if (op->o_kind == io_kind::openat && io_waits_for_other_end(op)) {
 		// A ring tries first with O_NONBLOCK, with which it would not wait.
@@ -227,7 +232,11 @@ bool uring_begin(lwp_t *l, io_op *op) {
 	prepare(sqe, op);
 	push_sqe(p);
 	port_began(p, op);
-	if (LWP_UNLIKELY(unsubmitted(p) >= submit_at)) {
+	if (LWP_UNLIKELY(accepts_at_once(p, op))) {
+		// If there is a connection the kernel gives it now, and the LWP does not wait.
+		enter(p, 0, never);
+		reap(p);
+	} else if (LWP_UNLIKELY(unsubmitted(p) >= submit_at)) {
 		enter(p, 0, never);
 	}
 	p->po_use.unlock(l->l_cpu);
