@@ -74,7 +74,7 @@ class Row:
     quick_threads: int = 0  # instead of the key threads, in a quick run
     bends: bool = False  # a figure for one thread: a peer that cannot have as many runs it with fewer
     ops_most: int = 1_000_000_000
-    growth: bool = False  # part of a curve: not in a quick run
+    whole: bool = False  # not in a quick run, as what is part of a curve
 
     def measurements(self):
         return [(f"{self.name}/w{w}", w) for w in self.workers]
@@ -84,6 +84,8 @@ def rows_of_latency(name, work, title, metrics, ops_most):
     return [
         Row(name, work, title, (), (1, 2), metrics, ops_most=ops_most),
         Row(f"{name}_storm", work, f"{title}, 16 others yield", (("storm", 16),), (1, 2), metrics, ops_most=ops_most),
+        Row(f"{name}_load", work, f"{title}, 4 others compute for 75 us between yields", (("storm", 4), ("burst", 75)), (1, 2), metrics, ops_most=ops_most,
+            whole=True),
     ]
 
 
@@ -107,9 +109,9 @@ ROWS = [
     *rows_of_latency("handover", "handover_latency", "hand-over latency", LATENCY, 200_000),
     *rows_of_latency("wake", "wake_latency", "wake-up latency, the waker sleeps between", LATENCY, 20_000),
     *rows_of_latency("timer", "timer_latency", "lateness of a sleep of 1 ms", LATENCY[:2], 1_000),
-    Row("sleepers:10000", "sleepers", "10,000 sleep a second", (("threads", 10_000),), (1, 2), ("overshoot_ms", "p99", "cpu_ms"), growth=True),
-    *[Row(f"yield:{n}", "yield", f"yield, {n:,} threads", (("threads", n),), (1,), growth=True) for n in (10, 100, 10_000, 100_000)],
-    *[Row(f"memory:{n}", "memory", f"memory of a blocked thread, of {n:,}", (("threads", n),), (1,), ("bytes_per_thread",), growth=True) for n in (1000, 10_000)],
+    Row("sleepers:10000", "sleepers", "10,000 sleep a second", (("threads", 10_000),), (1, 2), ("overshoot_ms", "p99", "cpu_ms"), whole=True),
+    *[Row(f"yield:{n}", "yield", f"yield, {n:,} threads", (("threads", n),), (1,), whole=True) for n in (10, 100, 10_000, 100_000)],
+    *[Row(f"memory:{n}", "memory", f"memory of a blocked thread, of {n:,}", (("threads", n),), (1,), ("bytes_per_thread",), whole=True) for n in (1000, 10_000)],
 ]
 
 # ---- arithmetic ------------------------------------------------------------------------------------------------------------
@@ -568,7 +570,7 @@ def main(argv=None):
     said = build_all(asked.build, asked.library, len(cpus), show)
     said.update({name: f"not installed: {why}" for name, why in missing.items() if isinstance(said.get(name), str)})
 
-    chosen = [r for r in ROWS if not (asked.quick and r.growth)]
+    chosen = [r for r in ROWS if not (asked.quick and r.whole)]
     plans = [make_plan(peer, row, key, workers, said[peer.name], asked.quick)
              for row in chosen for key, workers in row.measurements() if re.search(asked.filter, key) for peer in PEERS]
     for plan in plans:

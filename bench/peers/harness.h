@@ -24,6 +24,7 @@ struct job {
 	std::int64_t ops = 1000;
 	std::size_t threads = 2;
 	std::size_t storm = 0;
+	std::chrono::microseconds burst{0};
 	std::size_t capacity = 0;
 	std::int64_t hold = 0;
 	std::string samples;

@@ -5,7 +5,8 @@
 //   PROGRAM list              what it can do, a line each: "row NAME", "lacks NAME why", "note NAME what", "workers N" (the most it can use)
 //   PROGRAM run ROW key=N...  does it, checks it, prints "name value unit" lines; exit status 1 and a reason on stderr if it did not do it
 //
-// keys: workers, ops, threads, storm (threads that do nothing but yield meanwhile), capacity, hold, samples=FILE (every latency, as raw 64-bit ns)
+// keys: workers, ops, threads, storm (threads that only yield meanwhile), burst (microseconds that these compute between yields), capacity, hold,
+// samples=FILE (every latency, as raw 64-bit ns)
 #pragma once
 
 #include "work.h"
@@ -96,6 +97,8 @@ inline job parse(int argc, char **argv) {
 			j.threads = number;
 		} else if (key == "storm") {
 			j.storm = number;
+		} else if (key == "burst") {
+			j.burst = std::chrono::microseconds(number);
 		} else if (key == "capacity") {
 			j.capacity = number;
 		} else if (key == "hold") {

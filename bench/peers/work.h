@@ -93,14 +93,17 @@ void join(threads_of<P> &all) {
 	}
 }
 
-/// Threads that only yield, as long as it lives.
+/// Threads that yield as long as it lives, and compute between yields if the job says so.
 template <class P>
 class yield_storm {
 public:
-	explicit yield_storm(std::size_t threads) {
-		for (std::size_t i = 0; i < threads; ++i) {
-			threads_.emplace_back([this] {
+	explicit yield_storm(const job &j) {
+		for (std::size_t i = 0; i < j.storm; ++i) {
+			threads_.emplace_back([this, burst = j.burst] {
 				while (!over_.load(std::memory_order_relaxed)) {
+					if (burst.count() != 0) {
+						compute(burst);
+					}
 					P::yield();
 				}
 			});
@@ -114,6 +117,11 @@ public:
 	yield_storm &operator=(const yield_storm &) = delete;
 
 private:
+	static void compute(std::chrono::microseconds burst) {
+		const clock::time_point until = clock::now() + burst;
+		while (clock::now() < until) {
+		}
+	}
 	std::atomic<bool> over_{false};
 	threads_of<P> threads_;
 };
@@ -475,7 +483,7 @@ void handover_latency(const job &j) {
 	ns[1].reserve(static_cast<std::size_t>(each));
 	gate<P> gates[2];
 	clock::time_point opened{};  // whoever has the turn: a gate hands it over
-	const yield_storm<P> storm(j.storm);
+	const yield_storm<P> storm(j);
 	const auto play = [&](int me) {
 		for (std::int64_t i = 0; i < each; ++i) {
 			if (me == 1 || i > 0) {
@@ -505,7 +513,7 @@ void wake_latency(const job &j) {
 	gate<P> bell;
 	clock::time_point opened{};         // the gate, and seen
 	std::atomic<std::int64_t> seen{0};  // acquire and release pair: `opened` has been read
-	const yield_storm<P> storm(j.storm);
+	const yield_storm<P> storm(j);
 	const stopwatch time;
 	typename P::thread sleeper([&] {
 		for (std::int64_t i = 0; i < j.ops; ++i) {
@@ -535,7 +543,7 @@ template <class P>
 void timer_latency(const job &j) {
 	std::vector<std::uint64_t> ns;
 	ns.reserve(static_cast<std::size_t>(j.ops));
-	const yield_storm<P> storm(j.storm);
+	const yield_storm<P> storm(j);
 	const stopwatch time;
 	typename P::thread sleeper([&] {
 		for (std::int64_t i = 0; i < j.ops; ++i) {

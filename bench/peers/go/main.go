@@ -19,7 +19,7 @@ import (
 )
 
 type job struct {
-	workers, ops, threads, storm, capacity, hold int
+	workers, ops, threads, storm, burst, capacity, hold int
 	samples                                      string
 }
 
@@ -118,10 +118,13 @@ func (s semaphore) acquire()  { <-s }
 func (s semaphore) release()  { s <- struct{}{} }
 
 // Goroutines that only yield until the function it returns is called.
-func yieldStorm(n int) func() {
+func yieldStorm(j job) func() {
 	var over int32
-	all := spawnAll(n, func(int) {
+	burst := time.Duration(j.burst) * time.Microsecond
+	all := spawnAll(j.storm, func(int) {
 		for atomic.LoadInt32(&over) == 0 {
+			for until := time.Now().Add(burst); burst != 0 && time.Now().Before(until); {
+			}
 			runtime.Gosched()
 		}
 	})
@@ -370,7 +373,7 @@ func handoverLatency(j job) {
 	gates := [2]semaphore{newSemaphore(), newSemaphore()}
 	ns := [2][]uint64{make([]uint64, 0, each), make([]uint64, 0, each)}
 	var opened time.Time
-	over := yieldStorm(j.storm)
+	over := yieldStorm(j)
 	play := func(me int) {
 		for i := 0; i < each; i++ {
 			if me == 1 || i > 0 {
@@ -397,7 +400,7 @@ func wakeLatency(j job) {
 	bell := newSemaphore()
 	var opened time.Time
 	var seen int64
-	over := yieldStorm(j.storm)
+	over := yieldStorm(j)
 	watch := begin()
 	sleeper := spawn(func() {
 		for i := 0; i < j.ops; i++ {
@@ -425,7 +428,7 @@ func wakeLatency(j job) {
 
 func timerLatency(j job) {
 	ns := make([]uint64, 0, j.ops)
-	over := yieldStorm(j.storm)
+	over := yieldStorm(j)
 	watch := begin()
 	sleeper := spawn(func() {
 		for i := 0; i < j.ops; i++ {
@@ -480,7 +483,7 @@ func list() {
 
 func parse(words []string) job {
 	j := job{workers: 1, ops: 1000, threads: 2}
-	numbers := map[string]*int{"workers": &j.workers, "ops": &j.ops, "threads": &j.threads, "storm": &j.storm, "capacity": &j.capacity, "hold": &j.hold}
+	numbers := map[string]*int{"workers": &j.workers, "ops": &j.ops, "threads": &j.threads, "storm": &j.storm, "burst": &j.burst, "capacity": &j.capacity, "hold": &j.hold}
 	for _, word := range words {
 		key, value, found := strings.Cut(word, "=")
 		check(found, "usage: list | run ROW key=value...")

@@ -16,6 +16,7 @@ struct Job {
     ops: i64,
     threads: i64,
     storm: i64,
+    burst: i64,
     capacity: i64,
     hold: i64,
     samples: String,
@@ -88,20 +89,29 @@ async fn join_all(all: Vec<JoinHandle<()>>) {
     }
 }
 
-/// Tasks that only yield until end() is called.
+fn compute(burst: Duration) {
+    let begin = Instant::now();
+    while begin.elapsed() < burst {}
+}
+
+/// Tasks that yield until end() is called, and compute between yields if the job says so.
 struct Storm {
     over: Arc<AtomicBool>,
     all: Vec<JoinHandle<()>>,
 }
 
 impl Storm {
-    fn begin(n: i64) -> Self {
+    fn begin(j: &Job) -> Self {
         let over = Arc::new(AtomicBool::new(false));
-        let all = (0..n)
+        let burst = Duration::from_micros(j.burst as u64);
+        let all = (0..j.storm)
             .map(|_| {
                 let over = over.clone();
                 spawn(async move {
                     while !over.load(Relaxed) {
+                        if burst != Duration::ZERO {
+                            compute(burst);
+                        }
                         yield_now().await
                     }
                 })
@@ -371,7 +381,7 @@ async fn handover_latency(j: Job) {
     let gates = Arc::new([Semaphore::new(0), Semaphore::new(0)]);
     let opened = Arc::new(AtomicU64::new(0));
     let zero = Instant::now();
-    let storm = Storm::begin(j.storm);
+    let storm = Storm::begin(&j);
     let play = |me: usize| {
         let (gates, opened) = (gates.clone(), opened.clone());
         async move {
@@ -403,7 +413,7 @@ async fn wake_latency(j: Job) {
     let opened = Arc::new(AtomicU64::new(0));
     let seen = Arc::new(AtomicI64::new(0));
     let zero = Instant::now();
-    let storm = Storm::begin(j.storm);
+    let storm = Storm::begin(&j);
     let time = Stopwatch::begin();
     let sleeper = {
         let (bell, opened, seen) = (bell.clone(), opened.clone(), seen.clone());
@@ -436,7 +446,7 @@ async fn wake_latency(j: Job) {
 
 async fn timer_latency(j: Job) {
     let ops = j.ops;
-    let storm = Storm::begin(j.storm);
+    let storm = Storm::begin(&j);
     let time = Stopwatch::begin();
     let sleeper = spawn(async move {
         let mut ns = Vec::with_capacity(ops as usize);
@@ -504,6 +514,7 @@ fn parse(words: &[String]) -> Job {
             "ops" => j.ops = number,
             "threads" => j.threads = number,
             "storm" => j.storm = number,
+            "burst" => j.burst = number,
             "capacity" => j.capacity = number,
             "hold" => j.hold = number,
             _ => {}
