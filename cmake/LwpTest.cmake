@@ -43,8 +43,22 @@ function(lwp_io_kinds result file)
 	set(${result} ${kinds} PARENT_SCOPE)
 endfunction()
 
+# lwp_test_computes(<result> <file>): not empty if a line "computes: ..." says that its LWPs keep all CPUs busy.  Such tests have as many of ctest's
+# processors for themselves as there are vCPUs, two at least: beside each other they take many times as long.  They come first.
+function(lwp_test_computes result file)
+	file(STRINGS "${file}" lines LIMIT_COUNT 30 REGEX "^// *computes: ")
+	set(${result} "${lines}" PARENT_SCOPE)
+endfunction()
+
+function(lwp_test_uses_cpus test count)
+	if(count LESS 2)
+		set(count 2)
+	endif()
+	set_tests_properties(${test} PROPERTIES PROCESSORS ${count} COST 60)
+endfunction()
+
 # lwp_add_io_tests(<name> <counts> <kinds> <command>...): each count with each way of I/O, as <name>@<count>-<kind>, with LWP_IO=<kind>; "any" is
-# the library's own choice, "denied" is that where io_uring_setup(2) fails with EPERM.
+# the library's own choice, "denied" is that where io_uring_setup(2) fails with EPERM.  With LWP_TEST_COMPUTES set they have CPUs for themselves.
 function(lwp_add_io_tests name counts kinds)
 	foreach(kind IN LISTS kinds)
 		set(variable "LWP_IO=${kind}")
@@ -57,6 +71,9 @@ function(lwp_add_io_tests name counts kinds)
 			add_test(NAME ${name}@${count}-${kind} COMMAND ${LWP_TEST_LAUNCHER} ${ARGN})
 			set_tests_properties(${name}@${count}-${kind} PROPERTIES
 				ENVIRONMENT "${LWP_TEST_ENVIRONMENT};LWP_VCPUS=${count};${variable}")
+			if(LWP_TEST_COMPUTES)
+				lwp_test_uses_cpus(${name}@${count}-${kind} ${count})
+			endif()
 		endforeach()
 	endforeach()
 endfunction()
@@ -70,5 +87,8 @@ function(lwp_add_tests name counts)
 	foreach(count IN LISTS counts)
 		add_test(NAME ${name}@${count} COMMAND ${LWP_TEST_LAUNCHER} ${ARGN})
 		set_tests_properties(${name}@${count} PROPERTIES ENVIRONMENT "${LWP_TEST_ENVIRONMENT};LWP_VCPUS=${count}")
+		if(LWP_TEST_COMPUTES)
+			lwp_test_uses_cpus(${name}@${count} ${count})
+		endif()
 	endforeach()
 endfunction()

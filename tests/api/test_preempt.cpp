@@ -2,7 +2,7 @@
 //
 // LWPs that compute and call nothing: others run beside them, they are suspended, stopped, and left behind by a process that ends.  Each test ends only if
 // they are interrupted; there are as many of them as vCPUs, at least.
-// vcpus: 1 2 8
+// vcpus: 1 2 4
 #include "../support/cases.h"
 #include "../support/hogs.h"
 #include "../support/support.h"

@@ -23,14 +23,14 @@ int new_eventfd(int flags) { return static_cast<int>(::syscall(SYS_eventfd2, 0, 
 
 const bool touched = touch_runtime();
 
-/// A connection whose close(2) takes until the peer has read, or some seconds: it lingers, and the peer's window is full.  The kernel frees the
+/// A connection whose close(2) takes until the peer has read, or a second: it lingers, and the peer's window is full.  The kernel frees the
 /// number at the beginning of that.
 struct lingering {
 	lingering() {
 		fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 		EXPECT_EQ(lwp_connect(fd, server.address(), server.length()), 0);
 		peer = lwp_accept4(server.fd, nullptr, nullptr, SOCK_CLOEXEC);
-		const linger l{1, 3};
+		const linger l{1, 1};
 		EXPECT_EQ(setsockopt(fd, SOL_SOCKET, SO_LINGER, &l, sizeof(l)), 0);
 		const std::string much(1'000'000, 'x');
 		while (::send(fd, much.data(), much.size(), MSG_DONTWAIT | MSG_NOSIGNAL) > 0) {

@@ -100,10 +100,10 @@ TEST(IoBlocking, CompletionsComeWhileTheVcpuIsBlockedWithoutHavingSaidSo) {
 	}
 }
 
-// A sleep of the C library neither ends early nor keeps the others waiting: rounds go back and forth during it.  For five seconds, where the vCPU is
+// A sleep of the C library neither ends early nor keeps the others waiting: rounds go back and forth during it.  For two seconds, where the vCPU is
 // the only one.
 TEST(IoBlocking, TrafficDuringALongSleep) {
-	const unsigned seconds = vcpus() == 1 ? 5 : 1;
+	const unsigned seconds = vcpus() == 1 ? 2 : 1;
 	ends e;
 	std::atomic<bool> asleep{false};
 	std::atomic<bool> awake{false};
@@ -139,9 +139,9 @@ TEST(IoBlocking, TrafficDuringALongSleep) {
 	EXPECT_GE(during, 10);
 }
 
-// Deadlines and closes of operations that are in flight on a vCPU that is away.
+// Deadlines and closes of operations that are in flight on a vCPU that is away.  Each round waits for a deadline that leaves time to get there.
 TEST(IoBlocking, OperationsEndWhileTheVcpuIsInARegion) {
-	for (int round = 0; round < 10; round++) {
+	for (int round = 0; round < 4; round++) {
 		const int v = round % vcpus();
 		ends timed;
 		ends closed;

@@ -2,6 +2,7 @@
 //
 // Operations in flight while LWPs compute that call nothing: they come through, whichever vCPU they were begun on and wherever that is by now.
 // vcpus: 1 2 8
+// computes: hogs
 // io: uring epoll denied
 #include "../support/hogs.h"
 #include "../support/support.h"

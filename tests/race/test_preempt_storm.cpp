@@ -3,6 +3,7 @@
 // A storm over LWPs that compute: they are suspended, continued, stopped with the world, ended and replaced, while others take turns, wait and are joined.
 // LWP_STORM_SECONDS: for so long, instead of a number of rounds.
 // vcpus: 1 2 8
+// computes: hogs
 #include "../support/hogs.h"
 #include "../support/support.h"
 

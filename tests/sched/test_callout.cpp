@@ -130,7 +130,7 @@ TEST(Callout, HaltWaitsForARunningFunction) {
 		std::atomic<bool> halter_at_the_door{false};
 		std::atomic<bool> through{false};
 	};
-	const std::size_t n = rounds(100);
+	const std::size_t n = rounds(30);
 	const auto vc = std::make_unique<vcpu_t>();
 	for (std::size_t k = 0; k < n; k++) {
 		auto t = std::make_unique<slow>();
