@@ -16,6 +16,7 @@ namespace lwp::kern {
 namespace {
 
 long word(const void *p) noexcept { return reinterpret_cast<long>(p); }
+long word(void *p) noexcept { return reinterpret_cast<long>(p); }  // what the kernel writes to need not have a value
 long length(const io_op *op) noexcept { return static_cast<long>(op->o_len); }
 
 // While it is held O_NONBLOCK may be set that is not the application's.  Kernel threads, a microsecond or two, no switch.
@@ -264,6 +265,9 @@ long io_direct(io_op *op) noexcept {
 	const bool unix_connect = connects && io_family(op->o_fd) == AF_UNIX;
 	if (connects) {
 		result = io_try(op);
+		if (result == -EAGAIN && !unix_connect) {
+			return result;  // it is not under way: see epoll.cpp
+		}
 	}
 	if (op->o_deadline == never && io_timeout_option(op->o_kind) != 0) {
 		const nanotime timeout = io_socket_timeout(op);

@@ -99,7 +99,9 @@ verdict attempt(io_op *op, bool first) noexcept {
 	if (result == -EOPNOTSUPP) {
 		return op->o_fd < 0 || op->o_kind == io_kind::fsync || is_file(op) ? verdict::help : (over(op, result), verdict::over);
 	}
-	if (result != -EAGAIN && result != -EINPROGRESS) {
+	// A connect that is refused so is not under way (no port is left): the socket would be writable, and without an error.  AF_UNIX does not come here.
+	const bool none_left = result == -EAGAIN && op->o_kind == io_kind::connect;
+	if ((result != -EAGAIN && result != -EINPROGRESS) || none_left) {
 		if (plain_receive(op)) {
 			received(op, result, first);
 		}
