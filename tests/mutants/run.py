@@ -29,7 +29,7 @@ import zlib
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 SCHEDULES = ["--count", "3000", "--search", "6000", "--first"]
-SEQUENCES = ["--count", "8000", "--first"]
+SEQUENCES = ["--count", "60000", "--first"]
 FUZZ = ["-max_len=128", "-len_control=0", "-entropic=0", "-reduce_inputs=0", "-timeout=30", "-print_final_stats=1"]  # as ./dev fuzz schedules
 FAULTS = ["--count", "1", "--patience", "10", "--jobs", "1"]
 RUN_MOST = 240  # seconds; a mutant that hangs the explorer itself is found, too
