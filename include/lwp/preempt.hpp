@@ -5,7 +5,8 @@
 // runtime_options::preemption, or LWP_PREEMPT=on in the environment.
 //
 // Any code may be interrupted so: an LWP in the middle of malloc() or printf() keeps its kernel thread, and another one runs the rest.  To be
-// suspended or stopped it must besides be found outside of the C library, so that it holds no lock there; that is tried again and again.  What
+// suspended or stopped it must besides be outside of the C library, so that it holds no lock there: it is met as it comes out of the call that it is in, if
+// the kernel permits breakpoints (perf_event_open(2): kernel.perf_event_paranoid is 2 or less, and no filter of system calls), else looked for again and again.  What
 // is linked into one file with the C library is stopped at its next call of this one only.
 //
 // An LWP is not interrupted while it is in a call of this library, in lwp::blocking(), in a no_preempt region, or in a signal handler of the OS on an

@@ -19,6 +19,7 @@
 #include "base/assert.h"
 #include "proc/cred.h"
 #include "proc/lwp_life.h"
+#include "proc/outside.h"
 #include "proc/signal.h"
 #include "sched/frozen.h"
 #include "sched/switch.h"
@@ -83,6 +84,9 @@ void nested_call::end() noexcept {
 }
 
 void lwp_stand_still(lwp_t *l, std::uint32_t bits, lwp_stat to) noexcept {
+	if (LWP_UNLIKELY(l->l_cpu->vc_watched.load(std::memory_order_relaxed))) {  // relaxed: written by this kernel thread
+		outside_forget(l->l_cpu);                                              // it has come out here
+	}
 	part_hold hold(l->l_proc, l->l_part, l->l_cpu);
 	while ((lwp_flags(l) & bits) != 0) {
 		if (lwp_halt_and_unlock(l->l_proc, l, hold, to)) {

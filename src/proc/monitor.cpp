@@ -3,6 +3,7 @@
 
 #include "base/sys.h"
 #include "core/lwp_pool.h"
+#include "proc/outside.h"
 #include "proc/preempt.h"
 #include "proc/proc.h"
 #include "sched/callout.h"
@@ -60,7 +61,9 @@ pollfd fds[1 + vcpu_max + spare_max];
 // The maker of substitutes: another kernel thread, because to make one may need a lock of malloc that a frozen LWP has, and that one goes on only if
 // the monitor sees to it.  So the monitor itself waits for nobody.
 pthread_t maker;
-atomic<std::uint32_t> spare_wanted{0};  // what the maker waits on
+constexpr std::uint32_t want_spare = 1;
+constexpr std::uint32_t want_events = 2;
+atomic<std::uint32_t> wanted_made{0};  // of these; what the maker waits on
 atomic<bool> spare_made{false};
 atomic<bool> hurried{false};
 
@@ -285,31 +288,40 @@ void run() noexcept {
 
 void *maker_main(void *) {
 	for (;;) {
-		while (spare_wanted.load(std::memory_order_acquire) == 0) {  // pairs with the release of who wants one
-			(void)sys::futex_wait(&spare_wanted, 0, nullptr);
+		std::uint32_t what;
+		while ((what = wanted_made.load(std::memory_order_acquire)) == 0) {  // pairs with the release of who wants one
+			(void)sys::futex_wait(&wanted_made, 0, nullptr);
 		}
 		if (stop.load(std::memory_order_acquire)) {  // pairs with the release in stop_maker()
 			return nullptr;
 		}
-		if (spares.sp_make == nullptr || spares.sp_make() == nullptr) {
-			spares.sp_refused.fetch_add(1, std::memory_order_relaxed);  // relaxed: statistics
+		if ((what & want_spare) != 0) {
+			if (spares.sp_make == nullptr || spares.sp_make() == nullptr) {
+				spares.sp_refused.fetch_add(1, std::memory_order_relaxed);  // relaxed: statistics
+			}
+			spare_made.store(true, std::memory_order_relaxed);  // relaxed: the monitor looks again when it is kicked
 		}
-		spare_wanted.store(0, std::memory_order_relaxed);   // relaxed: who wants another looks again
-		spare_made.store(true, std::memory_order_relaxed);  // relaxed: the monitor looks again when it is kicked
-		monitor_kick();
+		if ((what & want_events) != 0) {
+			outside_prepare(!task_filtered(::gettid()));
+		}
+		wanted_made.fetch_and(~what, std::memory_order_relaxed);  // relaxed: who wants another looks again
+		if ((what & want_spare) != 0) {
+			monitor_kick();
+		}
 	}
 }
 
-void wake_maker() noexcept {
-	spare_wanted.store(1, std::memory_order_release);  // pairs with the acquire in maker_main()
-	(void)sys::futex_wake(&spare_wanted, 1);
+void wake_maker(std::uint32_t what) noexcept {
+	if ((wanted_made.fetch_or(what, std::memory_order_release) & what) == 0) {  // pairs with the acquire in maker_main()
+		(void)sys::futex_wake(&wanted_made, 1);
+	}
 }
 
 void stop_maker() noexcept {
 	stop.store(true, std::memory_order_release);  // pairs with the acquire in maker_main()
-	// Again and again: it may take a spare_wanted back that was ours.
+	// Again and again: it may take a wish back that was ours.
 	while (::pthread_tryjoin_np(maker, nullptr) == EBUSY) {
-		wake_maker();
+		wake_maker(want_spare);
 		sys::yield();
 	}
 }
@@ -330,14 +342,25 @@ bool monitor_finds_out() noexcept {
 
 bool task_sleeps(int tid) noexcept { return sleeps(tid); }
 
+bool task_filtered(int tid) noexcept {
+	char text[4096];
+	return read_task(tid, "status", text, sizeof text) == 0 || std::strstr(text, "\nSeccomp:\t0\n") == nullptr;
+}
+
 void monitor_hurry() noexcept {
 	hurried.store(true, std::memory_order_relaxed);  // relaxed: the kick goes through the kernel
 	monitor_kick();
 }
 
 void monitor_wants_spare() noexcept {
-	if (spare_wanted.load(std::memory_order_relaxed) == 0) {  // relaxed: else it is at it
-		wake_maker();
+	if ((wanted_made.load(std::memory_order_relaxed) & want_spare) == 0) {  // relaxed: else it is at it
+		wake_maker(want_spare);
+	}
+}
+
+void monitor_wants_events() noexcept {
+	if ((wanted_made.load(std::memory_order_relaxed) & want_events) == 0) {  // relaxed: the same
+		wake_maker(want_events);
 	}
 }
 
@@ -363,7 +386,7 @@ int monitor_start() noexcept {
 	sigset_t old;
 	::sigfillset(&all);
 	::pthread_sigmask(SIG_SETMASK, &all, &old);  // signals are for the application's threads
-	spare_wanted.store(0, std::memory_order_relaxed);
+	wanted_made.store(0, std::memory_order_relaxed);
 	int error = sys::thread_create(&maker, nullptr, maker_main, nullptr);
 	if (error == 0 && (error = sys::thread_create(&thread, nullptr, monitor_main, nullptr)) != 0) {
 		stop_maker();
@@ -380,6 +403,7 @@ void monitor_stop() noexcept {
 	monitor_kick();
 	::pthread_join(thread, nullptr);
 	stop_maker();
+	outside_end();
 	sched.sd_helpers.fetch_sub(2, std::memory_order_relaxed);
 }
 

@@ -28,7 +28,13 @@ void monitor_hurry() noexcept;
 /// One more substitute, soon; by the monitor.
 void monitor_wants_spare() noexcept;
 
+/// outside_prepare(), soon; by the monitor.
+void monitor_wants_events() noexcept;
+
 /// Whether a kernel thread of this process sleeps in the kernel, interruptibly or not.
 [[nodiscard]] bool task_sleeps(int tid) noexcept;
+
+/// Whether a filter of system calls (seccomp(2)) may look at what that kernel thread calls.
+[[nodiscard]] bool task_filtered(int tid) noexcept;
 
 }  // namespace lwp::kern

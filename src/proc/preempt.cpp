@@ -5,6 +5,7 @@
 #include "base/sys.h"
 #include "proc/lwp_life.h"
 #include "proc/monitor.h"
+#include "proc/outside.h"
 #include "sched/callout.h"
 #include "sched/frozen.h"
 #include "sched/spare.h"
@@ -14,8 +15,6 @@
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
-#include <dlfcn.h>
-#include <link.h>
 #include <pthread.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -32,6 +31,11 @@ constexpr std::uint32_t probe_least = 1'000;  // until a probe
 constexpr std::uint32_t probe_most = 64'000;  // the same
 constexpr nanotime still_most = 10 * slice;   // between two times that the monitor asks one that cannot be brought to stand still
 constexpr unsigned probes_most = 400;         // by the handler's timer, until the monitor asks again
+// Those of them at which it is arranged that it is met as it comes out of the C library (proc/outside.h).  The first few are quicker if it does anything of its own;
+// and if it does not come out by any way that could be guessed, the others must do.
+constexpr unsigned watch_first = 4;
+constexpr unsigned watch_last = 10;
+constexpr std::uint32_t watch_least = 100'000;               // until the probe after the first of them; then twice as long each time
 constexpr std::size_t stack_wanted = std::size_t{24} << 10;  // of the alternate stack, by our frames and the kernel's
 
 // ThreadSanitizer holds signals back until the next call that it intercepts: a loop that makes none is never interrupted.  AddressSanitizer would have
@@ -46,57 +50,11 @@ int signal_used;  // fixed before the monitor runs; 0: no preemption
 struct sigaction before;
 bool installed;
 
-// ---- where the C library is ----------------------------------------------------------------------------------------
-
 struct range {
 	std::uintptr_t low = 0;
 	std::uintptr_t high = 0;
 };
-range libraries[8];  // fixed before the handler is installed
-unsigned nlibraries;
-range home_stack;      // of the kernel thread that started the runtime, which is LWP 1's; fixed before the handler is installed
-bool libraries_apart;  // false: the C library is in the same file as the application, and cannot be told from it
-
-struct seeker {
-	std::uintptr_t address;
-	range found{};
-	bool main_program = false;
-	unsigned seen = 0;
-};
-
-int seek(dl_phdr_info *info, std::size_t, void *arg) {
-	auto *s = static_cast<seeker *>(arg);
-	const bool first = s->seen++ == 0;  // the program itself
-	for (int i = 0; i < info->dlpi_phnum; i++) {
-		const ElfW(Phdr) &h = info->dlpi_phdr[i];
-		const std::uintptr_t low = info->dlpi_addr + h.p_vaddr;
-		if (h.p_type == PT_LOAD && (h.p_flags & PF_X) != 0 && s->address - low < h.p_memsz) {
-			s->found = {low, low + h.p_memsz};
-			s->main_program = first;
-			return 1;
-		}
-	}
-	return 0;
-}
-
-/// The files that these functions are in: the C library, the loader, the unwinder, the C++ library, and who stands in front of malloc.
-void find_libraries() noexcept {
-	nlibraries = 0;
-	libraries_apart = true;
-	for (const char *name :
-	    {"malloc", "free", "fopen", "__libc_start_main", "_dl_find_object", "__tls_get_addr", "_Unwind_Resume", "__cxa_begin_catch"}) {
-		void *at = ::dlsym(RTLD_DEFAULT, name);
-		const bool needed = std::strcmp(name, "malloc") == 0 || std::strcmp(name, "fopen") == 0;
-		seeker s{reinterpret_cast<std::uintptr_t>(at)};
-		if (at == nullptr || ::dl_iterate_phdr(seek, &s) == 0 || s.main_program) {
-			libraries_apart = libraries_apart && !needed;
-			continue;
-		}
-		if (nlibraries < std::size(libraries)) {
-			libraries[nlibraries++] = s.found;
-		}
-	}
-}
+range home_stack;  // of the kernel thread that started the runtime, which is LWP 1's; fixed before the handler is installed
 
 void find_home_stack() noexcept {
 	static bool of_main = false;  // asked once: the C library reads all of /proc/self/maps for it
@@ -114,11 +72,6 @@ void find_home_stack() noexcept {
 		::pthread_attr_destroy(&attr);
 		home_stack = {reinterpret_cast<std::uintptr_t>(low), reinterpret_cast<std::uintptr_t>(low) + size};
 	}
-}
-
-/// Whether what was interrupted there holds no lock of the C library.
-bool in_application(std::uintptr_t pc) noexcept {
-	return libraries_apart && std::none_of(libraries, libraries + nlibraries, [pc](const range &r) { return pc >= r.low && pc < r.high; });
 }
 
 // ---- in the handler ------------------------------------------------------------------------------------------------
@@ -153,11 +106,15 @@ __attribute__((no_sanitize("address"))) void copy_out(std::uintptr_t to, const v
 	}
 }
 
+range stack_of(const lwp_t *l) noexcept {
+	const auto base = reinterpret_cast<std::uintptr_t>(l->l_stack.s_base);
+	return l->l_adopted ? home_stack : range{base, base + l->l_stack.s_size};
+}
+
 /// Where what the LWP keeps on its stack ends, its registers included; 0: it does not run on its stack, or has no room for them.
 std::uintptr_t keep_registers(const lwp_t *l, const machine_state &m, [[maybe_unused]] const ucontext_t *uc) noexcept {
 	const std::uintptr_t end = (m.sp - red_zone - m.size - vectors) & ~std::uintptr_t{63};
-	const auto base = reinterpret_cast<std::uintptr_t>(l->l_stack.s_base);
-	const range s = l->l_adopted ? home_stack : range{base, base + l->l_stack.s_size};
+	const range s = stack_of(l);
 	if (m.sp < s.low || m.sp >= s.high || end < s.low || end > m.sp) {
 		return 0;
 	}
@@ -187,7 +144,7 @@ bool at_system_call([[maybe_unused]] const ucontext_t *uc, [[maybe_unused]] std:
 #if defined(__x86_64__)
 	const auto is_one = [](std::uintptr_t at) {
 		const auto *code = reinterpret_cast<const unsigned char *>(at);
-		return !in_application(at) && !in_application(at + 1) && code[0] == 0x0f && code[1] == 0x05;
+		return !outside(at) && !outside(at + 1) && code[0] == 0x0f && code[1] == 0x05;
 	};
 	return is_one(pc) || (uc->uc_mcontext.gregs[REG_RAX] == -EINTR && is_one(pc - 2));
 #else
@@ -195,13 +152,29 @@ bool at_system_call([[maybe_unused]] const ucontext_t *uc, [[maybe_unused]] std:
 #endif
 }
 
-/// The LWP is to stand still, and is in the C library: asks again in a moment.
-void probe_soon(vcpu_t *vc, const ucontext_t *uc, std::uintptr_t pc) noexcept {
+void set_probe(int timer, std::uint32_t in) noexcept {
+	itimerspec t{};
+	t.it_value.tv_nsec = static_cast<long>(in);
+	(void)sys::call(SYS_timer_settime, timer, 0, reinterpret_cast<long>(&t), 0);
+}
+
+/// The LWP is to stand still, and is in the C library: asks again in a moment, or as it comes out.
+void probe_soon(vcpu_t *vc, const lwp_t *l, const ucontext_t *uc, const machine_state &m) noexcept {
+	const std::uintptr_t pc = m.pc;
 	const int timer = vc->vc_prober.load(std::memory_order_acquire);  // pairs with the release in probe_prepare()
-	if (timer < 0 || vc->vc_probes == 0 || !libraries_apart || at_system_call(uc, pc)) {
+	if (timer < 0 || vc->vc_probes == 0 || !outside_is_known()) {
 		return;
 	}
-	vc->vc_probes--;
+	const unsigned probe = probes_most - vc->vc_probes--;
+	const bool watched = probe >= watch_first && probe < watch_last && outside_watch(vc, signal_used, m.sp, stack_of(l).high);
+	if (at_system_call(uc, pc)) {
+		return;
+	}
+	if (watched) {
+		// It is left alone meanwhile; but perhaps it does not come out by one of these ways, and then the next probe looks for others.
+		set_probe(timer, watch_least << (probe - watch_first));
+		return;
+	}
 	// As soon as the LWP makes any progress at all between two of them.  How long that is depends on the machine: a virtual one may take twenty microseconds
 	// for the interrupt alone, and one that is set for earlier comes before the LWP's first instruction.
 	const std::uint32_t gap = vc->vc_probe_gap;
@@ -209,9 +182,7 @@ void probe_soon(vcpu_t *vc, const ucontext_t *uc, std::uintptr_t pc) noexcept {
 	vc->vc_probe_pc = pc;
 	// And never the same for long: a loop that takes as much would be met in the same place each time.
 	const std::uint32_t some = (vc->vc_probes * 2654435761U) >> 22U;  // below 1024
-	itimerspec t{};
-	t.it_value.tv_nsec = static_cast<long>(vc->vc_probe_gap + (vc->vc_probe_gap * some >> 11U));
-	(void)sys::call(SYS_timer_settime, timer, 0, reinterpret_cast<long>(&t), 0);
+	set_probe(timer, vc->vc_probe_gap + (vc->vc_probe_gap * some >> 11U));
 }
 
 /// `turn`: its slice is over, and others may have their turn.
@@ -234,7 +205,10 @@ void interrupted(vcpu_t *vc, const ucontext_t *uc, bool turn) noexcept {
 		leave_word(vc);
 		return;
 	}
-	const bool may_stand = in_application(m.pc);
+	const bool may_stand = outside_or_catches(m.pc, m.sp);
+	if (may_stand || lwp_to_stand_still(l) == 0) {
+		outside_forget(vc);  // it may stand still for hours
+	}
 	l->l_depth = 1;
 	fence_compiler(std::memory_order_seq_cst);
 	if (!lwp_give_way(vc, l, reinterpret_cast<const void *>(end), may_stand, turn)) {
@@ -243,7 +217,7 @@ void interrupted(vcpu_t *vc, const ucontext_t *uc, bool turn) noexcept {
 	fence_compiler(std::memory_order_seq_cst);
 	l->l_depth = 0;
 	if (!may_stand && lwp_to_stand_still(l) != 0) {
-		probe_soon(vc, uc, m.pc);
+		probe_soon(vc, l, uc, m);
 	}
 }
 
@@ -252,6 +226,8 @@ void probed(vcpu_t *vc, const ucontext_t *uc) noexcept {
 	const lwp_t *l = vc->vc_curlwp;
 	if (!vc->vc_bound && l != nullptr && lwp_to_stand_still(l) != 0) {
 		interrupted(vc, uc, false);  // else each of them would cost it its turn
+	} else {
+		outside_forget(vc);
 	}
 }
 
@@ -270,7 +246,8 @@ void pass_on(int sig, siginfo_t *info, void *context) noexcept {
 void handler(int sig, siginfo_t *info, void *context) {
 	const int saved = errno;  // the kernel thread's, which is the LWP's now and stays so
 	vcpu_t *vc = curcpu_or_null();
-	const bool marked = (info->si_code == SI_QUEUE || info->si_code == SI_TIMER) && info->si_value.sival_ptr == &mark;
+	const bool marked = ((info->si_code == SI_QUEUE || info->si_code == SI_TIMER) && info->si_value.sival_ptr == &mark) ||
+	    (vc != nullptr && outside_told(vc, info));
 	// acquire: pairs with the release in ask(): the landing is there
 	if (vc != nullptr && (marked || info->si_code == SI_TKILL) && vc->vc_asked.exchange(false, std::memory_order_acquire)) {
 		vc->vc_probes = probes_most;
@@ -327,6 +304,7 @@ void before_fork() noexcept {
 	forks = curlwp_or_null();
 	if (forks != nullptr) {
 		forks->l_nopreempt++;
+		outside_forget(forks->l_cpu);
 	}
 }
 
@@ -344,8 +322,13 @@ void leave_word_to(vcpu_t *vc, std::uint64_t switches) noexcept {
 	vcpu_need_resched(vc);
 }
 
-/// The timer of its kernel thread; without one the monitor asks again by itself.
+/// What the handler needs to ask again by itself: the timer of its kernel thread; without one the monitor asks again.
 void probe_prepare(vcpu_t *vc) noexcept {
+	if (outside_wanted()) {
+		monitor_wants_events();
+	}
+	// relaxed, both: fixed while it runs; a hint.  A filter of system calls may have come since the last time.
+	vc->vc_watchable.store(!task_filtered(vc->vc_tid.load(std::memory_order_relaxed)), std::memory_order_relaxed);
 	if (vc->vc_prober.load(std::memory_order_relaxed) >= 0) {  // relaxed: our own
 		return;
 	}
@@ -484,7 +467,7 @@ void preempt_start(bool wanted) noexcept {
 #if LWP_DEBUG
 	lockrank_watch = depth_watch;
 #endif
-	find_libraries();
+	outside_start();
 	if (static bool registered = false; !std::exchange(registered, true)) {
 		(void)::pthread_atfork(before_fork, after_fork, after_fork);
 	}
@@ -517,6 +500,7 @@ void preempt_hurry() noexcept {
 }
 
 void preempt_forget(vcpu_t *vc) noexcept {
+	outside_forget(vc);
 	const int timer = vc->vc_prober.exchange(-1, std::memory_order_relaxed);  // relaxed: nobody else is there
 	if (timer >= 0) {
 		(void)sys::call(SYS_timer_delete, timer);

@@ -21,7 +21,8 @@
 // Who is to stand still and was met in the C library is asked again soon, and not by the monitor: a loop that does nothing but throw, or print, is outside of
 // the library for a few thousandths of its time, so it takes hundreds of looks, each of which would wait for the monitor to get a CPU.  The handler sets
 // a timer of its kernel thread instead, for some microseconds on: the *probe*.  It does not where it would interrupt one system call again and again, and stops
-// after a few hundred; then the monitor looks first whether the kernel thread sleeps.
+// after a few hundred; then the monitor looks first whether the kernel thread sleeps.  After the first few the handler has the CPU interrupt the LWP where it comes
+// out of the library (proc/outside.h), so it stands still after one call, where the kernel permits that.
 //
 // The signal is SIGURG, which the OS ignores by default; LWP_PREEMPT=<number> in the environment takes another, LWP_PREEMPT=off none.  A handler that the
 // application had for it is called for all signals that are not the monitor's.  If the application installs one later, there is no preemption any more.

@@ -36,6 +36,14 @@ enum vcpu_halt_state : std::uint32_t { vc_running = 0, vc_waits = 1, vc_woken_to
 /// it runs; a spare one that waits for a place; is no vCPU of the runtime, only a kernel thread that calls it.
 enum class vcpu_duty : std::uint8_t { acts, away, leaves, rests, outside };
 
+/// A breakpoint where an LWP comes out of the C library (proc/outside.h).  By the kernel thread of its vCPU.
+struct way_out {
+	atomic<bool> w_open{false};  // a: relaxed; by the handler of that kernel thread too
+	int w_fd = -1;               // o: its number, also after it was closed
+	std::uintptr_t w_at = 0;     // o
+};
+inline constexpr unsigned ways_most = 4;  ///< the CPU has no more
+
 struct alignas(64) vcpu_t {
 	// what every switch touches
 	// These two are looked at by code that stands in applications: <lwp/detail/here.hpp>.
@@ -133,6 +141,9 @@ struct alignas(64) vcpu_t {
 	unsigned vc_probes = 0;              // o: how often it still may, until the monitor asks
 	std::uint32_t vc_probe_gap = 0;      // o: after so long, in nanoseconds
 	std::uintptr_t vc_probe_pc = 0;      // o: where it met the LWP last
+	atomic<bool> vc_watchable{false};    // a: written by the monitor: breakpoints may be asked for
+	atomic<bool> vc_watched{false};      // a: written by its kernel thread and its handler: some of these are open
+	way_out vc_ways[ways_most];          // o
 	nanotime vc_still = 0;               // the monitor's: since when its LWP is to stand still
 	nanotime vc_unswitched = 0;          // the monitor's: since when it has not switched,
 	std::uint64_t vc_seen_switches = 0;  // and vc_switches then

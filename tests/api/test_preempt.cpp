@@ -18,9 +18,14 @@
 #include <cstdlib>
 #include <cstring>
 #include <deque>
+#include <linux/hw_breakpoint.h>
+#include <linux/perf_event.h>
 #include <memory>
 #include <mutex>
 #include <pthread.h>
+#include <stdexcept>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <vector>
@@ -319,6 +324,112 @@ TEST(PreemptStill, OneThatIsHardlyEverOutsideOfTheCLibrary) {
 	hog.join();
 }
 
+namespace {
+
+/// Whether this process may have breakpoints of the CPU; without, those who look must do.
+bool breakpoints_permitted() {
+	perf_event_attr attr{};
+	attr.type = PERF_TYPE_BREAKPOINT;
+	attr.size = sizeof attr;
+	attr.sample_period = 1;
+	attr.disabled = 1;
+	attr.exclude_kernel = 1;
+	attr.exclude_hv = 1;
+	attr.bp_type = HW_BREAKPOINT_X;
+	attr.bp_addr = reinterpret_cast<std::uintptr_t>(&breakpoints_permitted);
+	attr.bp_len = sizeof(long);
+	const long fd = ::syscall(SYS_perf_event_open, &attr, 0, -1, -1, 0UL);
+	if (fd >= 0) {
+		::close(static_cast<int>(fd));
+	}
+	return fd >= 0 && ::prctl(PR_GET_SECCOMP) == 0;
+}
+
+bool a_way_out_is_open() {
+	bool open = false;
+	lwp::kern::sched_each_vcpu([&open](const lwp::kern::vcpu_t *vc) {
+		for (const lwp::kern::way_out &w : vc->vc_ways) {
+			open = open || w.w_open.load();
+		}
+	});
+	return open;
+}
+
+bool a_way_out_was_watched() {
+	bool was = false;
+	lwp::kern::sched_each_vcpu([&was](const lwp::kern::vcpu_t *vc) {
+		for (const lwp::kern::way_out &w : vc->vc_ways) {
+			was = was || w.w_at != 0;
+		}
+	});
+	return was;
+}
+
+/// Suspends it so many times, each time after it has gone on.
+void suspended_again_and_again(const lwp::thread &hog, const std::atomic<std::uint64_t> &turns, int times) {
+	for (int round = 0; round < times; round++) {
+		EXPECT_TRUE(wait_until([&, before = turns.load()] { return turns > before; }));
+		ASSERT_EQ(error_of(_lwp_suspend(hog.native_handle())), 0);
+		EXPECT_FALSE(a_way_out_is_open());
+		const std::uint64_t before = turns;
+		others_run();
+		EXPECT_EQ(turns, before);
+		ASSERT_EQ(error_of(_lwp_continue(hog.native_handle())), 0);
+	}
+}
+
+}  // namespace
+
+// Milliseconds in the C library, then a few nanoseconds outside, and so on: of ten thousand looks one may find it there.  It is met as it comes out.
+TEST(PreemptStill, OneWhoseCallsAreLong) {
+	LWP_SKIP_WITHOUT_PREEMPTION();
+	if (!breakpoints_permitted()) {
+		GTEST_SKIP() << "no breakpoints here";
+	}
+	std::atomic<bool> stop{false};
+	std::atomic<std::uint64_t> turns{0};
+	lwp::thread hog([&] {
+		const std::vector<char> text(std::size_t{24} << 20, 'x');
+		while (!stop.load(std::memory_order_relaxed)) {
+			const void *found = std::memchr(text.data(), 'y', text.size());
+			asm volatile("" : : "r"(found));
+			turns.store(turns.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+		}
+	});
+	suspended_again_and_again(hog, turns, 20);
+	EXPECT_TRUE(a_way_out_was_watched());
+	stop = true;
+	hog.join();
+}
+
+// What throws does not come back: who catches is met.
+TEST(PreemptStill, OneThatThrowsFromFarBelow) {
+	LWP_SKIP_WITHOUT_PREEMPTION();
+	struct below {
+		static int go(int depth) {
+			if (depth == 0) {
+				throw std::runtime_error("far below");
+			}
+			const int below_it = go(depth - 1);
+			return below_it + 1;
+		}
+	};
+	std::atomic<bool> stop{false};
+	std::atomic<std::uint64_t> turns{0};
+	lwp::thread hog([&] {
+		while (!stop.load(std::memory_order_relaxed)) {
+			try {
+				turns.store(turns.load(std::memory_order_relaxed) + static_cast<std::uint64_t>(below::go(50)), std::memory_order_relaxed);
+			} catch (const std::runtime_error &) {
+				turns.store(turns.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+			}
+		}
+	});
+	suspended_again_and_again(hog, turns, 40);
+	stop = true;
+	hog.join();
+}
+
 // A handler of the process's signals in an LWP that computes waits for its next call.
 TEST(PreemptSignal, AHandlerRunsAtTheNextCall) {
 	LWP_SKIP_WITHOUT_PREEMPTION();
@@ -541,6 +652,26 @@ void another_signal() {
 	end_all(hogs);
 }
 
+/// Of a signal that is queued each time: none is left over that would end the process.
+void another_signal_meets_it() {
+	std::atomic<bool> stop{false};
+	std::atomic<std::uint64_t> turns{0};
+	lwp::thread hog([&] {
+		std::FILE *nowhere = std::fopen("/dev/null", "w");
+		while (!stop.load(std::memory_order_relaxed)) {
+			(void)std::fprintf(nowhere, "%d %s %f\n", 1000, "words", 1.5);
+			turns.store(turns.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+		}
+		(void)std::fclose(nowhere);
+	});
+	suspended_again_and_again(hog, turns, 60);
+	stop = true;
+	hog.join();
+	if (testing::Test::HasFailure()) {
+		fail_case("it did not stand still\n");
+	}
+}
+
 struct process_case {
 	const char *name;
 	void (*run)();
@@ -557,6 +688,7 @@ const process_case process_cases[] = {
     {"OwnHandlerIsToldWho", own_handler_is_told_who, "on"},
     {"OthersSignalIsIgnored", others_signal_is_ignored, "on"},
     {"AnotherSignal", another_signal, "40"},
+    {"AnotherSignalMeetsIt", another_signal_meets_it, "40"},
     {"NoSignalInFork", no_signal_in_fork, "on"},
     {"OnIfAskedFor", on_if_asked_for, "", ""},
     {"OffIfSwitchedOff", off, "off", ""},

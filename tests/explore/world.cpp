@@ -7,6 +7,7 @@
 #include "base/assert.h"
 #include "core/lwp_pool.h"
 #include "ctx/residence.h"
+#include "proc/outside.h"
 #include "proc/preempt.h"
 #include "proc/report.h"
 #include "sched/spare.h"
@@ -46,6 +47,7 @@ void runtime_ensure() noexcept { fatal("a runtime is started"); }
 lwp_t *runtime_adopt() noexcept { fatal("a kernel thread is adopted"); }
 std::string report_every(lwp_t *) { fatal("a snapshot is made"); }
 void preempt_hurry() noexcept {}  // nobody computes for long
+void outside_forget(vcpu_t *) noexcept {}
 
 namespace {
 

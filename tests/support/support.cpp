@@ -48,10 +48,11 @@ std::map<int, std::string> open_descriptors() {
 	return open;
 }
 
-// A vCPU opens what its I/O needs when that begins: an eventfd for ever, the other until its runtime ends.
+// A vCPU opens what its I/O needs when that begins: an eventfd for ever, the other until its runtime ends; so is the event of proc/outside.h kept.
 bool of_a_vcpu(const std::string &target) {
 	return target == "anon_inode:[eventfd]" ||
-	    (runtime_touched.load() && (target == "anon_inode:[io_uring]" || target == "anon_inode:[eventpoll]"));
+	    (runtime_touched.load() &&
+	        (target == "anon_inode:[io_uring]" || target == "anon_inode:[eventpoll]" || target == "anon_inode:[perf_event]"));
 }
 
 bool nothing_left(const runtime_stats &s) {
