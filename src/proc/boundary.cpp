@@ -174,7 +174,7 @@ bool lwp_give_way(vcpu_t *vc, lwp_t *l, const void *sp, bool may_stand, bool tur
 		if (still == 0 && !off_duty && !(turn && frozen_wanted(vc, l))) {
 			return may_stand || lwp_to_stand_still(l) == 0;
 		}
-		if (!f.leave()) {
+		if (!(still == 0 && !off_duty && f.pass_on()) && !f.leave()) {
 			return false;
 		}
 		vc->vc_preempted.store(vc->vc_preempted.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);  // relaxed: statistics

@@ -13,6 +13,8 @@
 #include "sched/spare.h"
 #include "sched/switch.h"
 
+#include <utility>
+
 namespace lwp::kern {
 namespace {
 
@@ -30,6 +32,26 @@ void count_leaving(vcpu_t *vc, lwp_t *l) noexcept {
 	sched_charge_stretch(vc, l);
 }
 
+/// The LWP is LSONPROC there, and acts.
+void thaw(vcpu_t *home) noexcept {
+	home->vc_thawed.store(1, std::memory_order_release);  // pairs with the acquire in sleep()
+	(void)sys::futex_wake(&home->vc_thawed, 1);           // it is never unmapped, should that one be gone meanwhile
+}
+
+/// Locked by vc_lwplock of `vc`, LSONPROC: it is on its own vCPU from now on, whose kernel thread sleeps yet, which is like one that has lost its CPU.
+void bring_home_locked(lwp_t *l, vcpu_t *home, vcpu_t *vc) noexcept {
+	// Of the same rank.  Whoever has it waits for no vc_lwplock: it is wanted for LWPs that stand still, or to peek.
+	while (!home->vc_lwplock.try_lock(vc)) {
+		cpu_relax();
+	}
+	l->l_cpu = home;
+	if (LWP_UNLIKELY(sched.sd_account.load(std::memory_order_relaxed) != 0)) {  // relaxed: as in sched_charge_stretch()
+		home->vc_since = now();
+	}
+	lwp_setlock(l, &home->vc_lwplock);
+	home->vc_lwplock.unlock(vc);
+}
+
 /// On the landing of `arg`, in the name of the LWP that waits there, on whatever vCPU has dispatched it.
 void landed(void *arg) noexcept {
 	auto *home = static_cast<vcpu_t *>(arg);
@@ -41,17 +63,8 @@ void landed(void *arg) noexcept {
 		vc = l->l_cpu;
 	}
 	vc->vc_lwplock.lock(vc);
-	// Of the same rank.  Whoever has it waits for no vc_lwplock: it is wanted for LWPs that stand still, or to peek.
-	while (!home->vc_lwplock.try_lock(vc)) {
-		cpu_relax();
-	}
-	l->l_cpu = home;
-	if (LWP_UNLIKELY(sched.sd_account.load(std::memory_order_relaxed) != 0)) {  // relaxed: as in sched_charge_stretch()
-		home->vc_since = now();
-	}
-	lwp_setlock(l, &home->vc_lwplock);
-	home->vc_lwplock.unlock(vc);
-	// LSONPROC on a vCPU whose kernel thread sleeps yet, which is like one that has lost its CPU.  Nobody runs it before we are off its landing.
+	bring_home_locked(l, home, vc);
+	// Nobody runs it before we are off its landing.
 	lwp_t *idle = vc->vc_idle;
 	lwp_setstat(idle, lwp_stat::onproc, &vc->vc_lwplock);
 	vc->vc_thaws = home;
@@ -98,7 +111,7 @@ void put_first(lwp_t *l, const vcpu_t *home, vcpu_t *to, vcpu_t *me) noexcept {
 	vcpu_unhalt(to);
 }
 
-/// Sleeps until frozen_thaw().  Nobody else writes l_cpu or l_ctx from then on.
+/// Sleeps until it is thawed.  Nobody else writes l_cpu or l_ctx from then on.
 void sleep(vcpu_t *vc) noexcept {
 	// acquire: pairs with the release in frozen_thaw(): what was done to the LWP on its way here is seen
 	while (vc->vc_thawed.load(std::memory_order_acquire) == 0) {
@@ -167,6 +180,14 @@ bool freezer::leave() noexcept {
 			spare_blocks(vc_);  // not to be given a place back while it is frozen
 		}
 	}
+	if (counted == 0) {
+		spares.sp_nfrozen.fetch_add(1, std::memory_order_relaxed);
+	}
+	make_landing();
+	return true;
+}
+
+void freezer::make_landing() noexcept {
 	if (l_->l_frozen != nullptr) {
 		context_destroy(l_->l_ctx);  // that of the stay before
 	}
@@ -175,9 +196,54 @@ bool freezer::leave() noexcept {
 	context_make(l_->l_ctx, vc_->vc_landing, 0, landed, vc_);
 	vc_->vc_thawed.store(0, std::memory_order_relaxed);  // relaxed, both: published with the LWP's state
 	vc_->vc_frozen.store(true, std::memory_order_relaxed);
-	if (counted == 0) {
+}
+
+bool freezer::pass_on() noexcept {
+	// relaxed, all: bounds, as in leave(); our own duty
+	if (vc_->vc_duty.load(std::memory_order_relaxed) != vcpu_duty::acts ||
+	    spares.sp_noff.load(std::memory_order_relaxed) >= off_most_to_freeze ||
+	    spares.sp_nfrozen.load(std::memory_order_relaxed) >= frozen_most || vc_->vc_rq.count() == 0) {
+		return false;
+	}
+	if (vc_->vc_pending.load(std::memory_order_relaxed) != 0) {
+		vc_->vc_parker.load(std::memory_order_relaxed)->poll(vc_, now(), false);  // as in leave(), and before we choose
+	}
+	vc_->vc_lwplock.lock(vc_);
+	vc_->vc_rqlock.lock(vc_);
+	sched_lift_locked(vc_, now());  // no vCPU comes by its idle LWP here, where that is done else
+	lwp_t *next = vc_->vc_rq.first_in_line();
+	vcpu_t *home = next != nullptr ? next->l_frozen : nullptr;
+	// relaxed, all: locked; the index of one that is away stays what it is.  One whose own place is elsewhere goes there, and we would keep ours.
+	if (home == nullptr || next->l_priority.load(std::memory_order_relaxed) < l_->l_priority.load(std::memory_order_relaxed) ||
+	    (!home->vc_spare && home->vc_index.load(std::memory_order_relaxed) != vc_->vc_index.load(std::memory_order_relaxed))) {
+		vc_->vc_rqlock.unlock(vc_);
+		vc_->vc_lwplock.unlock(vc_);
+		return false;
+	}
+	vc_->vc_rq.remove(next);
+	lwp_setstat(next, lwp_stat::onproc, &vc_->vc_lwplock);
+	next->l_cpu = vc_;
+	vc_->vc_rqlock.unlock(vc_);
+	if (!spare_give_place(vc_, home, vcpu_duty::away)) {
+		// The monitor was first: we are away, and what is queued here is fetched by who acts.
+		vc_->vc_rqlock.lock(vc_);
+		lwp_setstat(next, lwp_stat::run, &vc_->vc_rqlock);
+		vc_->vc_rq.push(next, queue_end::head);
+		vc_->vc_rqlock.unlock(vc_);
+		vc_->vc_lwplock.unlock(vc_);
+		return false;
+	}
+	if (lwpctl_t *ctl = next->l_ctl.load(std::memory_order_relaxed); ctl != nullptr) {  // relaxed: its own, and it stands
+		lwpctl_show_turns(ctl, ctl->lc_pctr + 1);                                       // only who dispatches it writes it
+	}
+	bring_home_locked(next, home, vc_);
+	vc_->vc_lwplock.unlock(vc_);
+	if (l_->l_frozen == nullptr) {
 		spares.sp_nfrozen.fetch_add(1, std::memory_order_relaxed);
 	}
+	make_landing();
+	spare_give_up_queue(vc_);
+	passed_to_ = home;
 	return true;
 }
 
@@ -189,20 +255,17 @@ void freezer::queue() noexcept {
 	vc_->vc_lwplock.lock(vc_);
 	vcpu_t *to = sched.sd_vcpu[static_cast<unsigned>(vc_->vc_index.load(std::memory_order_relaxed))];  // relaxed: ours
 	to->vc_inlock.lock(vc_);
-	lwp_setstat(l, lwp_stat::run, &to->vc_inlock);
+	inbox_put(to, l, false);  // in line: it has had its turn
 	l->l_nivcsw++;
 	count_leaving(vc_, l);
-	l->l_cpu = to;
-	to->vc_inbox.push_back(l);
-	to->vc_incount.store(to->vc_incount.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);  // relaxed: under vc_inlock
-	if (l->l_bound < 0) {
-		to->vc_inmovable.store(to->vc_inmovable.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
-	}
 	to->vc_resched.store(true, std::memory_order_release);  // as in queue_there()
 	vc_->vc_lwplock.unlock(vc_);
 	to->vc_inlock.unlock(vc_);
 	// From here on it may land, and run again as soon as we sleep, or before.
 	vcpu_unhalt(to);
+	if (passed_to_ != nullptr) {
+		thaw(std::exchange(passed_to_, nullptr));
+	}
 	sleep(vc_);
 	count_switch(vc_, l);
 	if (lwpctl_t *ctl = l->l_ctl.load(std::memory_order_relaxed); ctl != nullptr) {
@@ -228,8 +291,7 @@ void frozen_wait_and_unlock(lwp_t *l) noexcept {
 void frozen_thaw(vcpu_t *vc) noexcept {
 	vcpu_t *home = vc->vc_thaws;
 	vc->vc_thaws = nullptr;
-	home->vc_thawed.store(1, std::memory_order_release);  // pairs with the acquire in sleep()
-	(void)sys::futex_wake(&home->vc_thawed, 1);           // it is never unmapped, should that one be gone meanwhile
+	thaw(home);
 }
 
 void frozen_first(vcpu_t *blocked, vcpu_t *me) noexcept {

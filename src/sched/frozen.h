@@ -21,6 +21,11 @@
 // no lock needs to be held until it sleeps.  7 after the switch: V may freeze again at once, and makes its landing anew on the same stack.
 // Nothing of this costs a switch anything that is not frozen.
 //
+// LWPs that compute in turns are all frozen but one.  Then V itself, in its handler, does what T would do for the next of them, W: it takes that LWP off its queue,
+// gives its place to W in the place of 1, brings the LWP home (6), makes its own landing and publishes its own LWP (2, 3), and only then wakes W, and
+// sleeps.  So W is woken by the kernel thread that it follows, not by one that had to be woken first.  Nobody lands: W's landing is made anew when it
+// freezes again.  Until W wakes it is LSONPROC and acts, as between 6 and 8; V is away when its LWP is published, as ever.
+//
 // Takes sp_lock, vc_lwplock, vc_inlock.  Async-signal-safe where the interrupted code holds no lock of the library: no allocation, no libc.
 #pragma once
 
@@ -49,13 +54,19 @@ public:
 	freezer &operator=(const freezer &) = delete;
 	/// Gives up the place of the vCPU, if it has one.  False: nobody can take it, or too many are off duty; nothing is done.
 	[[nodiscard]] bool leave() noexcept;
-	/// After leave(): LSRUN, until it is dispatched.
+	/// The same, if the LWP that is next here is a frozen one that is as good: the place goes to its vCPU, without a substitute in between.  False: nothing
+	/// is done, but the vCPU may have lost its place meanwhile.
+	[[nodiscard]] bool pass_on() noexcept;
+	/// After leave() or pass_on(): LSRUN, until it is dispatched.
 	void queue() noexcept;
 
 private:
+	void make_landing() noexcept;
+
 	vcpu_t *vc_;
 	lwp_t *l_;
 	context saved_;
+	vcpu_t *passed_to_ = nullptr;
 };
 
 /// The LWP has left LSONPROC under vc_lwplock, which is held and released; after freezer::leave().  Returns when it runs again.

@@ -80,6 +80,14 @@ public:
 		return l;
 	}
 
+	/// Who runs next if nobody is on the stack; null: nobody, or perhaps another.
+	[[nodiscard]] lwp_t *first_in_line() noexcept {
+		if (next_ != nullptr || lists_top_ == none || !level_[lists_top_].stack.empty()) {
+			return nullptr;
+		}
+		return level_[lists_top_].line.front();
+	}
+
 	/// The short way to one that was handed over to; null: pop().  Calls nothing.
 	LWP_ALWAYS_INLINE lwp_t *pop_next() noexcept {
 		lwp_t *l = next_;

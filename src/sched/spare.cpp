@@ -148,16 +148,6 @@ void take_place(vcpu_t *vc, vcpu_t *sub, bool rested, vcpu_t *me) noexcept {
 	(void)move_inbox(sub, vc, me);
 }
 
-/// Gives all that is queued on us, off duty, to who acts.
-void give_up_queue(vcpu_t *vc) noexcept {
-	vcpu_drain_inbox(vc);
-	while (vc->vc_rq.count() != 0) {
-		vcpu_t *to = place_of(vc);
-		(void)move_queue(vc, to, vc, batch);
-		vcpu_unhalt(to);  // if it has gone away meanwhile, that passes it on
-	}
-}
-
 /// Sleeps in vc_rests, or in vc_waits if it is given a place meanwhile.  True: it was woken to search.
 bool rest_asleep(vcpu_t *vc) noexcept {
 	vc->vc_expects.store(vc->vc_pending.load(std::memory_order_relaxed) != 0, std::memory_order_relaxed);  // relaxed: as in vcpu_halt()
@@ -341,6 +331,15 @@ bool spare_resume(vcpu_t *vc) noexcept {
 	return false;
 }
 
+void spare_give_up_queue(vcpu_t *vc) noexcept {
+	vcpu_drain_inbox(vc);
+	while (vc->vc_rq.count() != 0) {
+		vcpu_t *to = place_of(vc);
+		(void)move_queue(vc, to, vc, batch);
+		vcpu_unhalt(to);  // if it has gone away meanwhile, that passes it on
+	}
+}
+
 bool spare_off_duty(vcpu_t *vc) noexcept {
 	// relaxed: our own.  One that leaves has given its place away and is not to take it back; it rests until it is needed there.
 	if (!vc->vc_spare && is(vc, vcpu_duty::away)) {
@@ -348,7 +347,7 @@ bool spare_off_duty(vcpu_t *vc) noexcept {
 		return false;
 	}
 	for (;;) {
-		give_up_queue(vc);
+		spare_give_up_queue(vc);
 		const bool to_search = rest(vc);
 		const bool stop = vc->vc_stop.load(std::memory_order_acquire);  // pairs with the release in unmake_vcpus()
 		// acquire: pairs with the store in activate(), which may have come as we woke by ourselves: our place and our part are seen with it
@@ -365,7 +364,7 @@ bool spare_off_duty(vcpu_t *vc) noexcept {
 	}
 }
 
-bool spare_give_place(vcpu_t *vc, vcpu_t *to) noexcept {
+bool spare_give_place(vcpu_t *vc, vcpu_t *to, vcpu_duty then) noexcept {
 	vcpu_t *former = nullptr;
 	{
 		lock_scope hold(spares.sp_lock, vc);
@@ -389,7 +388,7 @@ bool spare_give_place(vcpu_t *vc, vcpu_t *to) noexcept {
 		}
 		come_back(to, vcpu_duty::acts);
 		to->vc_halted.store(vc_running, std::memory_order_seq_cst);
-		go_off(vc, vcpu_duty::leaves);
+		go_off(vc, then);
 		vc->vc_halted.store(vc_off, std::memory_order_seq_cst);  // we run: nobody else changes it
 		place_of(vc) = to;
 		fence(std::memory_order_seq_cst);  // as in take_place()

@@ -67,8 +67,11 @@ void spare_blocks(vcpu_t *vc) noexcept;
 [[nodiscard]] bool spare_resume(vcpu_t *vc) noexcept;
 
 /// `vc`, the caller, acts: from now on `to` does, which is away; its own place if it has one, else ours.  In the second case we leave, and rest until
-/// we are needed: a spare one anywhere, another in its own place.  False: we do not act.
-[[nodiscard]] bool spare_give_place(vcpu_t *vc, vcpu_t *to) noexcept;
+/// we are needed: a spare one anywhere, another in its own place; or, `then`, are away ourselves.  False: we do not act.
+[[nodiscard]] bool spare_give_place(vcpu_t *vc, vcpu_t *to, vcpu_duty then = vcpu_duty::leaves) noexcept;
+
+/// By one that is off duty: all that is queued on it goes to who acts.
+void spare_give_up_queue(vcpu_t *vc) noexcept;
 
 /// `home`, no spare one, acts again, if it rests.
 void spare_recall(vcpu_t *home, vcpu_t *me) noexcept;

@@ -72,6 +72,25 @@ SCENARIO_SPARES(frozen_two_in_turns, 1, 3) {
 	join(b);
 }
 
+// The same while the monitor takes their vCPU for blocked: one passes its place on as it is lost.
+SCENARIO_SPARES(frozen_passed_on_against_the_monitor, 2, 2) {
+	prepare();
+	auto hog = [&] {
+		for (int i = 0; i < 3; i++) {
+			interrupted();
+		}
+	};
+	lwpid_t a = start(1, hog, {.pinned = true});
+	lwpid_t b = start(1, hog, {.pinned = true});
+	race();
+	for (int i = 0; i < 3; i++) {
+		(void)spare_hand_over(sched.sd_vcpu[1], me()->l_cpu, spare_make::no);
+		let_others();
+	}
+	join(a);
+	join(b);
+}
+
 // LSSUSPENDED in the handler; a continue may come before, in between, and after.
 SCENARIO_SPARES(frozen_suspended_and_continued, 2, 2) {
 	prepare();
