@@ -229,7 +229,7 @@ int start(const runtime_options &o, bool home) noexcept {
 	sched.sd_searching.store(0, std::memory_order_relaxed);
 	sched.sd_watcher.store(nullptr, std::memory_order_relaxed);
 	pset_forget();
-	linger_start();
+	linger_start(cpus_are_rationed());
 	(void)lwp_account(o.accounting || account_wanted());
 	const bool monitored = sched_point == nullptr;  // else all happens on this kernel thread
 	vcpus_begin(monitored);
@@ -334,7 +334,7 @@ lwp_t *adopt_bound() noexcept {
 	lwp_t *l = adopted_lwp(vc);
 	LWP_CHECK(l != nullptr, "a kernel thread cannot be adopted: no memory");
 	vc->vc_curlwp = l;
-	vc->vc_polled = now();
+	vcpu_looked(vc);
 	curcpu_set(vc);
 	vc->vc_tid.store(::gettid(), std::memory_order_relaxed);  // relaxed: for debuggers
 	vc->vc_image.init();

@@ -117,7 +117,7 @@ vcpu_t *prepare_vcpu(unsigned i, bool spare) noexcept {
 	vc->vc_asked.store(false, std::memory_order_relaxed);
 	vc->vc_unswitched = 0;
 	vc->vc_preempted.store(0, std::memory_order_relaxed);  // else those of earlier runtimes come into the sum as substitutes are made again
-	vc->vc_polled = now();
+	vcpu_looked(vc);
 	vc->vc_idle = idle_lwp(vc);
 	return vc->vc_idle != nullptr ? vc : nullptr;
 }

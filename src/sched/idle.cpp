@@ -461,7 +461,7 @@ void vcpu_halt_bound(vcpu_t *vc) noexcept {
 		parker_of(vc).park(vc, vc->vc_deadline.load(std::memory_order_relaxed));
 	}
 	vc->vc_halted.store(vc_running, std::memory_order_relaxed);  // relaxed: a waker that comes now finds nobody halted and need not
-	vc->vc_polled = now();
+	vcpu_looked(vc);
 	callout_run(vc, vc->vc_polled);
 }
 
@@ -495,6 +495,35 @@ LWP_NOINLINE void sched_work_queued_slow(unsigned queued) noexcept {
 		if (sched.sd_searching.load(std::memory_order_relaxed) == 0) {
 			wake_searcher(curcpu_or_null());
 		}
+	}
+}
+
+LWP_NOINLINE void sched_look_over(vcpu_t *vc, nanotime when) noexcept {
+	const unsigned n = vcpus();
+	// relaxed: where one halts, one watches
+	if (n < 2 || vc->vc_bound || sched.sd_halted.load(std::memory_order_relaxed) != 0) {
+		return;
+	}
+	vcpu_t *other = neighbour(vc, 1 + vc->vc_over % (n - 1), n);
+	const std::uint64_t switches = other->vc_switches.load(std::memory_order_relaxed);  // relaxed, here and below: hints
+	if (other != vc->vc_over_who) {
+		vc->vc_over_who = other;
+		vc->vc_over_switches = switches;
+		return;
+	}
+	vc->vc_over_who = nullptr;
+	vc->vc_over++;
+	if (switches != vc->vc_over_switches || other->vc_halted.load(std::memory_order_relaxed) != vc_running) {
+		return;
+	}
+	if (const nanotime first = other->vc_deadline.load(std::memory_order_relaxed); first != never && first + timer_late < when) {
+		callout_run(other, when);
+	}
+	if (watch_take_inbox(vc, other)) {
+		return;
+	}
+	if (const unsigned got = watch_take_queue(vc, other); got != 0) {
+		stole(vc, other, got, when);
 	}
 }
 

@@ -34,6 +34,11 @@ void vcpu_unhalt(vcpu_t *) noexcept;
 /// On its kernel thread, when it stops: back to the default parker.
 void vcpu_close_parker(vcpu_t *) noexcept;
 
+/// Once in a millisecond by a vCPU that has something to run all the time, so that it never watches, and LWPs that only yield keep others from it: looks
+/// after one neighbour in turn.  If that has not switched since the last look, what waits there comes here, and its timers that are late are fired.
+/// No lock held.
+void sched_look_over(vcpu_t *, nanotime when) noexcept;
+
 void sched_work_queued_slow(unsigned queued) noexcept;
 void sched_watch_slow() noexcept;
 

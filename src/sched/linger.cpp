@@ -2,7 +2,6 @@
 #include "sched/linger.h"
 
 #include "base/spinlock.h"
-#include "sched/ncpu.h"
 #include "sched/vcpu.h"
 
 #include <cstdlib>
@@ -26,10 +25,9 @@ bool welcome(lingering &li, nanotime when) noexcept { return LWP_LIKELY(!li.is_t
 
 }  // namespace
 
-void linger_start() noexcept {
+void linger_start(bool rationed) noexcept {
 	const char *text = std::getenv("LWP_LINGER");
-	allowed.store(
-	    (text == nullptr || std::strcmp(text, "0") != 0) && !cpus_are_rationed(), std::memory_order_relaxed);  // relaxed: before them
+	allowed.store((text == nullptr || std::strcmp(text, "0") != 0) && !rationed, std::memory_order_relaxed);  // relaxed: before them
 }
 
 bool sched_linger(vcpu_t *vc) noexcept {

@@ -76,7 +76,7 @@ private:
 /// By a vCPU that has found nothing to run.  True: something may have come, look again.
 [[nodiscard]] bool sched_linger(vcpu_t *) noexcept;
 
-/// Before the vCPUs are made.
-void linger_start() noexcept;
+/// Before the vCPUs are made.  `rationed`: a quota limits the CPU time of this process, which should not be spent on looks.
+void linger_start(bool rationed) noexcept;
 
 }  // namespace lwp::kern

@@ -5,21 +5,24 @@
 //
 // Who is woken or yields stands in line.  New LWPs, and those whose child has ended, go on the stack: work that forks then keeps few LWPs
 // alive at once.  The stack is served first, but not for ever: turn(), called about once in a
-// millisecond, lets everybody who stands in line go first once, and sends the oldest of the stack to the end of the line.  If from one turn() to the
+// millisecond, lets everybody who stands in line go first once, unless as many have gone since the last turn() as stood there then; and it sends the oldest
+// of the stack to the end of the line.  If from one turn() to the
 // next the stack has had fewer switches than the line, it is served after each of the line in the next, its oldest first.  So neither starves the other:
-//  - the line: after a turn() the n who stand in it are the next n, or have each second of the next 2n switches, whatever comes onto the stack.  A chain of
-//    LWPs that each make the next keeps them out until the turn() and no longer;
+//  - the line: after a turn() that finds it neglected the n who stand in it are the next n, or have each second of the next 2n switches, whatever comes onto
+//    the stack.  A chain of LWPs that each make the next keeps them out until the second turn() and no longer;
 //  - the stack: in a turn it has as many switches as the line, or it has as many in the next.  So of s that have not begun the last has after at most
 //    3s switches and those of two turns, whether going through the line takes longer than until the next turn(), or a little less.
 // Work that forks has hardly anything in line, and the stack stays one.
 // One that the running LWP hands over to goes on the stack too, if that is empty: it is next, and those that only yield do not come between.  Of
 // several that one LWP wakes the first is next and the others stand in line, so they keep their order.  Each fourth hand-over lets the first
-// in line go before it: nobody there waits more than five times as long as if all stood in line.
+// in line go before it, if nobody from there has run meanwhile (line_share.h): nobody there waits more than five times as long as if all stood in line.
 // In a hand-over to and fro it leaves again at once.  So it is kept beside the stacks, as next_, and put where it belongs by whoever is about to
 // look there.
 #pragma once
 
+#include "base/clock.h"
 #include "core/lwp.h"
+#include "sched/line_share.h"
 
 namespace lwp::kern {
 
@@ -29,6 +32,9 @@ enum class queue_end : std::uint8_t { line, head, newest_first, handed_over };
 class runq {
 public:
 	static constexpr int none = -1;
+
+	/// In cycles of the CPU's counter; a test's in one.
+	inline static std::uint64_t (*clock)() noexcept = cycles;
 
 	/// Best priority queued, or none.
 	[[nodiscard]] int top() const noexcept { return top_.load(std::memory_order_relaxed); }  // relaxed: exact under the lock, else a hint
@@ -136,10 +142,16 @@ public:
 		crowded_ = stacked_ != 0 && of_stack_ < of_line_;
 		of_stack_ = 0;
 		fold_if_any();
+		bool neglected = true;
 		if (lists_top_ != none) {
-			oldest_to_line(level_[lists_top_]);
+			level &v = level_[lists_top_];
+			oldest_to_line(v);
+			neglected = turned_ != lists_top_ || v.served - served_ < of_line_;
+			served_ = v.served;
 		}
-		of_line_ = line_first_ = count() - stacked_;  // in worse lines, too: more does no harm, the line ends when it is empty
+		turned_ = lists_top_;
+		of_line_ = count() - stacked_;           // in worse lines, too: more does no harm, the line ends when it is empty
+		line_first_ = neglected ? of_line_ : 0;  // else there is no need, and who is handed over to would wait for all of them
 	}
 
 	/// The first that `wanted` accepts, of those worse than `p`: the best priorities first, the line before the stack; null if the first `most` are not.
@@ -179,9 +191,11 @@ public:
 
 private:
 	using lwp_list = list<lwp_t, &lwp_t::l_link>;
-	struct level {
+	struct alignas(64) level {
 		lwp_list line;
 		lwp_list stack;
+		line_share share;
+		std::uint32_t served = 0;  // so many have left the line to run
 	};
 
 	/// Into a list, for whoever is not next_.
@@ -202,7 +216,7 @@ private:
 		}
 	}
 
-	/// One that is handed over to goes first, unless another does already; each fourth time the first in line goes before it.
+	/// One that is handed over to goes first, unless another does already; each fourth time the first in line goes before it, if that is due.
 	LWP_NOINLINE void hand_over(int p, lwp_t *l) noexcept {
 		level &v = level_[p];
 		if (!v.stack.empty() || (next_ != nullptr && p == top())) {
@@ -210,12 +224,12 @@ private:
 			return;
 		}
 		put(p, l, queue_end::newest_first);
-		if (++handed_ % 4 == 0) {
-			if (lwp_t *waited = v.line.pop_front()) {
-				waited->l_stacked = true;
-				stacked_++;
-				v.stack.push_front(waited);
-			}
+		if (++handed_ % 4 == 0 && !v.line.empty() && v.share.due(clock(), v.served)) {
+			lwp_t *waited = v.line.pop_front();
+			v.served++;
+			waited->l_stacked = true;
+			stacked_++;
+			v.stack.push_front(waited);
 		}
 	}
 
@@ -243,6 +257,7 @@ private:
 			if (LWP_UNLIKELY(line_first_ != 0)) {
 				line_first_--;  // it has had this turn, though nobody waited for it; else the next that is handed over to would
 			}
+			v.served++;
 			lwp_t *l = v.line.pop_front();
 			fetch_ahead(v.line.front());
 			return l;
@@ -272,6 +287,7 @@ private:
 			return nullptr;
 		}
 		line_first_--;
+		v.served++;
 		fetch_ahead(v.line.front());
 		return l;
 	}
@@ -370,6 +386,8 @@ private:
 	unsigned line_first_ = 0;      // so many from the line go before the stack
 	unsigned stacked_ = 0;         // LWPs on stacks
 	unsigned of_line_ = 0;         // so many were in line at the last turn()
+	int turned_ = none;            // the best priority in a list then,
+	std::uint32_t served_ = 0;     // and how many had left its line to run
 	unsigned of_stack_ = 0;        // so many have left the stacks to run since
 	bool crowded_ = false;         // the stack had fewer than the line from the turn() before to the last one
 	unsigned handed_ = 0;          // LWPs that were handed over to and went first

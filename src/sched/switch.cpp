@@ -336,6 +336,7 @@ LWP_NOINLINE void lwp_yield_cpu(lwp_t *l) noexcept {
 		sched.sd_bigyield(l);
 		return;
 	}
+	tick(l, false);  // before the next one is chosen: a sleeper whose time is over goes first, else it would wait for as long as that one computes
 	vcpu_t *vc = l->l_cpu;
 	if (LWP_UNLIKELY(inbox_waiting(vc))) {
 		vcpu_drain_inbox(vc);
@@ -358,7 +359,6 @@ LWP_NOINLINE void lwp_yield_cpu(lwp_t *l) noexcept {
 			lwp_setstat(next, lwp_stat::onproc, &vc->vc_lwplock);
 			next->l_cpu = vc;
 			cpu_switchto(vc, l, next, &vc->vc_rqlock);
-			tick(l);
 			return;
 		}
 		vc->vc_rqlock.unlock(vc);
@@ -369,9 +369,7 @@ LWP_NOINLINE void lwp_yield_cpu(lwp_t *l) noexcept {
 		}
 	} else if (vc->vc_bound) {
 		sys_yield_bound();
-		return;
 	}
-	tick(l, false);
 }
 
 void lwp_arrived(lwp_t *l) noexcept { arrive(l); }
@@ -503,10 +501,11 @@ LWP_ALWAYS_INLINE void set_ticks(vcpu_t *vc, nanotime took, bool halted) noexcep
 }
 
 /// What was measured just now is wrong by as much as the kernel thread was kept between the looks at the two, which happens; the truth seldom changes.  So it is
-/// believed by half, and of what is far off only a little.
+/// believed by half, and of what is far off only a little, once there have been a few.
 LWP_ALWAYS_INLINE void set_speed(vcpu_t *vc, std::uint64_t measured) noexcept {
 	const std::uint64_t was = vc->vc_speed;
-	const std::uint64_t step = was / 64 + 1;
+	vc->vc_speeds += vc->vc_speeds < 64 ? 1 : 0;
+	const std::uint64_t step = was / vc->vc_speeds + 1;
 	vc->vc_speed = was == 0 ? measured : std::clamp((was + measured) / 2, was - step, was + step);
 }
 
@@ -566,9 +565,12 @@ LWP_NOINLINE void vcpu_poll(vcpu_t *vc, bool arrived) noexcept {
 	if (LWP_UNLIKELY(when - vc->vc_turned >= turn_after)) {
 		vc->vc_turned = when;
 		sched_load_look(halted ? vc : nullptr, when);
-		lock_scope hold(vc->vc_rqlock, vc);
-		vc->vc_rq.turn();
-		sched_lift_locked(vc, when);
+		{
+			lock_scope hold(vc->vc_rqlock, vc);
+			vc->vc_rq.turn();
+			sched_lift_locked(vc, when);
+		}
+		sched_look_over(vc, when);
 	}
 	if (LWP_UNLIKELY(sched.sd_asked.load(std::memory_order_relaxed)) && sched.sd_asked.exchange(false, std::memory_order_relaxed)) {
 		sched.sd_standstill(vc, true);

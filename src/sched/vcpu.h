@@ -105,6 +105,7 @@ struct alignas(64) vcpu_t {
 	std::uint64_t vc_polled_cycles = 0;   // o: the same in cycles of the CPU's counter
 	std::uint64_t vc_look_cycles = 0;     // o: what that counter says when it should look again, if a timer is armed or I/O is under way
 	std::uint64_t vc_speed = 0;           // o: how fast that counter is: in cycles for cycles_unit ns
+	unsigned vc_speeds = 0;               // o: how often it was measured, 64 at most
 	nanotime vc_polled = 0;               // o: when it last looked at the clock
 	lwp_t *vc_ran = nullptr;              // o: who ran when it last looked at the clock
 	lwpid_t vc_ran_lid = 0;               // o: and its id
@@ -119,6 +120,9 @@ struct alignas(64) vcpu_t {
 	nanotime vc_steal_pause = 0;          // o: how long it lets small piles alone after that
 	unsigned vc_stole_unjudged = 0;       // o: how many that were, if it is not known yet whether it paid
 	vcpu_t *vc_stole_from = nullptr;      // o: whose they were
+	unsigned vc_over = 0;                 // o: which neighbour it looks over next (sched_look_over()),
+	vcpu_t *vc_over_who = nullptr;        // o: whom it has looked at once,
+	std::uint64_t vc_over_switches = 0;   // o: and vc_switches of that one then
 	unsigned vc_rounds = 0;               // o: rounds of this search
 	lingering vc_linger;                  // o: whether it looks for a moment before it halts
 	atomic<std::uint64_t> vc_steals{0};   // a: written by its kernel thread
@@ -219,6 +223,12 @@ inline std::uint64_t sched_switches_of_all() noexcept {
 }
 
 constexpr std::uint64_t cycles_unit = 1024;
+
+/// `vc` looks at the clock without measuring its counter by it: the next measurement begins here.  By `vc` itself, or who makes it.
+inline void vcpu_looked(vcpu_t *vc) noexcept {
+	vc->vc_polled = now();
+	vc->vc_polled_cycles = cycles();
+}
 
 /// So many cycles of the CPU's counter; 0 before its speed is known.  By `vc` itself.
 LWP_ALWAYS_INLINE std::uint64_t cycles_in(const vcpu_t *vc, nanotime in) noexcept { return in * vc->vc_speed / cycles_unit; }

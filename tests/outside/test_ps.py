@@ -60,8 +60,9 @@ class Ps(unittest.TestCase):
     def test_of_one_that_runs_and_of_one_that_stands(self):
         process = started(PROGRAM)
         try:
-            while "sleep" not in ps(process.pid, "first").stdout:
-                pass  # it said so before it slept
+            for _ in range(1000):  # it said so before it slept
+                if "sleep" in ps(process.pid, "first").stdout:
+                    break
             running = ps(process.pid)
             self.assertEqual(running.returncode, 0, running.stderr)
             self.check_all(running.stdout)

@@ -300,6 +300,62 @@ TEST(Idle, WhatWaitsBehindAComputingLwpIsDoneByOthersAlsoAfterALongSilence) {
 	}
 }
 
+// Nobody halts, so nobody watches: all other vCPUs have LWPs that yield until what waits behind the computing one has run.
+TEST(Idle, WhatWaitsBehindAComputingLwpIsDoneByThoseThatYield) {
+	if (vcpus() == 1) {
+		GTEST_SKIP() << "nobody else is there to do it";
+	}
+	std::atomic<std::size_t> progress{0};
+	const watchdog w(progress);
+	for (std::size_t k = 0; k < rounds(20); k++) {
+		std::atomic<bool> computes{false}, ran{false}, over{false};
+		lwp::thread late([&ran] {
+			lwp_sleep_until(curlwp(), now() + 2'000'000);  // a timer of the vCPU that computes then
+			ran = true;
+		});
+		lwp::this_thread::yield();
+		lwp::thread hog([&] {
+			computes = true;
+			while (!over) {
+			}
+		});
+		std::vector<lwp::thread> others;
+		for (int i = 2; i < vcpus(); i++) {
+			others.emplace_back([&ran] {
+				while (!ran) {
+					lwp::this_thread::yield();
+				}
+			});
+		}
+		while (!computes) {
+			lwp::this_thread::yield();
+		}
+		while (!ran) {
+			lwp::this_thread::yield();
+		}
+		over = true;
+		hog.join();
+		late.join();
+		for (lwp::thread &t : others) {
+			t.join();
+		}
+		progress++;
+	}
+}
+
+// What a vCPU takes the speed of the CPU's counter for, from its first looks at the clock on.
+TEST(Idle, TheCounterIsMeasuredFromTheStart) {
+	const lwp::kern::nanotime began = lwp::kern::now();
+	const std::uint64_t at = lwp::kern::cycles();
+	while (lwp::kern::now() < began + 3'000'000) {
+		lwp::this_thread::yield();
+	}
+	const std::uint64_t speed = (lwp::kern::cycles() - at) * lwp::kern::cycles_unit / (lwp::kern::now() - began);
+	const std::uint64_t taken_for = lwp::kern::curlwp()->l_cpu->vc_speed;
+	EXPECT_GT(taken_for, speed / 4);
+	EXPECT_LT(taken_for, speed * 4);
+}
+
 // More LWPs than vCPUs do nothing but yield.
 TEST(Idle, YieldStormStarvesNeitherTimersNorOtherLwps) {
 	std::atomic<bool> stop{false};

@@ -159,9 +159,10 @@ TEST(Priority, AChildBeginsWithoutWhatItsCreatorHasUsedUp) {
 			own = l->l_ownpri.load();
 			runs_with = l->l_priority.load();
 		}).join();
-		EXPECT_EQ(decay, 2u);
-		EXPECT_EQ(own, 61);
-		EXPECT_EQ(runs_with, 61);
+		EXPECT_GE(decay, 2u);
+		EXPECT_LE(decay, 3u) << "and what it was charged itself, on a vCPU that others keep from its CPU";
+		EXPECT_EQ(own, 63 - static_cast<pri_t>(decay));
+		EXPECT_EQ(runs_with, own);
 		EXPECT_EQ(curlwp()->l_decay, 1) << "it has slept, and does not pay for it twice";
 	});
 	direct(lwp::sched_policy::other, 63, [] {

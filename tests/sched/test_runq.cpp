@@ -21,6 +21,18 @@ using namespace lwp::kern;
 
 constexpr auto anywhere = [](const lwp_t *) { return true; };
 
+/// Time for run queues.
+class standing_clock {
+public:
+	standing_clock() {
+		runq::clock = []() noexcept { return now; };
+	}
+	~standing_clock() { runq::clock = cycles; }
+	standing_clock(const standing_clock &) = delete;
+	standing_clock &operator=(const standing_clock &) = delete;
+	static inline std::uint64_t now = 0;
+};
+
 /// LWPs that nobody runs.
 class some_lwps {
 public:
@@ -60,8 +72,13 @@ public:
 		if (end == queue_end::newest_first || (end == queue_end::handed_over && v.stack.empty())) {
 			v.stack.push_front(l);
 			if (end == queue_end::handed_over && ++handed_ % 4 == 0 && !v.line.empty()) {
-				v.stack.push_front(v.line.front());
-				v.line.pop_front();
+				auto &[served, seen] = served_[l->l_priority];
+				if (served == seen) {
+					v.stack.push_front(v.line.front());
+					v.line.pop_front();
+					served++;
+				}
+				seen = served;
 			}
 		} else {
 			v.line.push_back(l);
@@ -102,11 +119,20 @@ public:
 			levels_.erase(l->l_priority);
 		}
 	}
+	/// next() leaves to run.
+	void pop(lwp_t *l) {
+		if (levels_.at(l->l_priority).stack.empty()) {
+			served_[l->l_priority].first++;
+		}
+		remove(l);
+	}
 
 private:
 	struct level {
 		std::deque<lwp_t *> line, stack;
 	};
+	std::map<int, std::pair<unsigned, unsigned>>
+	    served_;  // what line_share sees, where time stands still: how many left the line to run, now and then
 	std::map<int, level> levels_;
 	unsigned handed_ = 0;
 };
@@ -179,6 +205,7 @@ TEST(Runq, OneThatIsHandedOverToIsNextAndOfSeveralTheFirstIs) {
 
 // Two hand over to and fro beside some that yield: these have each fifth turn, in their order.  And whoever waits keeps its place among those woken.
 TEST(Runq, HandOversLetEachFifthTurnToTheLine) {
+	const standing_clock time;
 	const auto q = std::make_unique<runq>();
 	const some_lwps l(5);
 	const std::vector<lwp_t *> yielders{l[2], l[3], l[4]};
@@ -200,6 +227,58 @@ TEST(Runq, HandOversLetEachFifthTurnToTheLine) {
 		between = 0;
 	}
 	EXPECT_EQ(turns, 250U);
+}
+
+// Each of those in line computes for long, for `cycles`: the pair has about as much time between two of them, and each has its turn.
+TEST(Runq, HandOversHaveAsMuchTimeAsTheLineComputes) {
+	constexpr std::uint64_t hand_over = 100;
+	constexpr std::uint64_t long_one = 10 * line_share::brief;
+	const standing_clock time;
+	const auto q = std::make_unique<runq>();
+	const some_lwps l(4);
+	q->push(l[2], queue_end::line);
+	q->push(l[3], queue_end::line);
+	std::uint64_t computed = 0, handed = 0;
+	std::size_t turns[2] = {};
+	lwp_t *running = l[0];
+	for (std::size_t k = 0; k < 100'000; k++) {
+		standing_clock::now += hand_over;
+		handed += hand_over;
+		lwp_t *other = running == l[0] ? l[1] : l[0];
+		q->push(other, queue_end::handed_over);
+		running = q->pop();
+		while (running != other) {
+			turns[running == l[2] ? 0 : 1]++;
+			standing_clock::now += long_one;
+			computed += long_one;
+			running = q->rotate(running);
+		}
+	}
+	EXPECT_GT(computed, handed / 2);
+	EXPECT_LT(computed, handed * 2);
+	EXPECT_LE(std::max(turns[0], turns[1]) - std::min(turns[0], turns[1]), 1U);
+}
+
+// A pair hands over now and then only: those in line run all the time, so no hand-over waits for them, at a turn() neither.
+TEST(Runq, HandOversDoNotWaitForALineThatRunsAnyway) {
+	const standing_clock time;
+	const auto q = std::make_unique<runq>();
+	const some_lwps l(6);
+	for (std::size_t i = 2; i < 6; i++) {
+		q->push(l[i], queue_end::line);
+	}
+	lwp_t *computing = q->pop();
+	q->turn();  // the first finds everybody neglected
+	for (std::size_t k = 0; k < 1000; k++) {
+		for (int i = 0; i < 13; i++) {
+			standing_clock::now += 10 * line_share::brief;
+			computing = q->rotate(computing);
+		}
+		q->turn();
+		q->push(l[k % 2], queue_end::handed_over);  // by a timer, say
+		ASSERT_EQ(q->rotate(computing), l[k % 2]);
+		computing = q->pop();  // it sleeps again
+	}
 }
 
 TEST(Runq, RotateSendsTheYieldingOneToTheEndOfTheLine) {
@@ -224,6 +303,7 @@ TEST(Runq, RotateSendsTheYieldingOneToTheEndOfTheLine) {
 
 TEST(Runq, RandomOperationsMatchAModel) {
 	lwp::test::dice r(lwp::test::seed());
+	const standing_clock time;
 	const auto q = std::make_unique<runq>();
 	model m;
 	const some_lwps l(300);
@@ -251,7 +331,7 @@ TEST(Runq, RandomOperationsMatchAModel) {
 			lwp_t *e = q->pop();
 			ASSERT_EQ(e, m.next());
 			if (e != nullptr) {
-				m.remove(e);
+				m.pop(e);
 				std::erase(in, e);
 				out.push_back(e);
 			}
@@ -266,7 +346,7 @@ TEST(Runq, RandomOperationsMatchAModel) {
 			lwp_t *next = q->rotate(running);
 			ASSERT_EQ(next, m.next());
 			m.push(running, queue_end::line);
-			m.remove(next);
+			m.pop(next);
 			std::erase(in, next);
 			in.push_back(running);
 			out.push_back(next);

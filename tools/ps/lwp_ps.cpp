@@ -129,11 +129,14 @@ std::optional<debug_info> find_info(const memory &m, pid_t pid) {
 		if (!m.read(begin, bytes.data(), bytes.size())) {
 			continue;
 		}
-		for (std::size_t i = 0; i + sizeof(debug_info) <= bytes.size(); i += alignof(debug_info)) {
+		for (std::size_t i = 0; !found && i + sizeof(debug_info) <= bytes.size(); i += alignof(debug_info)) {
 			if (std::memcmp(bytes.data() + i, lwp::kern::debug_magic.data(), lwp::kern::debug_magic.size()) == 0) {
-				found.emplace();
-				std::memcpy(&*found, bytes.data() + i, sizeof *found);
-				break;
+				debug_info info;
+				std::memcpy(&info, bytes.data() + i, sizeof info);
+				// The page of the file that it is in may be mapped once more, with the segment before: as it was before the loader wrote addresses into it.
+				if (std::strcmp(m.at<debug_word>(reinterpret_cast<address>(info.di_word)).dw_name, "part.size") == 0) {
+					found = info;
+				}
 			}
 		}
 	}
