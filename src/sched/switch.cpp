@@ -336,7 +336,8 @@ LWP_NOINLINE void lwp_yield_cpu(lwp_t *l) noexcept {
 		sched.sd_bigyield(l);
 		return;
 	}
-	tick(l, false);  // before the next one is chosen: a sleeper whose time is over goes first, else it would wait for as long as that one computes
+	// Before the next one is chosen: a sleeper whose time is over goes first, else it would wait for as long as that one computes.
+	tick(l, false);
 	vcpu_t *vc = l->l_cpu;
 	if (LWP_UNLIKELY(inbox_waiting(vc))) {
 		vcpu_drain_inbox(vc);
@@ -359,6 +360,9 @@ LWP_NOINLINE void lwp_yield_cpu(lwp_t *l) noexcept {
 			lwp_setstat(next, lwp_stat::onproc, &vc->vc_lwplock);
 			next->l_cpu = vc;
 			cpu_switchto(vc, l, next, &vc->vc_rqlock);
+			if (LWP_UNLIKELY(l->l_cpu->vc_tick == 0)) {
+				tick(l);  // who left may have said so: whoever arrives has something to settle (vc_owed, vc_letgo)
+			}
 			return;
 		}
 		vc->vc_rqlock.unlock(vc);
