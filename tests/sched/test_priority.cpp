@@ -163,7 +163,9 @@ TEST(Priority, AChildBeginsWithoutWhatItsCreatorHasUsedUp) {
 		EXPECT_LE(decay, 3u) << "and what it was charged itself, on a vCPU that others keep from its CPU";
 		EXPECT_EQ(own, 63 - static_cast<pri_t>(decay));
 		EXPECT_EQ(runs_with, own);
-		EXPECT_EQ(curlwp()->l_decay, 1) << "it has slept, and does not pay for it twice";
+		// One more if a real look has come meanwhile: that finds a second of computing, and marks it as batch.
+		EXPECT_GE(curlwp()->l_decay, 1) << "it has slept, and does not pay for it twice";
+		EXPECT_LE(curlwp()->l_decay, 2);
 	});
 	direct(lwp::sched_policy::other, 63, [] {
 		(void)(charge(second, second, 0, false) + charge(second, second, 0, false));
@@ -176,8 +178,10 @@ TEST(Priority, AChildBeginsWithoutWhatItsCreatorHasUsedUp) {
 TEST(Priority, WhoCollectsPaysForWhatTheChildHasUsedUp) {
 	direct(lwp::sched_policy::other, 63, [] {
 		lwp::thread([] { EXPECT_EQ(charge(second, second, 0, false) + charge(second, second, 0, false), 2u); }).join();
-		EXPECT_EQ(curlwp()->l_decay, 2);
-		EXPECT_EQ(curlwp()->l_priority.load(), 61);
+		const int paid = curlwp()->l_decay;
+		EXPECT_GE(paid, 2);
+		EXPECT_LE(paid, 3) << "one more if a real look has come meanwhile";
+		EXPECT_EQ(curlwp()->l_priority.load(), 63 - paid);
 	});
 	direct(lwp::sched_policy::fifo, 3, [] {
 		lwp::thread({.priority = 63, .policy = lwp::sched_policy::other}, [] { (void)charge(second, second, 0, false); }).join();
