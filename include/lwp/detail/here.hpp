@@ -66,14 +66,20 @@ private:
 LWP_HERE_INLINE std::uintptr_t *lock_word_of(unsigned char *bytes) noexcept {
 	return static_cast<std::uintptr_t *>(static_cast<void *>(bytes));
 }
+/// Whether an exchange is worth it: one in vain costs as much as one that is not, and the call tries again.  relaxed: a guess
+LWP_HERE_INLINE bool lock_word_is(unsigned char *bytes, std::uintptr_t value) noexcept {
+	return __builtin_expect(__atomic_load_n(lock_word_of(bytes), __ATOMIC_RELAXED) == value, 1);
+}
 /// Takes a lock: with `acquire` and, since whoever waits looks at the owner, `release` (sync/mutex.h).
 LWP_HERE_INLINE bool lock_word_take(unsigned char *bytes, std::uintptr_t from, std::uintptr_t to) noexcept {
-	return __builtin_expect(__atomic_compare_exchange_n(lock_word_of(bytes), &from, to, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED), 1);
+	return lock_word_is(bytes, from) &&
+	    __builtin_expect(__atomic_compare_exchange_n(lock_word_of(bytes), &from, to, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED), 1);
 }
 /// Gives it back: the last access.
 LWP_HERE_INLINE bool lock_word_give(unsigned char *bytes, std::uintptr_t from, std::uintptr_t to) noexcept {
 	// release: pairs with the acquire of the next owner
-	return __builtin_expect(__atomic_compare_exchange_n(lock_word_of(bytes), &from, to, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED), 1);
+	return lock_word_is(bytes, from) &&
+	    __builtin_expect(__atomic_compare_exchange_n(lock_word_of(bytes), &from, to, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED), 1);
 }
 
 }  // namespace lwp::detail
