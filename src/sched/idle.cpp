@@ -498,6 +498,10 @@ LWP_NOINLINE void sched_work_queued_slow(unsigned queued) noexcept {
 	}
 }
 
+// The other side: `other` may go on at any moment, switch, fire its timers, or have its queue taken by a thief.  What is looked at here is a guess; what is
+// taken is taken under the locks of whoever steals or fires: an LWP is in one queue, and runs where it is found first; one vCPU at a time fires a
+// heap (callout_run()).  What comes into our inbox we drain before we choose who is next, or at the next switch.  If somebody halts just after we have
+// looked at sd_halted, we do what its watch would do a moment later; it then finds nothing.
 LWP_NOINLINE void sched_look_over(vcpu_t *vc, nanotime when) noexcept {
 	const unsigned n = vcpus();
 	// relaxed: where one halts, one watches
