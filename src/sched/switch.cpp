@@ -443,7 +443,8 @@ LWP_NOINLINE void lwp_preempt_cpu(lwp_t *l) noexcept {
 		}
 		return;
 	}
-	// Taken back before we look.  acquire: pairs with the release in queue_there(), so we see whoever was queued before it was set.
+	// Taken back before we look.  acquire: pairs with the release in queue_there(), so we see whoever was queued before it was set.  If our place was taken
+	// away between the look at the duty and this, we miss the word for it, and run beside our substitute until the next switch: dear, but not wrong.
 	(void)vc->vc_resched.exchange(false, std::memory_order_acquire);
 	if (vc->vc_bound) {
 		return;
