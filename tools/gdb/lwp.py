@@ -275,7 +275,13 @@ def own_frame(newest):
 
 
 def of_library(frame):
-    return frame.name() is None or frame.name().startswith(("lwp::", "_lwp_", "lwp_"))
+    if frame.name() is None or frame.name().startswith(OF_LIBRARY):
+        return True
+    # Of a library built with -g1 the lines know functions without their namespaces; its table of symbols knows them whole.
+    return frame.type() == gdb.NORMAL_FRAME and gdb.execute(f"info symbol {frame.pc():#x}", to_string=True).startswith(OF_LIBRARY)
+
+
+OF_LIBRARY = ("lwp::", "_lwp_", "lwp_")
 
 
 class InfoLwps(gdb.Command):
