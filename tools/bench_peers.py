@@ -320,6 +320,8 @@ class Bench:
             plan.ops = 1
             return
         least = 1 if plan.row.work == "skynet" else max(2, plan.threads)
+        if plan.row.work == "yield":
+            least *= 20  # else the time is that of the threads' ends: it holds those, too
         ops = least if plan.row.work == "skynet" else min(plan.row.ops_most, max(least, 100 if "latency" in plan.row.work else 1000))
         target = self.target * (3 if plan.row.work in ("wake_latency", "timer_latency") else 1)  # which need samples
         for _ in range(6):
