@@ -16,4 +16,17 @@ struct workload {
 
 const std::vector<workload> &workloads();
 
+// Each stands in the file of its topic, work_<topic>.cpp.
+void work_life();
+void work_procs();
+void work_timers();
+void work_specific();
+void work_objects();
+void work_files();
+void work_pipes();
+void work_sockets();
+void work_processes();
+void work_blocking();
+void work_adopted();
+
 }  // namespace lwp::faults
