@@ -339,9 +339,11 @@ LWP_NOINLINE int wait_any(proc_t *p, lwp_t *l, lwpid_t *departed) noexcept {
 	lwp_t *dead = pop_zombie(proc_share(p, mine));
 	if (dead == nullptr) {
 		hold.widen(me);
-		dead = pop_zombie(proc_share(p, mine));
-		for (std::uint32_t i = 0, n = proc_nparts(p); dead == nullptr && i < n; i++) {
-			dead = pop_zombie(proc_share(p, &proc0_parts[i]));
+		if (const std::uint32_t n = proc_nparts(p); n != 1) {  // else nothing was let go of
+			dead = pop_zombie(proc_share(p, mine));
+			for (std::uint32_t i = 0; dead == nullptr && i < n; i++) {
+				dead = pop_zombie(proc_share(p, &proc0_parts[i]));
+			}
 		}
 	}
 	if (dead != nullptr) {
@@ -403,11 +405,22 @@ void wait_end(proc_t *p, waitrec *wr, int error, lwp_t *departed, vcpu_t *me) no
 	}
 }
 
-void wait_recheck(proc_t *p, vcpu_t *me) noexcept {
-	proc_counts c = proc_count(p);
-	if (LWP_LIKELY(c.nlwpwait == 0)) {
-		return;
+namespace {
+
+/// All locks held: each end with a wait for any under way asks, and most often that was the only one.
+LWP_ALWAYS_INLINE bool nobody_waits(const proc_t *p) noexcept {
+	for (std::uint32_t i = 0, n = proc_nparts(p); i < n; i++) {
+		const procshare *pp = proc_share(p, &proc0_parts[i]);
+		// relaxed: all locks are held
+		if ((pp->pp_nlwpwait.load(std::memory_order_relaxed) | pp->pp_nfarwait.load(std::memory_order_relaxed)) != 0) {
+			return false;
+		}
 	}
+	return true;
+}
+
+LWP_NOINLINE void recheck(proc_t *p, vcpu_t *me) noexcept {
+	proc_counts c = proc_count(p);
 	// At most one LWP that anybody may wait for is left: those that wait for any may have none.
 	if (c.nlwps - c.ndlwps <= 1) {
 		for (waitrec *wr = p->p_anywaits.front(), *next; wr != nullptr; wr = next) {
@@ -431,6 +444,14 @@ void wait_recheck(proc_t *p, vcpu_t *me) noexcept {
 	});
 	if (last != nullptr) {
 		wait_end(p, last, EDEADLK, nullptr, me);
+	}
+}
+
+}  // namespace
+
+void wait_recheck(proc_t *p, vcpu_t *me) noexcept {
+	if (LWP_UNLIKELY(!nobody_waits(p))) {
+		recheck(p, me);
 	}
 }
 

@@ -208,6 +208,20 @@ SCENARIO(exit_in_the_middle, 2) {
 
 // ---- deadlock rule ---------------------------------------------------------------------------------------------------------
 
+// The only wait is one of another part, for LWP 1, which suspends itself: its waiter is told, and lets it go on.
+SCENARIO(deadlock_of_a_far_waiter_alone, 2) {
+	const lwpid_t us = lwp_lid(me());
+	int error = -1;
+	lwpid_t a = start_in_part(1, [&] {
+		error = wait_for(us);
+		cont(us);
+	});
+	race();
+	EXPECT(suspend(us) == 0);
+	join(a);
+	EXPECT(error == EDEADLK);
+}
+
 // Two that wait for each other: exactly one is told.
 SCENARIO(deadlock_of_two, 3) {
 	lwpid_t a = 0;
