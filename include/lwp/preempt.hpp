@@ -18,7 +18,8 @@
 // none, whatever the options say.  A handler installed before the runtime started is called for all other signals of that number; one that is installed
 // later ends preemption.  If the signal is blocked when the runtime starts, with LWP_BLOCKING=off, and without /proc there is none unless LWP_PREEMPT=on, or a number,
 // asks for it.  fork(2) is not interrupted.  While 192 or more kernel threads are blocked nobody is.  There is none under
-// AddressSanitizer and ThreadSanitizer, with LWP_PORTABLE_SWITCH, and on other CPUs than x86-64.
+// ThreadSanitizer, under AddressSanitizer where its run-time is linked into the program (clang's is, unless -shared-libasan asks for the other), with
+// LWP_PORTABLE_SWITCH, and on other CPUs than x86-64.
 #pragma once
 
 #include <lwp/lwp.h>

@@ -132,6 +132,26 @@ void context_make(context &c, const stack &stack, std::size_t top_offset, contex
 	context_enter(b, top, static_cast<std::size_t>(top - stack.s_base));
 }
 
+#if LWP_ASAN
+
+__attribute__((no_sanitize("address"))) context_aside::context_aside(context &handler, void *stack, std::size_t size) noexcept
+    : handler_(handler) {
+	__sanitizer_start_switch_fiber(&interrupted_.c_asan_fake, stack, size);
+	__sanitizer_finish_switch_fiber(handler.c_asan_fake, &interrupted_.c_asan_bottom, &interrupted_.c_asan_size);
+	handler.c_asan_fake = nullptr;
+	handler.c_asan_bottom = stack;
+	handler.c_asan_size = size;
+}
+
+__attribute__((no_sanitize("address"))) context_aside::~context_aside() {
+	// 1: it is being made, by whom we have interrupted, who looks at nothing else when it is there.
+	const bool whole = reinterpret_cast<std::uintptr_t>(interrupted_.c_asan_fake) > 1;
+	__sanitizer_start_switch_fiber(&handler_.c_asan_fake, interrupted_.c_asan_bottom, interrupted_.c_asan_size);
+	__sanitizer_finish_switch_fiber(whole ? interrupted_.c_asan_fake : nullptr, nullptr, nullptr);
+}
+
+#endif
+
 void context_adopt(context &c) {
 	c = context();
 #if LWP_TSAN

@@ -118,6 +118,29 @@ void context_adopt(context &c);
 /// `c` is switched out for ever (or an adopted one that never switches again): drops what the sanitizers know of it.
 void context_destroy(context &c);
 
+/// For its life the caller's frames, a signal's handler on the alternate stack, are a context of their own for AddressSanitizer: `handler`, which is what the same
+/// kernel thread had for that before.  If they were of the one that is interrupted, they would have their locals on its fake stack.  That is swept after each
+/// throw, by whoever makes the next frame: what lies below it is taken to be gone, and a handler on another stack may lie above all that was interrupted.
+/// Nothing of the handler's may have an address before.  Not in the middle of a switch.
+class context_aside {
+public:
+#if LWP_ASAN
+	context_aside(context &handler, void *stack, std::size_t size) noexcept;
+	~context_aside();
+#else
+	context_aside(context &, void *, std::size_t) noexcept {}
+	~context_aside() {}  // NOLINT(modernize-use-equals-default): who makes one uses it
+#endif
+	context_aside(const context_aside &) = delete;
+	context_aside &operator=(const context_aside &) = delete;
+
+#if LWP_ASAN
+private:
+	context &handler_;
+	context interrupted_;
+#endif
+};
+
 /// Whether a dead LWP's entry function may loop and take the next function on the same context.  Under the sanitizers it is remade,
 /// so that they see a new stack and a new thread.
 constexpr bool context_may_loop() { return !LWP_ASAN && !LWP_TSAN; }

@@ -13,6 +13,7 @@
 #include <link.h>
 #include <linux/hw_breakpoint.h>
 #include <linux/perf_event.h>
+#include <sys/auxv.h>
 #include <unistd.h>
 #include <utility>
 
@@ -29,9 +30,10 @@ struct range {
 	std::uintptr_t low = 0;
 	std::uintptr_t high = 0;
 };
-range libraries[8];  // all of these are fixed before the handler is installed
+range libraries[11];  // all of these are fixed before the handler is installed
 unsigned nlibraries;
 bool libraries_apart;
+range spins;             // AddressSanitizer's run-time, if it is one of the libraries
 std::uintptr_t catches;  // __cxa_begin_catch, if it is in one of the libraries
 
 atomic<bool> refused{false};  // no events here, for good
@@ -169,9 +171,10 @@ void outside_start() noexcept {
 	nlibraries = 0;
 	libraries_apart = true;
 	catches = 0;
-	// The files that these functions are in: the C library, the loader, the unwinder, the C++ library, and who stands in front of malloc.
-	for (const char *name :
-	    {"malloc", "free", "fopen", "__libc_start_main", "_dl_find_object", "__tls_get_addr", "_Unwind_Resume", "__cxa_begin_catch"}) {
+	spins = {};
+	// The files that these functions are in: the C library, the loader, the unwinder, the C++ library, who stands in front of malloc, and the sanitizers' run-times.
+	for (const char *name : {"malloc", "free", "fopen", "__libc_start_main", "_dl_find_object", "__tls_get_addr", "_Unwind_Resume",
+	         "__cxa_begin_catch", "__asan_init", "__ubsan_handle_builtin_unreachable"}) {
 		void *at = ::dlsym(RTLD_DEFAULT, name);
 		const bool needed = std::strcmp(name, "malloc") == 0 || std::strcmp(name, "fopen") == 0;
 		seeker s{reinterpret_cast<std::uintptr_t>(at)};
@@ -184,7 +187,14 @@ void outside_start() noexcept {
 		}
 		if (std::strcmp(name, "__cxa_begin_catch") == 0) {
 			catches = s.address;
+		} else if (std::strcmp(name, "__asan_init") == 0) {
+			spins = s.found;
 		}
+	}
+	// And the kernel's: some of these read the clock with a lock held.
+	seeker kernel{::getauxval(AT_SYSINFO_EHDR)};
+	if (kernel.address != 0 && ::dl_iterate_phdr(seek, &kernel) != 0 && !kernel.main_program && nlibraries < std::size(libraries)) {
+		libraries[nlibraries++] = kernel.found;
 	}
 }
 
@@ -215,6 +225,10 @@ bool outside_is_known() noexcept { return libraries_apart; }
 bool outside(std::uintptr_t pc) noexcept {
 	return libraries_apart && std::none_of(libraries, libraries + nlibraries, [pc](const range &r) { return pc >= r.low && pc < r.high; });
 }
+
+bool outside_spins_is_known() noexcept { return spins.high != 0; }
+
+bool outside_spins(std::uintptr_t pc) noexcept { return pc >= spins.low && pc < spins.high; }
 
 __attribute__((no_sanitize("address"))) bool outside_or_catches(std::uintptr_t pc, std::uintptr_t sp) noexcept {
 	return outside(pc) || (pc == catches && catches != 0 && outside(*reinterpret_cast<const volatile std::uintptr_t *>(sp)));
@@ -249,9 +263,14 @@ bool outside_watch(vcpu_t *vc, int signal, std::uintptr_t sp, std::uintptr_t top
 }
 
 bool outside_told(const vcpu_t *vc, const siginfo_t *info) noexcept {
-	// One that is closed by now, too: its signal may have been pending as that was done.
-	return (info->si_code == POLL_IN || info->si_code == POLL_HUP) &&
-	    std::any_of(std::begin(vc->vc_ways), std::end(vc->vc_ways), [info](const way_out &w) { return w.w_fd == info->si_fd; });
+	bool ours = false;
+	if (info->si_code == POLL_IN || info->si_code == POLL_HUP) {
+		// One that is closed by now, too: its signal may have been pending as that was done.  In these frames nothing may have an address (proc/preempt.cpp).
+		for (const way_out &w : vc->vc_ways) {
+			ours = ours || w.w_fd == info->si_fd;
+		}
+	}
+	return ours;
 }
 
 void outside_forget(vcpu_t *vc) noexcept {

@@ -48,7 +48,12 @@ void outside_end() noexcept;
 /// Whether what was interrupted there holds no lock of the C library.
 [[nodiscard]] bool outside(std::uintptr_t pc) noexcept;
 
-/// The same, or it is about to call __cxa_begin_catch() from outside: nothing of that has been done, and the unwinder is through.
+/// AddressSanitizer's run-time has locks that others wait for without sleeping, in the middle of calls of ours too: to them nobody would let its owner run again.
+/// So who is met there is not taken off at all.  False: it cannot be told from the application, or there is none.
+[[nodiscard]] bool outside_spins_is_known() noexcept;
+[[nodiscard]] bool outside_spins(std::uintptr_t pc) noexcept;
+
+/// The same as outside(), or it is about to call __cxa_begin_catch() from outside: nothing of that has been done, and the unwinder is through.
 [[nodiscard]] bool outside_or_catches(std::uintptr_t pc, std::uintptr_t sp) noexcept;
 
 /// In the handler, of an LWP that is inside: `signal` will come as it comes out.  Its stack goes from `sp` up to `top`.  False: perhaps not.

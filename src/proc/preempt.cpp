@@ -38,9 +38,9 @@ constexpr unsigned watch_last = 10;
 constexpr std::uint32_t watch_least = 100'000;               // until the probe after the first of them; then twice as long each time
 constexpr std::size_t stack_wanted = std::size_t{24} << 10;  // of the alternate stack, by our frames and the kernel's
 
-// ThreadSanitizer holds signals back until the next call that it intercepts: a loop that makes none is never interrupted.  AddressSanitizer would have
-// to be told of the switches to and from landings; that it is right with those has not been shown.  boost::context::fiber cannot be put aside for a landing.
-#if defined(__x86_64__) && !LWP_TSAN && !LWP_ASAN && !LWP_PORTABLE_SWITCH
+// ThreadSanitizer holds signals back until the next call that it intercepts: a loop that makes none is never interrupted.  boost::context::fiber cannot be put
+// aside for a landing.
+#if defined(__x86_64__) && !LWP_TSAN && !LWP_PORTABLE_SWITCH
 constexpr bool possible = true;
 #else
 constexpr bool possible = false;
@@ -75,6 +75,9 @@ void find_home_stack() noexcept {
 }
 
 // ---- in the handler ------------------------------------------------------------------------------------------------
+//
+// Until interrupted() has said so, AddressSanitizer takes its frames for those of whoever was interrupted (context_aside), perhaps in the middle of a switch:
+// nothing that has an address may be theirs.
 
 struct machine_state {
 	std::uintptr_t pc;
@@ -185,14 +188,16 @@ void probe_soon(vcpu_t *vc, const lwp_t *l, const ucontext_t *uc, const machine_
 	set_probe(timer, vc->vc_probe_gap + (vc->vc_probe_gap * some >> 11U));
 }
 
-/// `turn`: its slice is over, and others may have their turn.
-void interrupted(vcpu_t *vc, const ucontext_t *uc, bool turn) noexcept {
+/// Whether nothing may be done but leave word.
+bool left_alone(const vcpu_t *vc) noexcept {
+	const lwp_t *l = vc->vc_curlwp;
+	return vc->vc_bound || l == nullptr || (lwp_flags(l) & LW_IDLE) != 0 || l->l_depth != 0 || l->l_nopreempt != 0 || l->l_blocking != 0 ||
+	    l->l_biglocks != 0;
+}
+
+/// See interrupted().
+void take_off(vcpu_t *vc, const ucontext_t *uc, bool turn) noexcept {
 	lwp_t *l = vc->vc_curlwp;
-	if (vc->vc_bound || l == nullptr || (lwp_flags(l) & LW_IDLE) != 0 || l->l_depth != 0 || l->l_nopreempt != 0 || l->l_blocking != 0 ||
-	    l->l_biglocks != 0) {
-		leave_word(vc);
-		return;
-	}
 	const machine_state m = machine_of(uc);
 	const auto alternate = reinterpret_cast<std::uintptr_t>(uc->uc_stack.ss_sp);
 	const bool on_alternate = m.sp - alternate < uc->uc_stack.ss_size;
@@ -203,6 +208,13 @@ void interrupted(vcpu_t *vc, const ucontext_t *uc, bool turn) noexcept {
 	const std::uintptr_t end = keep_registers(l, m, uc);
 	if (end == 0) {
 		leave_word(vc);
+		return;
+	}
+	if (outside_spins(m.pc)) {
+		leave_word(vc);
+		if (lwp_to_stand_still(l) != 0) {
+			probe_soon(vc, l, uc, m);
+		}
 		return;
 	}
 	const bool may_stand = outside_or_catches(m.pc, m.sp);
@@ -221,8 +233,18 @@ void interrupted(vcpu_t *vc, const ucontext_t *uc, bool turn) noexcept {
 	}
 }
 
+/// `turn`: its slice is over, and others may have their turn.
+__attribute__((no_sanitize("address"))) void interrupted(vcpu_t *vc, const ucontext_t *uc, bool turn) noexcept {
+	if (left_alone(vc)) {
+		leave_word(vc);
+		return;
+	}
+	const context_aside here(vc->vc_handler, uc->uc_stack.ss_sp, uc->uc_stack.ss_size);
+	take_off(vc, uc, turn);
+}
+
 /// A probe: it comes late, perhaps, to an LWP that nobody waits for any more, or to another one.
-void probed(vcpu_t *vc, const ucontext_t *uc) noexcept {
+__attribute__((no_sanitize("address"))) void probed(vcpu_t *vc, const ucontext_t *uc) noexcept {
 	const lwp_t *l = vc->vc_curlwp;
 	if (!vc->vc_bound && l != nullptr && lwp_to_stand_still(l) != 0) {
 		interrupted(vc, uc, false);  // else each of them would cost it its turn
@@ -243,7 +265,7 @@ void pass_on(int sig, siginfo_t *info, void *context) noexcept {
 	}
 }
 
-void handler(int sig, siginfo_t *info, void *context) {
+__attribute__((no_sanitize("address"))) void handler(int sig, siginfo_t *info, void *context) {
 	const int saved = errno;  // the kernel thread's, which is the LWP's now and stays so
 	vcpu_t *vc = curcpu_or_null();
 	const bool marked = ((info->si_code == SI_QUEUE || info->si_code == SI_TIMER) && info->si_value.sival_ptr == &mark) ||
@@ -468,6 +490,10 @@ void preempt_start(bool wanted) noexcept {
 	lockrank_watch = depth_watch;
 #endif
 	outside_start();
+	if (LWP_ASAN && !outside_spins_is_known()) {
+		signal_used = 0;  // who is interrupted in the run-time cannot be told from others
+		return;
+	}
 	if (static bool registered = false; !std::exchange(registered, true)) {
 		(void)::pthread_atfork(before_fork, after_fork, after_fork);
 	}
@@ -505,6 +531,7 @@ void preempt_forget(vcpu_t *vc) noexcept {
 	if (timer >= 0) {
 		(void)sys::call(SYS_timer_delete, timer);
 	}
+	context_destroy(vc->vc_handler);
 }
 
 nanotime preempt_look(nanotime when) noexcept {

@@ -12,6 +12,7 @@
 //   it has not forbidden it                    l_nopreempt, l_blocking are 0
 //   it runs on its own stack                   not in a handler on the alternate stack; the handler itself has that stack
 //   a substitute rests                         nothing is allocated in the handler
+//   it is not in AddressSanitizer's run-time   whose locks are spun for (proc/outside.h)
 //   and it is to stand still: it is in its     so whoever stands still holds no lock of the C library, which others would wait for.  One that is
 //   own code, not in the C library's           only to let others run may hold any: it runs again (sched/frozen.h)
 //

@@ -134,6 +134,7 @@ struct alignas(64) vcpu_t {
 	vcpu_t *vc_thaws = nullptr;  // o: whose LWP goes on as soon as we are off its landing
 	stack vc_landing;            // (: of the context that brings an LWP back that waits in our signal handler; the monitor allots it
 	context vc_landed{};         // where that context is left for ever; by who leaves it
+	context vc_handler{};        // o: that handler's own frames, as AddressSanitizer sees them
 	atomic<std::uint32_t> vc_thawed{0};  // a: what that handler waits on
 	atomic<bool> vc_frozen{false};       // a: that it waits; written by its kernel thread
 	atomic<bool> vc_asked{false};        // a: the monitor has sent a signal, and nobody has taken it yet

@@ -7,6 +7,7 @@
 #include "../support/hogs.h"
 #include "../support/support.h"
 
+#include "proc/outside.h"
 #include "sched/vcpu.h"
 
 #include <lwp/proc.h>
@@ -18,17 +19,23 @@
 #include <cstdlib>
 #include <cstring>
 #include <deque>
+#include <dlfcn.h>
 #include <linux/hw_breakpoint.h>
 #include <linux/perf_event.h>
 #include <memory>
 #include <mutex>
 #include <pthread.h>
 #include <stdexcept>
+#include <sys/auxv.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <ucontext.h>
 #include <unistd.h>
 #include <vector>
+#if LWP_TEST_ASAN
+#include <sanitizer/asan_interface.h>
+#endif
 
 using namespace lwp::test;
 using namespace std::chrono_literals;
@@ -365,17 +372,36 @@ bool a_way_out_was_watched() {
 	return was;
 }
 
-/// Suspends it so many times, each time after it has gone on.
-void suspended_again_and_again(const lwp::thread &hog, const std::atomic<std::uint64_t> &turns, int times) {
+/// Where an LWP was interrupted that waits in the handler on that vCPU; 0: none does, or it has gone on meanwhile.
+__attribute__((no_sanitize("address"))) std::uintptr_t interrupted_at([[maybe_unused]] const lwp::kern::vcpu_t *vc) {
+#if defined(__x86_64__)
+	const std::uint64_t switches = vc->vc_switches.load();
+	const lwp::kern::lwp_t *l = __atomic_load_n(&vc->vc_curlwp, __ATOMIC_ACQUIRE);
+	if (!vc->vc_frozen.load() || l == nullptr || l->l_boundsp == nullptr) {
+		return 0;
+	}
+	const std::uintptr_t pc = static_cast<const volatile std::uintptr_t *>(l->l_boundsp)[REG_RIP];  // its registers are there
+	return vc->vc_frozen.load() && vc->vc_switches.load() == switches ? pc : 0;
+#else
+	return 0;
+#endif
+}
+
+/// Suspends it so many times, each time after it has gone on.  How many of these it waits about to call __cxa_begin_catch.
+int suspended_again_and_again(const lwp::thread &hog, const std::atomic<std::uint64_t> &turns, int times) {
+	const auto begin_catch = reinterpret_cast<std::uintptr_t>(::dlsym(RTLD_DEFAULT, "__cxa_begin_catch"));
+	int catching = 0;
 	for (int round = 0; round < times; round++) {
 		EXPECT_TRUE(wait_until([&, before = turns.load()] { return turns > before; }));
-		ASSERT_EQ(error_of(_lwp_suspend(hog.native_handle())), 0);
+		EXPECT_EQ(error_of(_lwp_suspend(hog.native_handle())), 0);
 		EXPECT_FALSE(a_way_out_is_open());
+		lwp::kern::sched_each_vcpu([&](const lwp::kern::vcpu_t *vc) { catching += interrupted_at(vc) == begin_catch ? 1 : 0; });
 		const std::uint64_t before = turns;
 		others_run();
 		EXPECT_EQ(turns, before);
-		ASSERT_EQ(error_of(_lwp_continue(hog.native_handle())), 0);
+		EXPECT_EQ(error_of(_lwp_continue(hog.native_handle())), 0);
 	}
+	return catching;
 }
 
 }  // namespace
@@ -396,7 +422,7 @@ TEST(PreemptStill, OneWhoseCallsAreLong) {
 			turns.store(turns.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
 		}
 	});
-	suspended_again_and_again(hog, turns, 20);
+	(void)suspended_again_and_again(hog, turns, 20);
 	EXPECT_TRUE(a_way_out_was_watched());
 	stop = true;
 	hog.join();
@@ -425,10 +451,73 @@ TEST(PreemptStill, OneThatThrowsFromFarBelow) {
 			}
 		}
 	});
-	suspended_again_and_again(hog, turns, 40);
+	const int catching = suspended_again_and_again(hog, turns, 40);
+	// By looks alone it is found there once or twice: about to enter a function is one instruction.
+	EXPECT_TRUE(catching > 10 || !breakpoints_permitted()) << "it was met as it caught " << catching << " times only";
 	stop = true;
 	hog.join();
 }
+
+// AddressSanitizer's malloc and syslog(3) read it with a lock held.
+TEST(PreemptStill, TheClockIsInTheCLibrary) {
+	LWP_SKIP_WITHOUT_PREEMPTION();
+	(void)vcpus();  // it is looked up as the runtime starts
+	if (const std::uintptr_t vdso = ::getauxval(AT_SYSINFO_EHDR); vdso != 0) {
+		EXPECT_FALSE(lwp::kern::outside(vdso));
+	}
+	EXPECT_TRUE(lwp::kern::outside(reinterpret_cast<std::uintptr_t>(&others_run)));
+}
+
+#if LWP_TEST_ASAN
+
+namespace {
+
+std::string file_of(std::uintptr_t pc) {
+	Dl_info info{};
+	return ::dladdr(reinterpret_cast<void *>(pc), &info) != 0 && info.dli_fname != nullptr ? info.dli_fname : "";
+}
+
+}  // namespace
+
+// Its locks are spun for, by LWPs in calls of the library too, which would never let one run that was taken off with such a lock.  One that allocates and frees
+// is hardly anywhere else.
+TEST(PreemptTurns, NobodyIsTakenOffInTheRunTimeOfAddressSanitizer) {
+	LWP_SKIP_WITHOUT_PREEMPTION();
+	const auto in_it = reinterpret_cast<std::uintptr_t>(&__asan_region_is_poisoned);
+	const std::string runtime = file_of(in_it);
+	EXPECT_TRUE(lwp::kern::outside_spins(in_it) && !lwp::kern::outside(in_it));
+	std::atomic<bool> stop{false};
+	std::deque<lwp::thread> hogs;
+	for (int i = 0; i < 2; i++) {
+		hogs.emplace_back(lwp::attributes{.vcpu = 0}, [&stop] {
+			while (!stop.load(std::memory_order_relaxed)) {
+				void *memory = std::malloc(100);
+				asm volatile("" : : "r"(memory) : "memory");
+				std::free(memory);
+			}
+		});
+	}
+	unsigned seen = 0;
+	lwp::thread looks({.vcpu = 0}, [&] {
+		EXPECT_TRUE(wait_until([&] {
+			const lwp::no_preempt here;  // both are off, and stay so
+			lwp::kern::sched_each_vcpu([&](const lwp::kern::vcpu_t *vc) {
+				if (const std::uintptr_t pc = interrupted_at(vc); pc != 0) {
+					EXPECT_NE(file_of(pc), runtime);
+					seen++;
+				}
+			});
+			return seen >= 20;
+		}));
+	});
+	looks.join();
+	stop = true;
+	for (lwp::thread &t : hogs) {
+		t.join();
+	}
+}
+
+#endif
 
 // A handler of the process's signals in an LWP that computes waits for its next call.
 TEST(PreemptSignal, AHandlerRunsAtTheNextCall) {
@@ -664,7 +753,7 @@ void another_signal_meets_it() {
 		}
 		(void)std::fclose(nowhere);
 	});
-	suspended_again_and_again(hog, turns, 60);
+	(void)suspended_again_and_again(hog, turns, 60);
 	stop = true;
 	hog.join();
 	if (testing::Test::HasFailure()) {

@@ -16,8 +16,8 @@
 
 namespace lwp::test {
 
-// proc/preempt.cpp says why.
-#if LWP_TEST_TSAN || LWP_TEST_ASAN || LWP_PORTABLE_SWITCH || !defined(__x86_64__)
+// proc/preempt.cpp says why; clang links AddressSanitizer's run-time into the program.
+#if LWP_TEST_TSAN || (LWP_TEST_ASAN && defined(__clang__)) || LWP_PORTABLE_SWITCH || !defined(__x86_64__)
 inline constexpr bool hogs_are_preempted = false;
 #else
 inline constexpr bool hogs_are_preempted = true;
