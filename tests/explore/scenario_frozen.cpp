@@ -188,3 +188,32 @@ SCENARIO_SPARES(frozen_first_to_one_that_is_blocked, 2, 2) {
 	join(c);
 	join(a);
 }
+
+// A vCPU that looks around at a boundary loses its place between the look at its duty and that at its flag: it takes the word for it back without knowing.  What
+// is queued there is run by the substitute meanwhile, and its LWP, which gives nobody way as long as it is off duty, comes to no harm by its next switch.
+SCENARIO_SPARES(boundary_against_a_hand_over, 2, 2) {
+	kern::atomic<int> ran{0};
+	const auto runs = [&ran] { ran.fetch_add(1); };
+	const lwpid_t a = start(1,
+	    [&] {
+		    for (int i = 0; i < 2000 && ran.load() < 3; i++) {
+			    userret();
+			    let_others();
+			    if (me()->l_cpu->vc_duty.load() == vcpu_duty::acts) {
+				    yield();
+				    vcpu_need_resched(me()->l_cpu);  // it looks around each time
+			    }
+		    }
+		    EXPECT(ran.load() == 3);
+		    yield();
+	    },
+	    {.pinned = true});
+	const lwpid_t b = start(1, runs, {.pinned = true});
+	race();
+	const lwpid_t c = start(1, runs, {.pinned = true});
+	EXPECT(spare_hand_over(sched.sd_vcpu[1], me()->l_cpu, spare_make::no));
+	const lwpid_t d = start(1, runs, {.pinned = true});
+	for (const lwpid_t lid : {b, c, d, a}) {
+		join(lid);
+	}
+}
