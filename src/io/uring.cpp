@@ -110,12 +110,11 @@ void woken(port *p, unsigned flags) noexcept {
 	arm_wake(p);
 }
 
-/// The next operation to complete: its LWP has slept, so it is in no near cache.
+/// The next operation to complete: its LWP has slept, so it is in no near cache.  Perhaps it is none: a tag, or what an old entry had, or 0.  So a number is added to.
 void prefetch(std::uint64_t op) noexcept {
-	const char *at = reinterpret_cast<const char *>(op);
-	__builtin_prefetch(at, 1);
-	__builtin_prefetch(at + 64, 1);
-	__builtin_prefetch(at + 128, 1);
+	for (const std::uint64_t line : {0U, 64U, 128U}) {
+		__builtin_prefetch(reinterpret_cast<const void *>(op + line), 1);
+	}
 }
 
 void reap(port *p) noexcept {
