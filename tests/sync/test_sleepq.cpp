@@ -9,8 +9,9 @@
 
 #include "../support/support.h"
 
-#include <algorithm>
 #include <array>
+#include <functional>
+#include <map>
 #include <memory>
 #include <thread>
 #include <vector>
@@ -173,7 +174,7 @@ TEST(Sleepq, IsSortedByPriorityAndFirstInFirstOutAmongEquals) {
 	const std::vector<int> priorities = {20, 40, 20, 63, 0, 40, 20, 63, 0};
 	std::vector<lwpid_t> woken_order;
 	std::vector<lwp::thread> threads;
-	std::vector<std::pair<int, lwpid_t>> expected;
+	std::multimap<int, lwpid_t, std::greater<>> expected;  // equals stay in the order in which they come
 	for (const int priority : priorities) {
 		// Below main's own priority a sleeper would not run while we yield: so all are of the real-time class.
 		threads.emplace_back(lwp::attributes{.priority = priority, .policy = lwp::sched_policy::fifo}, [&] {
@@ -183,9 +184,8 @@ TEST(Sleepq, IsSortedByPriorityAndFirstInFirstOutAmongEquals) {
 		});
 		const lwpid_t lid = threads.back().native_handle();
 		await_sleep(lid);
-		expected.emplace_back(priority, lid);
+		expected.emplace(priority, lid);
 	}
-	std::stable_sort(expected.begin(), expected.end(), [](const auto &a, const auto &b) { return a.first > b.first; });
 	std::vector<lwpid_t> order;
 	for (const auto &[priority, lid] : expected) {
 		order.push_back(lid);
