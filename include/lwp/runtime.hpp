@@ -57,7 +57,8 @@ struct runtime_stats {
 class LWP_API runtime {
 public:
 	/// Starts the vCPUs.  Throws std::system_error: EBUSY a runtime exists already in this process (also one that an earlier
-	/// call of the library started), EINVAL an option out of range, EAGAIN a kernel thread could not be started, ENOMEM.
+	/// call of the library started), EINVAL an option out of range, EAGAIN a kernel thread could not be started, ENOMEM, EMFILE or ENFILE
+	/// no descriptor could be had.  Then nothing of it is left, and another may be started.
 	explicit runtime(const runtime_options &options = {});
 	/// Waits until every other LWP has ended (collecting those that nobody waited for), then stops the vCPUs.  Must be
 	/// destroyed by the LWP that constructed it.  A runtime may be started again afterwards.

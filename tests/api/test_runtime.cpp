@@ -353,6 +353,51 @@ namespace {
 	finish(ran && inner > 0);
 }
 
+/// From here on no file can be opened, until it is destroyed.
+class no_descriptors {
+public:
+	no_descriptors() {
+		getrlimit(RLIMIT_NOFILE, &before_);
+		const rlimit none{0, before_.rlim_max};
+		setrlimit(RLIMIT_NOFILE, &none);
+	}
+	~no_descriptors() { setrlimit(RLIMIT_NOFILE, &before_); }
+	no_descriptors(const no_descriptors &) = delete;
+	no_descriptors &operator=(const no_descriptors &) = delete;
+
+private:
+	rlimit before_{};
+};
+
+// The vCPUs are there already when the monitor's eventfd is made.  (Every other step that can be refused: tests/faults, the workload start.)
+[[noreturn]] void starts_once_there_are_descriptors() {
+	const std::size_t before = kernel_threads();
+	{
+		const no_descriptors now;
+		for (int i = 0; i < 3; i++) {
+			EXPECT_EQ(error_thrown_by([] { lwp::runtime rt({.vcpus = 3}); }), EMFILE);
+			EXPECT_EQ(lwp::runtime::stats().vcpus, 0U);
+		}
+	}
+	while (kernel_threads() != before) {  // one that has ended may be listed for a moment yet
+		std::this_thread::yield();
+	}
+	std::atomic<int> ran{0};
+	{
+		lwp::runtime rt({.vcpus = 3});
+		for (int i = 0; i < 10; i++) {
+			lwp::thread([&ran] { ran++; }).join();
+		}
+	}
+	finish(ran == 10);
+}
+
+[[noreturn]] void implied_without_descriptors() {
+	const no_descriptors now;
+	(void)_lwp_self();
+	finish(false);
+}
+
 [[noreturn]] void main_returns_after_a_simple_use() {
 	lwp::thread t([] { lwp_yield(); });
 	t.join();
@@ -375,5 +420,9 @@ TEST(RuntimeDeathTest, DefaultIsNoMoreThanTheAffinityMask) {
 TEST(RuntimeDeathTest, OptionBeatsTheEnvironment) { EXPECT_EXIT(option_beats_environment(), testing::ExitedWithCode(0), ""); }
 TEST(RuntimeDeathTest, FirstCallFromAnotherKernelThread) {
 	EXPECT_EXIT(first_call_from_another_kernel_thread(), testing::ExitedWithCode(0), "");
+}
+TEST(RuntimeDeathTest, StartsOnceThereAreDescriptors) { EXPECT_EXIT(starts_once_there_are_descriptors(), testing::ExitedWithCode(0), ""); }
+TEST(RuntimeDeathTest, AnImpliedOneThatCannotStartEndsTheProcess) {
+	EXPECT_EXIT(implied_without_descriptors(), testing::KilledBySignal(SIGABRT), "the runtime cannot be started: error 24");
 }
 TEST(RuntimeDeathTest, ProcessExitsWithItsOwnStatus) { EXPECT_EXIT(main_returns_after_a_simple_use(), testing::ExitedWithCode(7), ""); }

@@ -8,6 +8,7 @@
 //   --seed N           of the runs in which anything may fail (default 1)
 //   --patience SECONDS a run that takes longer hangs (default 60)
 //   --jobs N           so many at a time (default: as many as there are CPUs)
+//   --first            ends with the first failure
 //   --sites            prints each site: file, line, system call
 //   --one PLAN         one run, as printed for a failure
 //
@@ -56,6 +57,7 @@ struct options {
 	std::uint64_t seed = 1;
 	unsigned jobs = 0;
 	unsigned patience = 60;
+	bool first = false;
 	bool sites = false;
 	const char *one = nullptr;
 	std::vector<const char *> names;
@@ -296,7 +298,7 @@ void make(const std::vector<run> &runs, const options &o, steady::time_point end
 		const pid_t pid = ::fork();
 		if (pid == 0) {
 			now = ::new (shared_memory(sizeof(report))) report{};
-			for (unsigned i; (i = b->next++) < runs.size();) {
+			for (unsigned i; (i = b->next++) < runs.size() && !(o.first && b->failures != 0);) {
 				if (runs[i].must || steady::now() < end) {
 					(void)account(runs[i]);
 				}
@@ -497,6 +499,10 @@ bool parse(int argc, char **argv, options *o) {
 			o->names.push_back(name);
 			continue;
 		}
+		if (std::strcmp(name, "--first") == 0) {
+			o->first = true;
+			continue;
+		}
 		if (std::strcmp(name, "--sites") == 0) {
 			o->sites = true;
 			continue;
@@ -549,8 +555,9 @@ int main(int argc, char **argv) {
 		}
 	}
 	if (!usable || chosen.empty()) {
-		std::fputs("usage: faults [--budget SECONDS | --count N] [--least N] [--seed N] [--jobs N] [--patience SECONDS] [--sites] "
-		           "[WORKLOAD]...\n       faults --one PLAN\n",
+		std::fputs(
+		    "usage: faults [--budget SECONDS | --count N] [--least N] [--seed N] [--jobs N] [--patience SECONDS] [--first] [--sites] "
+		    "[WORKLOAD]...\n       faults --one PLAN\n",
 		    stderr);
 		return 2;
 	}

@@ -18,6 +18,7 @@ const std::vector<workload> &workloads();
 
 // Each stands in the file of its topic, work_<topic>.cpp.
 void work_life();
+void work_start();
 void work_procs();
 void work_timers();
 void work_specific();

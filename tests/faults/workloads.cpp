@@ -6,6 +6,7 @@ namespace lwp::faults {
 const std::vector<workload> &workloads() {
 	static const std::vector<workload> list = {
 	    {"life", "", work_life},
+	    {"start", "", work_start},
 	    {"procs", "", work_procs},
 	    {"timers", "", work_timers},
 	    {"specific", "", work_specific},

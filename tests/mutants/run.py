@@ -31,7 +31,7 @@ ROOT = HERE.parent.parent
 SCHEDULES = ["--count", "3000", "--search", "6000", "--first"]
 SEQUENCES = ["--count", "60000", "--first"]
 FUZZ = ["-max_len=128", "-len_control=0", "-entropic=0", "-reduce_inputs=0", "-timeout=30", "-print_final_stats=1"]  # as ./dev fuzz schedules
-FAULTS = ["--count", "1", "--patience", "10", "--jobs", "1"]
+FAULTS = ["--count", "1", "--patience", "10", "--jobs", "1", "--first"]
 RUN_MOST = 240  # seconds; a mutant that hangs the explorer itself is found, too
 TEST_MOST = 100  # the same of a test, which waits for up to a minute before it says that something does not come
 MUTANT = re.compile(r"^mutant (\S+)\nfile (\S+)\nby ([^\n]+)\n<<<<\n(.*?)\n====\n(.*?)\n?>>>>$", re.MULTILINE | re.DOTALL)
