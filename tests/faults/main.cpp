@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// faults [OPTIONS] [WORKLOAD]...: runs small programs on the library (workloads.cpp) while system calls and allocations fail.
+// faults [OPTIONS] [WORKLOAD]...: runs small programs on the library (work_*.cpp) while system calls and allocations fail.
 //
 //   --budget SECONDS   as many runs as fit in, those that must be first (default 60)
 //   --count N          instead: those that must be, and so many of the others, however long it takes
