@@ -542,8 +542,12 @@ void sched_ask(atomic<bool> &what) noexcept {
 	(void)what.exchange(true, std::memory_order_release);
 	fence(std::memory_order_seq_cst);  // pairs with the fence in vcpu_halt(): it sees what we ask, or we see it halt
 	for (unsigned i = 0, n = vcpus(); i < n; i++) {
-		if (sched.sd_vcpu[i]->vc_halted.load(std::memory_order_relaxed) == vc_waits) {
-			vcpu_unhalt(sched.sd_vcpu[i]);
+		// One that halts, and does not when we wake it, has come back meanwhile: it, or who has its place by then, looks before it halts again.  Not
+		// vcpu_unhalt(): where somebody has gone away that takes locks.
+		vcpu_t *vc = sched.sd_vcpu[i];
+		if (vc->vc_halted.load(std::memory_order_relaxed) == vc_waits && unhalt_as(vc, vc_running)) {
+			vc->vc_wakeups.fetch_add(1, std::memory_order_relaxed);  // relaxed: statistics
+			parker_of(vc).unpark(vc);
 			return;
 		}
 	}
