@@ -45,7 +45,7 @@ void by_an_lwp(void (*bug)()) {
 
 const lwpctl_t *preempted_one;  // the control block of the LWP that is preempted
 
-unsigned turns_had() { return __atomic_load_n(&preempted_one->lc_pctr, __ATOMIC_RELAXED); }
+unsigned turns_had() { return static_cast<unsigned>(__atomic_load_n(&preempted_one->lc_pctr, __ATOMIC_RELAXED)); }
 
 /// By an LWP that calls nothing while it is taken off its vCPU and brought back, again and again.
 void by_a_preempted_lwp(void (*bug)()) {
