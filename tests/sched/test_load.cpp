@@ -11,6 +11,7 @@
 
 #include <lwp/usage.h>
 
+#include <atomic>
 #include <cmath>
 #include <vector>
 
@@ -94,12 +95,30 @@ TEST(Load, IsSampledWhereLwpsSwitch) {
 	EXPECT_TRUE(wait_until([due] { return sched_load_due.load() > due; }));
 }
 
-// The caller computes: nobody but the monitor can have done it.
+// The caller computes, and so does one on each other vCPU: nobody but the monitor can have done it.
 TEST(Load, IsSampledByTheMonitorWhereNobodyCalls) {
-	const nanotime due = make_due();
-	for (const nanotime limit = now() + 60 * cpu_account::second; sched_load_due.load() == due && now() < limit;) {
+	std::atomic<unsigned> there{0};
+	std::atomic<bool> over{false};
+	std::vector<lwp::thread> hogs;
+	lwp::thread({.vcpu = 0}, [&] {
+		for (unsigned i = 1; i < lwp::runtime::vcpus(); i++) {
+			hogs.emplace_back(lwp::attributes{.vcpu = static_cast<int>(i)}, [&] {
+				there++;
+				while (!over.load(std::memory_order_relaxed)) {
+				}
+			});
+		}
+		while (there != hogs.size()) {
+		}
+		const nanotime due = make_due();
+		for (const nanotime limit = now() + 20 * cpu_account::second; sched_load_due.load() == due && now() < limit;) {
+		}
+		EXPECT_GT(sched_load_due.load(), due);
+		over = true;
+	}).join();
+	for (lwp::thread &t : hogs) {
+		t.join();
 	}
-	EXPECT_GT(sched_load_due.load(), due);
 }
 
 TEST(Load, TheNextIsDueFiveSecondsLater) {
