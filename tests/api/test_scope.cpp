@@ -69,6 +69,20 @@ TEST(Scope, JoinWaitsForAllAndCanBeUsedAgain) {
 	in_a_kernel_thread(body);
 }
 
+// It runs before whoever starts it goes on: it is counted by then.
+TEST(Scope, AChildMayEndWhileItIsStarted) {
+	lwp::thread({.priority = 1, .vcpu = 0, .policy = lwp::sched_policy::fifo}, [] {
+		lwp::scope s;
+		int ran = 0;
+		for (int i = 1; i <= 3; i++) {
+			s.start({.priority = 2, .vcpu = 0, .policy = lwp::sched_policy::fifo}, [&ran] { ran++; });
+			EXPECT_EQ(ran, i);
+		}
+		s.join();
+		EXPECT_FALSE(s.stop_requested());
+	}).join();
+}
+
 TEST(Scope, DestructorStopsAndWaits) {
 	std::atomic<int> ended{0};
 	{
