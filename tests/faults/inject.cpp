@@ -137,6 +137,8 @@ kern::sys::fault hook(long number, const char *file, int line, long *result) noe
 	if ((p.what == mode::nth || p.what == mode::from) && p.site == i) {
 		const unsigned n = counted.fetch_add(1, std::memory_order_relaxed) + 1;
 		error = n == p.nth || (p.what == mode::from && n > p.nth) ? p.error : 0;
+	} else if (p.what == mode::from && number == SYS_mmap && all->sites[p.site].number.load(std::memory_order_relaxed) == SYS_mmap) {
+		error = counted.load(std::memory_order_relaxed) >= p.nth ? p.error : 0;  // where there is no memory there is none for anybody
 	} else if (p.what == mode::chaos) {
 		const std::uint64_t roll = mix(dice.fetch_add(0x9e3779b97f4a7c15U, std::memory_order_relaxed));
 		if (roll % p.one_in == 0) {

@@ -24,7 +24,7 @@ enum class mode : std::uint8_t {
 	off,
 	record,  // count
 	nth,     // the nth call at one site, counted from 1
-	from,    // that and all later ones
+	from,    // that and all later ones; of mmap(2) those of all sites
 	chaos,   // any call, with a chance
 	alloc,   // the nth allocation by operator new
 };
