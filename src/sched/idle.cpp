@@ -105,6 +105,7 @@ bool pile_in_sight(vcpu_t *me) noexcept {
 	return false;
 }
 
+/// Wakes it if it halts.  False: it does not, any more, and looks before it halts again.
 bool unhalt_as(vcpu_t *vc, std::uint32_t as) noexcept {
 	std::uint32_t expected = vc_waits;
 	if (!vc->vc_halted.compare_exchange_strong(expected, as, std::memory_order_seq_cst)) {
@@ -113,6 +114,8 @@ bool unhalt_as(vcpu_t *vc, std::uint32_t as) noexcept {
 	if (!vc->vc_bound) {
 		sched.sd_halted.fetch_sub(1, std::memory_order_relaxed);  // relaxed: a count, ordered by vc_halted
 	}
+	vc->vc_wakeups.fetch_add(1, std::memory_order_relaxed);  // relaxed: statistics
+	parker_of(vc).unpark(vc);
 	return true;
 }
 
@@ -121,8 +124,6 @@ bool wake_one_to_search(Wanted wanted) noexcept {
 	for (unsigned i = 0, n = vcpus(); i < n; i++) {
 		vcpu_t *vc = sched.sd_vcpu[i];
 		if (vc->vc_halted.load(std::memory_order_relaxed) == vc_waits && wanted(vc) && unhalt_as(vc, vc_woken_to_search)) {
-			vc->vc_wakeups.fetch_add(1, std::memory_order_relaxed);  // relaxed: statistics
-			parker_of(vc).unpark(vc);
 			return true;
 		}
 	}
@@ -469,10 +470,7 @@ void vcpu_unhalt(vcpu_t *vc) noexcept {
 	fence(std::memory_order_seq_cst);  // pairs with the fence in vcpu_halt(): it sees our work, or we see it halt
 	const std::uint32_t state = vc->vc_halted.load(std::memory_order_relaxed);
 	if (state == vc_waits) {
-		if (unhalt_as(vc, vc_running)) {
-			vc->vc_wakeups.fetch_add(1, std::memory_order_relaxed);  // relaxed: statistics
-			parker_of(vc).unpark(vc);
-		}
+		(void)unhalt_as(vc, vc_running);
 	} else if (LWP_UNLIKELY(state == vc_rests)) {
 		std::uint32_t rests = vc_rests;
 		if (vc->vc_halted.compare_exchange_strong(rests, vc_running, std::memory_order_seq_cst)) {
@@ -546,8 +544,6 @@ void sched_ask(atomic<bool> &what) noexcept {
 		// vcpu_unhalt(): where somebody has gone away that takes locks.
 		vcpu_t *vc = sched.sd_vcpu[i];
 		if (vc->vc_halted.load(std::memory_order_relaxed) == vc_waits && unhalt_as(vc, vc_running)) {
-			vc->vc_wakeups.fetch_add(1, std::memory_order_relaxed);  // relaxed: statistics
-			parker_of(vc).unpark(vc);
 			return;
 		}
 	}

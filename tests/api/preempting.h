@@ -9,7 +9,10 @@
 
 #include "sched/vcpu.h"
 
+#include <atomic>
 #include <cerrno>
+#include <cstdint>
+#include <cstdio>
 #include <deque>
 #include <dlfcn.h>
 #include <ucontext.h>
@@ -58,6 +61,16 @@ inline void others_run() {
 }
 
 inline std::uint64_t preemptions() { return lwp::runtime::stats().preemptions; }
+
+/// It is hardly ever outside of the C library.
+inline void prints_until(const std::atomic<bool> &stop, std::atomic<std::uint64_t> &turns) {
+	std::FILE *nowhere = std::fopen("/dev/null", "w");
+	while (!stop.load(std::memory_order_relaxed)) {
+		(void)std::fprintf(nowhere, "%d %s %f\n", 1000, "words", 1.5);
+		turns.store(turns.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+	}
+	(void)std::fclose(nowhere);
+}
 
 inline bool a_way_out_is_open() {
 	bool open = false;

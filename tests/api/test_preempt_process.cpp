@@ -214,14 +214,7 @@ void another_signal() {
 void another_signal_meets_it() {
 	std::atomic<bool> stop{false};
 	std::atomic<std::uint64_t> turns{0};
-	lwp::thread hog([&] {
-		std::FILE *nowhere = std::fopen("/dev/null", "w");
-		while (!stop.load(std::memory_order_relaxed)) {
-			(void)std::fprintf(nowhere, "%d %s %f\n", 1000, "words", 1.5);
-			turns.store(turns.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
-		}
-		(void)std::fclose(nowhere);
-	});
+	lwp::thread hog([&] { prints_until(stop, turns); });
 	(void)suspended_again_and_again(hog, turns, 60);
 	stop = true;
 	hog.join();

@@ -24,14 +24,7 @@ TEST(PreemptStill, OneThatIsHardlyEverOutsideOfTheCLibrary) {
 	LWP_SKIP_WITHOUT_PREEMPTION();
 	std::atomic<bool> stop{false};
 	std::atomic<std::uint64_t> turns{0};
-	lwp::thread hog([&] {
-		std::FILE *nowhere = std::fopen("/dev/null", "w");
-		while (!stop.load(std::memory_order_relaxed)) {
-			(void)std::fprintf(nowhere, "%d %s %f\n", 1000, "words", 1.5);
-			turns.store(turns.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
-		}
-		(void)std::fclose(nowhere);
-	});
+	lwp::thread hog([&] { prints_until(stop, turns); });
 	for (int round = 0; round < 60; round++) {
 		EXPECT_TRUE(wait_until([&, before = turns.load()] { return turns > before; }));
 		ASSERT_EQ(error_of(_lwp_suspend(hog.native_handle())), 0);
